@@ -1,0 +1,417 @@
+"""A client for ComfyUI's API: submit a graph, follow it, interrupt it, collect its files.
+
+Twelve lines run any workflow, in API format, on any server:
+
+    import json
+    from pathlib import Path
+    from comfy_client import ComfyClient
+
+    client = ComfyClient("http://127.0.0.1:8188")
+    graph = json.loads(Path("workflow_api.json").read_text())
+    graph["30"]["inputs"]["image"] = client.upload(Path("portrait.png"), subfolder="my-job")
+    outcome = client.run(graph, deadline_seconds=600, on_event=lambda event: print(event.type))
+    for file in outcome.files:
+        client.download(file, Path(file.filename))
+    print(outcome.texts)
+
+It knows ComfyUI, and nothing of what the graphs are for. The truth about a prompt is ComfyUI's
+history under the prompt id that we chose; the WebSocket only makes it known sooner, so a socket
+that closes or goes deaf costs a second, never the result.
+
+    ComfyError
+     +- Unreachable      the server does not answer
+     +- PromptRejected   the graph failed validation
+     +- PromptLost       the server no longer knows the prompt: it was restarted, or cleared
+     +- ExecutionFailed  a node raised
+     +- Interrupted      the prompt was interrupted, or deleted from the queue
+     +- TimedOut         the deadline passed; the prompt has been interrupted
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+import websocket
+
+Graph = Mapping[str, Mapping[str, Any]]
+
+POLL_SECONDS = 1.0  # between reads of history, whatever the socket says
+HISTORY_SECONDS = 10.0  # history is written after the success event; on a busy host much later
+UNREACHABLE_SECONDS = 30.0  # a server that loads a model may not answer for some seconds
+HTTP_SECONDS = 30.0
+CHUNK_BYTES = 1 << 20
+
+
+class ComfyError(Exception):
+    """Something went wrong between us and ComfyUI, or inside it."""
+
+
+class Unreachable(ComfyError):
+    """The server does not answer."""
+
+
+class PromptRejected(ComfyError):
+    """The graph failed validation; `node_errors` is ComfyUI's own account, by node id."""
+
+    def __init__(self, message: str, node_errors: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.node_errors = node_errors
+
+
+class PromptLost(ComfyError):
+    """The server no longer knows the prompt."""
+
+
+class ExecutionFailed(ComfyError):
+    """A node raised. `exception_type` is its Python name, such as `torch.OutOfMemoryError`."""
+
+    def __init__(self, node_id: str, node_type: str, exception_type: str, message: str) -> None:
+        super().__init__(f"{node_type} (node {node_id}): {message.strip()}")
+        self.node_id = node_id
+        self.node_type = node_type
+        self.exception_type = exception_type
+        self.message = message.strip()
+
+
+class Interrupted(ComfyError):
+    """The prompt was interrupted from outside, or deleted from the queue."""
+
+
+class TimedOut(ComfyError):
+    """The deadline passed. The prompt has been interrupted and deleted."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One message of the WebSocket about our prompt, such as `progress` or `executed`."""
+
+    type: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that an output node reported. `key` is the node's own, such as `gifs`, `images`."""
+
+    node_id: str
+    key: str
+    filename: str
+    subfolder: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A prompt that ended well: its files and texts, in the order of the history."""
+
+    prompt_id: str
+    files: tuple[OutputFile, ...]
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class ComfyClient:
+    """One ComfyUI server. Methods raise `ComfyError`; each is safe to call from any thread."""
+
+    def __init__(self, url: str = "http://127.0.0.1:8188") -> None:
+        self.url = url.rstrip("/")
+
+    def run(
+        self,
+        graph: Graph,
+        *,
+        deadline_seconds: float,
+        prompt_id: str | None = None,
+        workflow: Mapping[str, Any] | None = None,
+        on_event: Callable[[Event], None] = lambda event: None,
+        watch: Callable[[], None] = lambda: None,
+    ) -> Outcome:
+        """Queue the graph and follow it to its end.
+
+        Args:
+            graph: in API format.
+            deadline_seconds: for the whole run, time in the queue included.
+            prompt_id: one of our own makes the prompt traceable; random if not given.
+            workflow: the graph's GUI file, for nodes that write it into what they save.
+            on_event: called with each event of this prompt.
+            watch: called about twice a second; what it raises stops the prompt and comes out here.
+        """
+        deadline = time.monotonic() + deadline_seconds
+        prompt_id = prompt_id or str(uuid.uuid4())
+        with _Listener.connect(self.url, prompt_id) as listener:
+            self.submit(graph, prompt_id, client_id=listener.client_id, workflow=workflow)
+            try:
+                return self._follow(prompt_id, listener, deadline, on_event, watch)
+            except BaseException:
+                self.stop(prompt_id)
+                raise
+
+    def submit(
+        self,
+        graph: Graph,
+        prompt_id: str,
+        *,
+        client_id: str,
+        workflow: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Queue the graph under our prompt id.
+
+        Raises:
+            PromptRejected: also when only some of its outputs are valid; nothing stays queued.
+        """
+        extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
+        body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
+        response = self._request("POST", "/prompt", json=body | {"extra_data": extra})
+        answer = _json(response)
+        if response.status_code == 200 and not answer.get("node_errors"):
+            return
+        if response.status_code == 200:
+            self.stop(prompt_id)
+        raise PromptRejected(_why_rejected(answer, graph), answer.get("node_errors") or {})
+
+    def stop(self, prompt_id: str) -> None:
+        """Take the prompt out of the queue, or interrupt it if it runs. Never raises."""
+        with contextlib.suppress(ComfyError):
+            self._request("POST", "/queue", json={"delete": [prompt_id]})
+            self.interrupt(prompt_id)
+
+    def interrupt(self, prompt_id: str) -> None:
+        """Interrupt this prompt, no other; it acts between the steps of a sampler."""
+        self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
+
+    def history(self, prompt_id: str) -> Mapping[str, Any] | None:
+        """The history entry of the prompt; None while it waits, runs, or is unknown."""
+        entry = _json(self._request("GET", f"/history/{prompt_id}")).get(prompt_id)
+        return entry if isinstance(entry, dict) else None
+
+    def is_queued(self, prompt_id: str) -> bool:
+        """Whether the prompt waits or runs."""
+        queue = _json(self._request("GET", "/queue"))
+        items = [*queue.get("queue_running", []), *queue.get("queue_pending", [])]
+        return any(item[1] == prompt_id for item in items)
+
+    def forget(self, prompt_id: str) -> None:
+        """Delete the prompt from the history."""
+        self._request("POST", "/history", json={"delete": [prompt_id]})
+
+    def system_stats(self) -> Mapping[str, Any]:
+        """Versions, devices and memory of the server."""
+        return _json(self._request("GET", "/system_stats"))
+
+    def object_info(self) -> Mapping[str, Any]:
+        """The schemas of all node classes of the server."""
+        return _json(self._request("GET", "/object_info"))
+
+    def upload(self, path: Path, *, subfolder: str = "") -> str:
+        """Put a file into the server's input folder; returns its name as nodes take it."""
+        with path.open("rb") as file:
+            answer = self._request(
+                "POST",
+                "/upload/image",
+                files={"image": (path.name, file)},
+                data={"subfolder": subfolder, "overwrite": "true"},
+            )
+        if answer.status_code != 200:
+            raise ComfyError(
+                f"ComfyUI refused the upload of {path.name}: HTTP {answer.status_code}"
+            )
+        stored = _json(answer)
+        return "/".join(part for part in (stored["subfolder"], stored["name"]) if part)
+
+    def download(self, file: OutputFile, path: Path) -> None:
+        """Stream an output to `path`."""
+        query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
+        with self._request("GET", "/view", params=query, stream=True) as response:
+            if response.status_code != 200:
+                raise ComfyError(f"ComfyUI has no file {file.filename} of node {file.node_id}")
+            with path.open("wb") as target:
+                for chunk in response.iter_content(CHUNK_BYTES):
+                    target.write(chunk)
+
+    def _follow(
+        self,
+        prompt_id: str,
+        listener: _Listener,
+        deadline: float,
+        on_event: Callable[[Event], None],
+        watch: Callable[[], None],
+    ) -> Outcome:
+        state = _Watch(time.monotonic())
+        while True:
+            watch()
+            now = time.monotonic()
+            if now > deadline:
+                raise TimedOut(f"prompt {prompt_id} did not end within its deadline")
+            event = listener.next_event()
+            if event is not None:
+                on_event(event)
+            ended = event is not None and event.type in _LAST_EVENTS
+            if ended or now >= state.next_poll:
+                state.next_poll = now + POLL_SECONDS
+                outcome = self._reconcile(prompt_id, state, ended)
+                if outcome is not None:
+                    return outcome
+
+    def _reconcile(self, prompt_id: str, state: _Watch, ended: bool) -> Outcome | None:
+        """What history and queue say: an outcome, an error, or None while it goes on."""
+        now = time.monotonic()
+        try:
+            entry = self.history(prompt_id)
+            if entry is not None:
+                return _outcome(prompt_id, entry)
+            queued = self.is_queued(prompt_id)
+        except Unreachable:
+            if now - state.last_answer > UNREACHABLE_SECONDS:
+                raise
+            return None
+        state.last_answer = now
+        if queued and not ended:
+            state.last_seen = now
+        elif now - state.last_seen > HISTORY_SECONDS:
+            raise PromptLost(f"ComfyUI no longer knows prompt {prompt_id}: was it restarted?")
+        else:
+            state.next_poll = now + 0.05
+        return None
+
+    def _request(self, method: str, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
+        try:
+            return requests.request(method, self.url + path, timeout=HTTP_SECONDS, **options)
+        except requests.RequestException as error:
+            reason = type(error).__name__
+            raise Unreachable(f"ComfyUI at {self.url} does not answer ({reason})") from error
+
+
+@dataclass
+class _Watch:
+    """When the server last answered, and when it last knew our prompt (monotonic seconds)."""
+
+    last_answer: float
+    next_poll: float = 0.0
+    last_seen: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.last_seen = self.last_answer
+
+
+_LAST_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
+
+
+class _Listener:
+    """The WebSocket, under a client id of its own; without a connection it hears nothing."""
+
+    WAIT_SECONDS = 0.5
+
+    def __init__(self, prompt_id: str, client_id: str, socket: websocket.WebSocket | None) -> None:
+        self.client_id = client_id
+        self._prompt_id = prompt_id
+        self._socket = socket
+
+    @classmethod
+    def connect(cls, url: str, prompt_id: str) -> Self:
+        """A listener; a server that refuses the socket is followed by polling alone."""
+        client_id = uuid.uuid4().hex
+        address = f"ws{url.removeprefix('http')}/ws?clientId={client_id}"
+        try:
+            socket = websocket.create_connection(address, timeout=HTTP_SECONDS)
+        except (websocket.WebSocketException, OSError):
+            return cls(prompt_id, client_id, None)
+        socket.settimeout(cls.WAIT_SECONDS)
+        return cls(prompt_id, client_id, socket)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(websocket.WebSocketException, OSError):
+                self._socket.close(timeout=1)
+
+    def next_event(self) -> Event | None:
+        """The next event of our prompt, if one comes within WAIT_SECONDS."""
+        if self._socket is None:
+            time.sleep(self.WAIT_SECONDS)
+            return None
+        try:
+            message = self._socket.recv()
+        except websocket.WebSocketTimeoutException:
+            return None
+        except (websocket.WebSocketException, OSError):
+            self._socket = None
+            return None
+        return self._parse(message) if isinstance(message, str) else None
+
+    def _parse(self, message: str) -> Event | None:
+        try:
+            content = json.loads(message)
+            event = Event(content["type"], content["data"])
+        except (ValueError, KeyError, TypeError):
+            return None
+        return event if event.data.get("prompt_id") == self._prompt_id else None
+
+
+def _outcome(prompt_id: str, entry: Mapping[str, Any]) -> Outcome:
+    """The end that a history entry tells of."""
+    status = entry.get("status") or {}
+    messages = dict(status.get("messages", []))
+    if "execution_interrupted" in messages:
+        raise Interrupted(f"prompt {prompt_id} was interrupted")
+    if status.get("status_str") != "success":
+        raise _failure(messages.get("execution_error", {}))
+    files, texts = [], {}
+    for node_id, output in entry.get("outputs", {}).items():
+        for key, items in output.items():
+            files += [_file(node_id, key, item) for item in items or [] if _is_file(item)]
+        if "text" in output:
+            texts[node_id] = tuple(str(text) for text in output["text"])
+    return Outcome(prompt_id, tuple(files), texts)
+
+
+def _failure(error: Mapping[str, Any]) -> ExecutionFailed:
+    return ExecutionFailed(
+        str(error.get("node_id", "?")),
+        str(error.get("node_type", "?")),
+        str(error.get("exception_type", "?")),
+        str(error.get("exception_message", "ComfyUI gives no reason")),
+    )
+
+
+def _is_file(item: object) -> bool:
+    return isinstance(item, dict) and "filename" in item and "type" in item
+
+
+def _file(node_id: str, key: str, item: Mapping[str, Any]) -> OutputFile:
+    return OutputFile(node_id, key, item["filename"], item.get("subfolder", ""), item["type"])
+
+
+def _why_rejected(answer: Mapping[str, Any], graph: Graph) -> str:
+    """ComfyUI's validation errors as one sentence that names nodes and inputs."""
+    reasons = [
+        f"{_name(node_id, graph)}: {error.get('message', '')} ({error.get('details', '')})"
+        for node_id, account in (answer.get("node_errors") or {}).items()
+        for error in account.get("errors", [])
+    ]
+    general = (answer.get("error") or {}).get("message", "ComfyUI rejected the graph")
+    return "; ".join(reasons) or str(general)
+
+
+def _name(node_id: str, graph: Graph) -> str:
+    node = graph.get(node_id, {})
+    title = node.get("_meta", {}).get("title") or node_id
+    return f"{title} [{node.get('class_type', '?')}]"
+
+
+def _json(response: requests.Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise ComfyError(f"ComfyUI answered HTTP {response.status_code} without a JSON object")
+    return answer
