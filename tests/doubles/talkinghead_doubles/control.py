@@ -1,0 +1,79 @@
+"""Failing on demand: what the JSON file named by DOUBLES_CONTROL asks of a node class."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import NoReturn, TypedDict, cast
+
+import comfy.model_management
+
+HANG_SECONDS = 3600.0  # far beyond any test's patience, yet a forgotten process ends
+OOM_MESSAGE = (
+    "CUDA out of memory. Tried to allocate 2.36 GiB. GPU 0 has a total capacity of 23.64 GiB "
+    "of which 1.12 GiB is free. Of the allocated memory 21.30 GiB is allocated by PyTorch."
+)
+
+
+class Fault(TypedDict, total=False):
+    """One class's entry in the control file."""
+
+    action: str
+    times: int
+    at_step: int
+    message: str
+
+
+def step_seconds() -> float:
+    """Seconds one sampler step takes."""
+    return float(cast(float, _read().get("step_seconds", 0.0)))
+
+
+def trip(class_type: str, step: int | None = None) -> None:
+    """Fail as the control file asks.
+
+    `step` counts what the node's progress counts, from 0; None is the start of the execution,
+    where faults without `at_step` happen.
+    """
+    control = _read()
+    fault = cast(Fault, control.get(class_type, {}))
+    if not fault or fault.get("at_step") != step or fault.get("times") == 0:
+        return
+    if "times" in fault:
+        # Written before the fault happens: after "exit" nobody is left to write it.
+        fault["times"] -= 1
+        _write(control)
+    _fail(class_type, fault)
+
+
+def _fail(class_type: str, fault: Fault) -> None:
+    message = fault.get("message")
+    match fault["action"]:
+        case "raise":
+            raise RuntimeError(message or f"{class_type} fails because the test asked for it")
+        case "oom":
+            _raise_oom(message or OOM_MESSAGE)
+        case "hang":
+            time.sleep(HANG_SECONDS)
+        case "exit":
+            os._exit(1)
+        case action:
+            raise ValueError(f"unknown action {action!r} for {class_type} in DOUBLES_CONTROL")
+
+
+def _raise_oom(message: str) -> NoReturn:
+    raise comfy.model_management.OOM_EXCEPTION(message)
+
+
+def _read() -> dict[str, object]:
+    path = os.environ.get("DOUBLES_CONTROL")
+    if not path or not Path(path).exists():
+        return {}
+    return cast(dict[str, object], json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _write(control: dict[str, object]) -> None:
+    path = Path(os.environ["DOUBLES_CONTROL"])
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(control), encoding="utf-8")
+    fresh.replace(path)
