@@ -243,7 +243,8 @@ class ComfyClient:
         on_event: Callable[[Event], None],
         watch: Callable[[], None],
     ) -> Outcome:
-        state = _Watch(time.monotonic())
+        start = time.monotonic()
+        state = _Watch(start, start, start + POLL_SECONDS)
         while True:
             watch()
             now = time.monotonic()
@@ -280,7 +281,7 @@ class ComfyClient:
             state.next_poll = now + 0.05
         return None
 
-    def _request(self, method: str, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
+    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         try:
             return requests.request(method, self.url + path, timeout=HTTP_SECONDS, **options)
         except requests.RequestException as error:
@@ -293,11 +294,8 @@ class _Watch:
     """When the server last answered, and when it last knew our prompt (monotonic seconds)."""
 
     last_answer: float
-    next_poll: float = 0.0
-    last_seen: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.last_seen = self.last_answer
+    last_seen: float
+    next_poll: float
 
 
 _LAST_EVENTS = ("execution_success", "execution_error", "execution_interrupted")

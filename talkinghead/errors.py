@@ -38,7 +38,7 @@ class JobError(Exception):
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, **details: Any) -> None:  # noqa: ANN401 - JSON values
+    def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.details: Mapping[str, Any] = details
 

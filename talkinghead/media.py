@@ -27,7 +27,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 
 SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
-PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # Demuxers that may open a stranger's file: no playlists, which name other files.
 SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,asf"
 AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)

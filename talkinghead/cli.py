@@ -1,0 +1,125 @@
+"""The command line: `talkinghead run`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from talkinghead import progress
+from talkinghead.errors import JobError
+from talkinghead.render import Job, run_job
+from talkinghead.settings import Settings
+from talkinghead.studio import Studio
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+console = Console(stderr=True)
+
+URL_FIELDS = ("image_url", "video_url", "wav_url", "wav_url_2")
+
+
+@app.callback()
+def _talkinghead() -> None:
+    """Talking-head videos from a picture and a voice."""
+
+
+@app.command()
+def run(
+    request: Annotated[Path, typer.Argument(help="A request as JSON; its URLs may be local files")],
+    out: Annotated[Path, typer.Option(help="Where the video goes")] = Path("out/video.mp4"),
+    draft: Annotated[
+        bool, typer.Option(help="A quick preview on the CPU, without the model")
+    ] = False,
+) -> None:
+    """Render one request, as the worker would, and write the video to a file."""
+    logging.basicConfig(level=logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        fields = _read_request(request)
+        settings = Settings()
+        result = _render(fields | ({"draft": True} if draft else {}), settings, out)
+    except (JobError, ValidationError) as error:
+        result = {"error": str(error)}
+    if "error" in result:
+        console.print(f"[red]failed:[/] {result['error']}", highlight=False)
+        raise typer.Exit(1)
+    _tell(result, out)
+
+
+def _read_request(path: Path) -> dict[str, Any]:
+    """The request's fields, with its local files as file:// URLs."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{path} is not a JSON file: {error}") from None
+    fields = content.get("input", content) if isinstance(content, dict) else content
+    if not isinstance(fields, dict):
+        raise typer.BadParameter(f"{path} holds no request: a JSON object is needed")
+    return {name: _as_url(name, value, path.parent) for name, value in fields.items()}
+
+
+def _as_url(name: str, value: object, folder: Path) -> object:
+    if name == "audio_urls" and isinstance(value, list):
+        return [_as_url("wav_url", item, folder) for item in value]
+    if name in URL_FIELDS and isinstance(value, str) and "://" not in value:
+        return (folder / value).absolute().as_uri()
+    return value
+
+
+def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, Any]:
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    with bars, Studio(settings, store=FileStore(out), local_files=True) as studio:
+        bar = bars.add_task("starting", total=1.0)
+
+        def report(seen: progress.Progress) -> None:
+            done = seen.fraction if seen.fraction is not None else 0.0
+            bars.update(bar, description=f"{seen.stage}: {seen.message}", completed=done)
+
+        result = run_job(Job(id="local", input=fields, report=report), studio)
+        bars.update(bar, completed=1.0)
+    return result
+
+
+def _tell(result: dict[str, Any], out: Path) -> None:
+    for warning in result["warnings"]:
+        console.print(f"[yellow]note:[/] {warning}", highlight=False)
+    info = result["video_info"]
+    console.print(
+        f"{info['width']}x{info['height']}, {info['frames']} frames, "
+        f"{info['duration_seconds']:.2f} s, seed {result['generation_params']['seed']}, "
+        f"rendered in {result['generation_time_seconds']} s",
+        highlight=False,
+    )
+    console.print(f"The video is in {out}", highlight=False)
+
+
+class FileStore:
+    """Delivers to one path on this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def deliver(self, video: Path, job_id: str) -> dict[str, Any]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(video, self._path)
+        return {"path": str(self._path)}
+
+
+if __name__ == "__main__":
+    app()

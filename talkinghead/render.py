@@ -1,0 +1,363 @@
+"""The job as a story: understand, fetch, plan, patch, run, collect, deliver."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import re
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import comfy_client
+from comfy_client import ComfyClient, Event, Outcome, OutputFile
+from talkinghead import media, workflow
+from talkinghead.convert import Graph, Workflow, to_api
+from talkinghead.errors import (
+    Cancelled,
+    ComfyUIUnavailable,
+    DeadlineExceeded,
+    InternalError,
+    JobError,
+    OutOfMemory,
+    OutputMissing,
+    RenderFailed,
+    WorkflowRejected,
+)
+from talkinghead.media import VideoFile
+from talkinghead.plan import MAX_VOICE_SECONDS, Plan, make_plan
+from talkinghead.progress import Progress, Report, render_progress
+from talkinghead.request import RenderRequest, parse_request
+from talkinghead.studio import Studio
+
+log = logging.getLogger("talkinghead")
+
+VIDEO_NAME = "talkinghead.mp4"
+
+
+@dataclass
+class Job:
+    """One call of the worker, and what is known of it while it runs."""
+
+    id: str
+    input: object
+    report: Report = lambda progress: None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    stage: str = "understand"
+    timings: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def key(self) -> str:
+        """The job's id as part of a file name or a storage key."""
+        return re.sub(r"[^A-Za-z0-9_-]", "_", self.id)[:64] or "job"
+
+    @property
+    def seconds(self) -> float:
+        """Time since the job began."""
+        return time.monotonic() - self.started
+
+    @contextlib.contextmanager
+    def at(self, stage: str, message: str) -> Iterator[None]:
+        """A stage of the story: said, timed, and not begun once the job is cancelled."""
+        self.check()
+        self.stage = stage
+        self.report(Progress(stage, message))
+        start = time.monotonic()
+        yield
+        self.timings[stage] = round(time.monotonic() - start, 3)
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the job was."""
+        if self.cancelled.is_set():
+            raise Cancelled("the job was cancelled")
+
+
+def run_job(job: Job, studio: Studio) -> dict[str, Any]:
+    """The result of the job, or the account of its failure; never raises."""
+    try:
+        return render(job, studio)
+    except JobError as error:
+        return failure(job, error)
+    except Exception:  # a fault of ours must not stop the worker
+        log.exception("job %s: internal error at stage %s", job.id, job.stage)
+        return failure(job, InternalError("internal error of the worker: its log has the details"))
+
+
+def failure(job: Job, error: JobError) -> dict[str, Any]:
+    """What the caller gets for a job that failed."""
+    return {
+        "error": str(error),
+        "status": "failed",
+        "error_code": error.code,
+        "stage": job.stage,
+        "retryable": error.retryable,
+        "job_id": job.id,
+        "details": dict(error.details),
+    }
+
+
+def render(job: Job, studio: Studio) -> dict[str, Any]:
+    """Render what the job asks and deliver it.
+
+    Raises:
+        JobError: one of the tree in `talkinghead.errors`.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkinghead-")))
+        request = parse_request(job.input, local_files=studio.fetcher.local_files)
+        with job.at("fetch", "fetching picture and voice"):
+            sources = fetch(request, folder, studio)
+        with job.at("prepare", "decoding picture and voice"):
+            plan, tracks = prepare(request, sources, folder, studio)
+        subfolder = (
+            f"{job.key}-{uuid.uuid4().hex[:8]}"  # never twice: ComfyUI would reuse its cache
+        )
+        with job.at("start", "waiting for ComfyUI"):
+            client = stack.enter_context(studio.comfy(subfolder, job.check))
+        with job.at("patch", "writing the workflow"):
+            gui, graph = patch(plan, upload(tracks, subfolder, client), studio, client)
+        with job.at("render", "rendering"):
+            rendered = run(job, gui, graph, studio, client)
+        with job.at("collect", "collecting the video"):
+            video = collect(rendered, plan, tracks, folder, client)
+        with job.at("deliver", "delivering the video"):
+            place = studio.store.deliver(folder / VIDEO_NAME, job.key)
+        return result(job, request, plan, video, place)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that a request names, as they came."""
+
+    picture: Path
+    voice: Path
+
+
+def fetch(request: RenderRequest, folder: Path, studio: Studio) -> Sources:
+    """Download what the request names."""
+    limits = studio.settings
+    sources = Sources(folder / "picture", folder / "voice")
+    if request.image_url is not None:
+        studio.fetcher.fetch(
+            "image_url", request.image_url, sources.picture, max_mb=limits.max_image_mb
+        )
+    speaker = request.speakers[0]
+    studio.fetcher.fetch(
+        speaker.field, speaker.audio_url, sources.voice, max_mb=limits.max_audio_mb
+    )
+    return sources
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """A job's files as the nodes take them."""
+
+    picture: Path
+    speech: Path
+    sound: Path
+
+
+def prepare(
+    request: RenderRequest, sources: Sources, folder: Path, studio: Studio
+) -> tuple[Plan, Tracks]:
+    """Verify the sources, plan the render, write what the nodes will load."""
+    megapixels = studio.settings.max_image_megapixels
+    name = request.speakers[0].field
+    tracks = Tracks(folder / "picture.png", folder / "speech.wav", folder / "sound.wav")
+    media.save_picture("image_url", sources.picture, tracks.picture, max_megapixels=megapixels)
+    voice = media.probe_sound(name, sources.voice, max_seconds=MAX_VOICE_SECONDS)
+    plan = make_plan(request, voice)
+    media.save_sound(name, sources.voice, tracks.sound, seconds=plan.duration)
+    media.save_speech(
+        name,
+        sources.voice,
+        tracks.speech,
+        seconds=plan.duration,
+        padded_samples=plan.speech_samples,
+    )
+    return plan, tracks
+
+
+def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> workflow.Inputs:
+    """Hand the files to ComfyUI."""
+    with _comfy_errors():
+        return workflow.Inputs(
+            picture=client.upload(tracks.picture, subfolder=subfolder),
+            speech=client.upload(tracks.speech, subfolder=subfolder),
+            sound=client.upload(tracks.sound, subfolder=subfolder),
+            output_prefix=f"{subfolder}/video",
+        )
+
+
+def patch(
+    plan: Plan, inputs: workflow.Inputs, studio: Studio, client: ComfyClient
+) -> tuple[Workflow, Graph]:
+    """The template with the plan's values, as GUI workflow and as API graph, both checked.
+
+    Raises:
+        WorkflowRejected, ModelsMissing: it does not fit this ComfyUI.
+    """
+    template = workflow.load_template(plan.template)
+    with _comfy_errors():
+        schemas = studio.schemas(client)
+    if not plan.draft:
+        template = workflow.fill(template, studio.profile, schemas)
+    gui = workflow.fill(template, workflow.slots_of(plan, inputs), schemas)
+    graph = to_api(gui, schemas)
+    if workflow.check(graph, schemas):  # perhaps of a model file that came since
+        with _comfy_errors():
+            schemas = studio.schemas(client, fresh=True)
+        if problems := workflow.check(graph, schemas):
+            raise workflow.rejection(problems)
+    return gui, graph
+
+
+def run(job: Job, gui: Workflow, graph: Graph, studio: Studio, client: ComfyClient) -> OutputFile:
+    """Let ComfyUI execute the graph; returns the video it reports.
+
+    Raises:
+        RenderFailed, OutOfMemory, DeadlineExceeded, Cancelled, ComfyUIUnavailable, OutputMissing
+    """
+
+    def tell(event: Event) -> None:
+        if (progress := render_progress(event, graph)) is not None:
+            job.report(progress)
+
+    def watch() -> None:
+        job.check()
+        studio.check_alive()
+
+    with _comfy_errors():
+        outcome = client.run(
+            graph,
+            deadline_seconds=studio.settings.job_timeout_seconds - job.seconds,
+            workflow=gui,
+            on_event=tell,
+            watch=watch,
+        )
+        client.forget(outcome.prompt_id)
+    return _video_of(outcome)
+
+
+def _video_of(outcome: Outcome) -> OutputFile:
+    videos = [file for file in outcome.files if file.filename.endswith(".mp4")]
+    if len(videos) != 1:
+        found = ", ".join(file.filename for file in outcome.files) or "nothing"
+        raise OutputMissing(f"ComfyUI ended well without one video; it reports: {found}")
+    return videos[0]
+
+
+@contextlib.contextmanager
+def _comfy_errors() -> Iterator[None]:
+    """ComfyUI's errors as those of the job."""
+    try:
+        yield
+    except comfy_client.PromptRejected as error:
+        raise WorkflowRejected(f"ComfyUI refused the workflow: {error}") from error
+    except comfy_client.ExecutionFailed as error:
+        raise _execution_error(error) from error
+    except comfy_client.Interrupted as error:
+        raise Cancelled("the render was interrupted in ComfyUI") from error
+    except comfy_client.TimedOut as error:
+        raise DeadlineExceeded("the render took longer than JOB_TIMEOUT_SECONDS") from error
+    except comfy_client.ComfyError as error:
+        raise ComfyUIUnavailable(str(error)) from error
+
+
+def _execution_error(error: comfy_client.ExecutionFailed) -> JobError:
+    kind = OutOfMemory if "OutOfMemory" in error.exception_type else RenderFailed
+    return kind(
+        f"Video generation failed: {error}",
+        node=error.node_id,
+        node_type=error.node_type,
+        exception=error.exception_type,
+    )
+
+
+def collect(
+    rendered: OutputFile, plan: Plan, tracks: Tracks, folder: Path, client: ComfyClient
+) -> VideoFile:
+    """Bring the video here and give it its sound, rate and length."""
+    with _comfy_errors():
+        client.download(rendered, folder / "rendered.mp4")
+    media.finish_video(
+        folder / "rendered.mp4",
+        tracks.sound,
+        folder / VIDEO_NAME,
+        fps=plan.delivered_fps,
+        frames=plan.delivered_frames,
+    )
+    return media.probe_video(folder / VIDEO_NAME)
+
+
+def result(
+    job: Job, request: RenderRequest, plan: Plan, video: VideoFile, place: dict[str, Any]
+) -> dict[str, Any]:
+    """The result of both contracts in one; what is said of the video was read from it."""
+    return {
+        **place,
+        "status": "completed",
+        "job_id": job.id,
+        "processing_time_seconds": round(job.seconds, 1),
+        "generation_time_seconds": round(job.timings["render"], 1),
+        "video_info": {
+            "width": video.width,
+            "height": video.height,
+            "fps": round(video.fps, 3),
+            "frames": video.frames,
+            "duration_seconds": round(video.duration, 3),
+            "file_size_mb": round(video.size / 1e6, 2),
+            "sha256": video.sha256,
+            "mode": request.mode,
+            "audio_files_used": len(request.speakers),
+        },
+        "generation_params": _params(request, plan),
+        "timings": job.timings,
+        "warnings": [*plan.warnings, *_differences(plan, video)],
+        "draft": plan.draft,
+    }
+
+
+def _params(request: RenderRequest, plan: Plan) -> dict[str, Any]:
+    shared = {
+        "positive_prompt": plan.prompt,
+        "negative_prompt": plan.negative_prompt,
+        "seed": plan.seed,
+        "mode": request.mode,
+        "workflow_version": f"{plan.template}-{_fingerprint(plan.template)}",
+    }
+    if plan.draft:
+        return shared
+    return shared | {
+        "steps": plan.sampling.steps,
+        "cfg_scale": plan.sampling.cfg,
+        "audio_cfg_scale": plan.sampling.audio_cfg,
+        "shift": plan.sampling.shift,
+        "scheduler": plan.sampling.scheduler,
+        "block_swap": plan.blocks_to_swap > 0,
+        "blocks_to_swap": plan.blocks_to_swap,
+        "speed_lora": plan.speed_lora_strength > 0,
+        "speed_lora_strength": plan.speed_lora_strength,
+    }
+
+
+def _fingerprint(template: str) -> str:
+    """A short hash of the template file, so that a result tells which edit of it ran."""
+    return hashlib.sha256(workflow.template_path(template).read_bytes()).hexdigest()[:12]
+
+
+def _differences(plan: Plan, video: VideoFile) -> Iterator[str]:
+    """Where the file is not what was planned: said, since it was paid for, and delivered."""
+    planned = (plan.width, plan.height, plan.delivered_frames)
+    if planned != (video.width, video.height, video.frames):
+        yield (
+            f"the video has {video.width}x{video.height} pixels and {video.frames} frames; "
+            f"planned were {plan.width}x{plan.height} and {plan.delivered_frames}"
+        )

@@ -1,0 +1,93 @@
+"""What a worker renders with: settings, one ComfyUI, a fetcher, a store, a set of models."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Self
+
+from comfy_client import ComfyClient
+from talkinghead.comfy_server import ComfyServer
+from talkinghead.convert import Schemas
+from talkinghead.delivery import Store, open_store
+from talkinghead.fetch import Fetcher
+from talkinghead.models import load_manifest, profile_slots
+from talkinghead.settings import Settings
+from talkinghead.workflow import Slots
+
+LOCK_POLL_SECONDS = 0.2
+
+
+class Studio:
+    """One ComfyUI and what goes with it; one job at a time has it.
+
+    ComfyUI is a child process of ours, or with COMFYUI_URL a server that somebody else runs, whose
+    folders we do not see: there, a job's files stay behind.
+    """
+
+    def __init__(
+        self, settings: Settings, *, store: Store | None = None, local_files: bool = False
+    ) -> None:
+        self.settings = settings
+        self.fetcher = Fetcher(seconds=settings.download_seconds, local_files=local_files)
+        self.store = store or open_store(settings)
+        self.profile: Slots = profile_slots(load_manifest(), settings.model_profile)
+        self._server = None if settings.comfyui_url else ComfyServer.from_settings(settings)
+        self._lock = threading.Lock()
+        self._schemas: Schemas | None = None
+
+    def __enter__(self) -> Self:
+        """Start ComfyUI, without waiting for it."""
+        if self._server is not None:
+            self._server.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End our ComfyUI."""
+        if self._server is not None:
+            self._server.stop()
+
+    @contextlib.contextmanager
+    def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[ComfyClient]:
+        """ComfyUI, ready, for one job alone; what the job left in `folder` is deleted after.
+
+        Args:
+            folder: the job's subfolder of ComfyUI's input and output.
+            check: called while waiting; what it raises ends the wait.
+
+        Raises:
+            ComfyUIUnavailable: ComfyUI does not start.
+        """
+        while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
+            check()
+        try:
+            yield self._ready(check)
+        finally:
+            if self._server is not None:
+                self._server.clear(folder)
+            self._lock.release()
+
+    def check_alive(self) -> None:
+        """Raise ComfyUIUnavailable if our ComfyUI has died."""
+        if self._server is not None:
+            self._server.check()
+
+    def schemas(self, client: ComfyClient, *, fresh: bool = False) -> Schemas:
+        """The server's node schemas, read once per server; `fresh` sees files added since."""
+        if self._schemas is None or fresh:
+            self._schemas = client.object_info()
+        return self._schemas
+
+    def _ready(self, check: Callable[[], None]) -> ComfyClient:
+        if self._server is None:
+            return ComfyClient(str(self.settings.comfyui_url))
+        if not self._server.is_running():
+            self._server.stop()
+            self._server.start()
+            self._schemas = None
+        self._server.wait_ready(check)
+        return ComfyClient(self._server.url)

@@ -1,0 +1,143 @@
+"""A worker with a real ComfyUI, whose GPU nodes are the doubles of tests/doubles."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from comfy_client import ComfyClient
+from talkinghead.convert import Graph, to_api
+from talkinghead.media import Sound
+from talkinghead.plan import make_plan
+from talkinghead.request import parse_request
+from talkinghead.settings import PROJECT_DIR, Settings
+from talkinghead.studio import Studio
+from talkinghead.workflow import Inputs, fill, load_template, slots_of
+
+DOUBLES_DIR = PROJECT_DIR / "tests" / "doubles"
+
+
+@pytest.fixture(scope="session")
+def control_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the doubles look up how they shall fail; set before any ComfyUI is started."""
+    path = tmp_path_factory.mktemp("doubles") / "control.json"
+    os.environ["DOUBLES_CONTROL"] = str(path)
+    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's spinning threads starve a busy machine
+    yield path
+    del os.environ["DOUBLES_CONTROL"]
+
+
+@pytest.fixture
+def control(control_file: Path) -> Iterator[Callable[..., None]]:
+    """Tells the doubles how to behave: control(WanVideoSampler={"action": "raise"})."""
+
+    def tell(**faults: Any) -> None:
+        control_file.write_text(json.dumps(faults))
+
+    tell()
+    yield tell
+    tell()
+
+
+@pytest.fixture(scope="session")
+def settings(control_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(
+        work_dir=tmp_path_factory.mktemp("work"),
+        comfyui_cpu=True,
+        extra_node_dirs=str(DOUBLES_DIR),
+        job_timeout_seconds=60,
+    )
+
+
+@pytest.fixture(scope="session")
+def session_studio(settings: Settings) -> Iterator[Studio]:
+    with Studio(settings) as studio:
+        yield studio
+
+
+@pytest.fixture
+def studio(session_studio: Studio, control: Callable[..., None]) -> Studio:
+    """One ComfyUI for all tests; it is started again where a test made it die."""
+    return session_studio
+
+
+@pytest.fixture
+def client(studio: Studio) -> Iterator[ComfyClient]:
+    with studio.comfy("unused", lambda: None) as client:
+        yield client
+
+
+@pytest.fixture
+def slow_graph(
+    client: ComfyClient, control: Callable[..., None], portrait: Path, voice: Path
+) -> Graph:
+    """A render on the doubles that takes a minute if it is left alone, a second a step."""
+    control(step_seconds=1.0)
+    request = parse_request(
+        {
+            "image_url": "http://x/i.jpg",
+            "wav_url": "http://x/a.wav",
+            "steps": 50,
+            "scheduler": "unipc",
+        }
+    )
+    plan = make_plan(request, Sound(2.0, 22_050, 1))
+    inputs = Inputs(
+        picture=client.upload(portrait, subfolder="slow"),
+        speech=client.upload(voice, subfolder="slow"),
+        sound=client.upload(voice, subfolder="slow"),
+        output_prefix="slow/video",
+    )
+    schemas = client.object_info()
+    return to_api(fill(load_template(plan.template), slots_of(plan, inputs), schemas), schemas)
+
+
+@pytest.fixture
+def socketless(client: ComfyClient) -> Iterator[str]:
+    """The URL of a proxy before ComfyUI that passes requests on, but no WebSocket."""
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/ws"):
+                self.send_error(502)
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            kind = {"Content-Type": self.headers.get("Content-Type", "")}
+            answer = requests.request(
+                self.command, client.url + self.path, data=body, headers=kind, timeout=30
+            )
+            self.send_response(answer.status_code)
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Requests are not part of a test's output."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def graph() -> Graph:
+    """A small graph that is all core nodes: a picture of one colour, saved, and a text."""
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 48, "batch_size": 2, "color": 0x336699},
+        },
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "t/p"}},
+        "3": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }

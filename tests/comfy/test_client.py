@@ -1,0 +1,170 @@
+"""The client on a real ComfyUI."""
+
+from __future__ import annotations
+
+import copy
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from comfy_client import (
+    ComfyClient,
+    Event,
+    ExecutionFailed,
+    Interrupted,
+    PromptRejected,
+    TimedOut,
+    Unreachable,
+)
+from talkinghead.convert import Graph
+
+
+def failing(graph: Graph) -> Graph:
+    """A graph that fails when it runs: LoadAudio finds a file which is no sound."""
+    return graph | {
+        "8": {"class_type": "LoadAudio", "inputs": {"audio": "t/broken.wav"}},
+        "9": {"class_type": "PreviewAny", "inputs": {"source": ["8", 0]}},
+    }
+
+
+def run(client: ComfyClient, graph: Graph, seconds: float = 30) -> list[str]:
+    outcome = client.run(graph, deadline_seconds=seconds)
+    return [file.filename for file in outcome.files]
+
+
+def is_idle(client: ComfyClient, prompt_id: str) -> bool:
+    deadline = time.monotonic() + 10
+    while client.is_queued(prompt_id) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not client.is_queued(prompt_id)
+
+
+def test_a_graph_gives_its_files_texts_and_events(
+    client: ComfyClient, graph: Graph, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    graph["1"]["inputs"]["color"] = int(time.time()) % 0xFFFFFF
+    outcome = client.run(graph, deadline_seconds=30, on_event=events.append)
+    assert [(f.node_id, f.key, f.subfolder, f.type) for f in outcome.files] == [
+        ("2", "images", "t", "output")
+    ] * 2
+    assert outcome.texts["3"][0].startswith("tensor")
+    client.download(outcome.files[0], tmp_path / "p.png")
+    assert Image.open(tmp_path / "p.png").size == (64, 48)
+    kinds = [event.type for event in events]
+    assert kinds[0] == "execution_start" and "execution_success" in kinds
+
+
+def test_a_graph_that_is_all_cache_still_names_its_files(client: ComfyClient, graph: Graph) -> None:
+    assert run(client, graph) == run(client, graph) != []
+
+
+def test_the_prompt_runs_under_our_own_id(client: ComfyClient, graph: Graph) -> None:
+    prompt_id = str(uuid.uuid4())
+    assert client.run(graph, deadline_seconds=30, prompt_id=prompt_id).prompt_id == prompt_id
+    assert client.history(prompt_id) is not None
+    client.forget(prompt_id)
+    assert client.history(prompt_id) is None
+
+
+def test_a_rejected_graph_names_node_input_and_value(client: ComfyClient, graph: Graph) -> None:
+    graph["1"]["inputs"]["width"] = -5
+    graph["1"]["_meta"] = {"title": "My canvas"}
+    with pytest.raises(PromptRejected, match=r"My canvas \[EmptyImage\].*width") as caught:
+        run(client, graph)
+    assert caught.value.node_errors["1"]["class_type"] == "EmptyImage"
+
+
+def test_a_graph_of_which_only_some_outputs_are_valid_is_rejected_and_not_run(
+    client: ComfyClient, graph: Graph
+) -> None:
+    graph["4"] = copy.deepcopy(graph["2"]) | {
+        "inputs": {"images": ["5", 0], "filename_prefix": "t/q"}
+    }
+    graph["5"] = copy.deepcopy(graph["1"])
+    graph["5"]["inputs"]["height"] = "tall"
+    prompt_id = str(uuid.uuid4())
+    with pytest.raises(PromptRejected, match=r"height"):
+        client.run(graph, deadline_seconds=30, prompt_id=prompt_id)
+    assert is_idle(client, prompt_id)
+
+
+def test_a_node_that_raises_is_named_with_its_message(
+    client: ComfyClient, graph: Graph, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.wav").write_text("no sound")
+    client.upload(tmp_path / "broken.wav", subfolder="t")
+    with pytest.raises(ExecutionFailed) as caught:
+        run(client, failing(graph))
+    assert (caught.value.node_id, caught.value.node_type) == ("8", "LoadAudio")
+    assert "Invalid data" in caught.value.message
+
+
+def test_an_interrupt_from_outside_is_no_failure_of_a_node(
+    client: ComfyClient, slow_graph: Graph
+) -> None:
+    prompt_id = str(uuid.uuid4())
+    timer = threading.Timer(1, client.interrupt, [prompt_id])
+    timer.start()
+    with pytest.raises(Interrupted):
+        client.run(slow_graph, deadline_seconds=30, prompt_id=prompt_id)
+    timer.join()
+
+
+def test_the_deadline_ends_the_prompt_on_the_server_too(
+    client: ComfyClient, slow_graph: Graph
+) -> None:
+    prompt_id = str(uuid.uuid4())
+    start = time.monotonic()
+    with pytest.raises(TimedOut):
+        client.run(slow_graph, deadline_seconds=1, prompt_id=prompt_id)
+    assert time.monotonic() - start < 8
+    assert is_idle(client, prompt_id)
+
+
+def test_what_the_watch_raises_ends_the_prompt_and_comes_out(
+    client: ComfyClient, slow_graph: Graph
+) -> None:
+    calls: list[float] = []
+
+    def watch() -> None:
+        calls.append(time.monotonic())
+        if len(calls) > 2:
+            raise KeyError("enough")
+
+    prompt_id = str(uuid.uuid4())
+    with pytest.raises(KeyError, match="enough"):
+        client.run(slow_graph, deadline_seconds=30, prompt_id=prompt_id, watch=watch)
+    assert is_idle(client, prompt_id)
+
+
+def test_a_prompt_behind_another_can_be_taken_back(
+    client: ComfyClient, graph: Graph, slow_graph: Graph
+) -> None:
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    client.submit(slow_graph, first, client_id="other")
+    with pytest.raises(TimedOut):
+        client.run(graph, deadline_seconds=1, prompt_id=second)
+    assert is_idle(client, second)
+    assert client.is_queued(first)
+    client.stop(first)
+    assert is_idle(client, first)
+
+
+def test_a_server_without_websocket_is_followed_by_polling(
+    client: ComfyClient, graph: Graph, socketless: str
+) -> None:
+    assert len(run(ComfyClient(socketless), graph)) == 2
+
+
+def test_no_server_is_unreachable(graph: Graph) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(Unreachable, match="does not answer"):
+        run(ComfyClient(f"http://127.0.0.1:{port}"), graph)

@@ -1,0 +1,203 @@
+"""Whole jobs on a real ComfyUI: the CPU draft for real, the talking nodes as doubles."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from talkinghead.progress import Progress
+from talkinghead.render import Job, run_job
+from talkinghead.studio import Studio
+from tests.conftest import FileServer
+
+
+@pytest.fixture
+def served(files: FileServer, portrait: Path, voice: Path) -> FileServer:
+    """The example's picture and voice behind HTTP, and files that are not what they say."""
+    (files.folder / "portrait.jpg").write_bytes(portrait.read_bytes())
+    (files.folder / "voice.wav").write_bytes(voice.read_bytes())
+    (files.folder / "text.jpg").write_text("I am a text file")
+    return files
+
+
+def request(served: FileServer, **fields: Any) -> dict[str, Any]:
+    return {
+        "image_url": served.url("portrait.jpg"),
+        "wav_url": served.url("voice.wav"),
+        "seed": 7,
+    } | fields
+
+
+def run(studio: Studio, fields: dict[str, Any]) -> dict[str, Any]:
+    return run_job(Job(id="job/1", input=fields), studio)
+
+
+def video_bytes(result: dict[str, Any]) -> bytes:
+    head, _, content = result["video"].partition(",")
+    assert head == "data:video/mp4;base64"
+    return base64.b64decode(content)
+
+
+def leftovers(studio: Studio) -> list[str]:
+    work = next(studio.settings.work_dir.glob("comfyui-*"))
+    folders = [work / name for name in ("input", "output", "temp")]
+    return [str(p) for folder in folders for p in folder.rglob("*") if p.is_file()]
+
+
+def test_a_draft_has_the_promised_size_length_sound_and_says_it_is_a_draft(
+    studio: Studio, served: FileServer
+) -> None:
+    result = run(studio, request(served, draft=True))
+    info = result["video_info"]
+    assert (info["width"], info["height"], info["fps"], info["frames"]) == (480, 854, 25, 143)
+    assert result["draft"] is True and "draft" in result["warnings"][0]
+    assert result["generation_params"]["seed"] == 7
+    assert result["status"] == "completed" and result["job_id"] == "job/1"
+    with av.open(io.BytesIO(video_bytes(result)), "r") as file:
+        video, audio = file.streams.video[0], file.streams.audio[0]
+        assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
+        assert audio.rate == 22_050
+        frames = [frame.to_ndarray(format="gray") for frame in file.decode(video)]
+    assert len(frames) == 143
+    assert frames[0].mean() > 30, "the first frame is not black"
+
+
+def test_a_draft_at_another_rate_keeps_the_length(studio: Studio, served: FileServer) -> None:
+    info = run(studio, request(served, draft=True, fps=30, max_audio_duration=2))["video_info"]
+    assert (info["fps"], info["frames"]) == (30, 60)
+    assert info["duration_seconds"] == pytest.approx(2, abs=1 / 30)
+
+
+def test_the_talking_graph_is_accepted_and_finished(studio: Studio, served: FileServer) -> None:
+    result = run(studio, request(served))
+    info, params = result["video_info"], result["generation_params"]
+    assert (info["width"], info["height"], info["frames"]) == (480, 854, 143)
+    assert (params["steps"], params["scheduler"], params["seed"]) == (4, "flowmatch_distill", 7)
+    assert params["workflow_version"].startswith("infinitetalk_i2v-")
+    assert result["warnings"] == [] and result["draft"] is False
+    assert b"A person talking" not in video_bytes(result), "no prompt in the file's metadata"
+
+
+def test_the_talking_graph_at_30_fps_is_delivered_at_30_fps(
+    studio: Studio, served: FileServer
+) -> None:
+    info = run(studio, request(served, fps=30, max_frame=90))["video_info"]
+    assert (info["fps"], info["frames"], info["duration_seconds"]) == (30, 90, 3)
+
+
+def test_nothing_of_a_job_is_left(studio: Studio, served: FileServer) -> None:
+    run(studio, request(served))
+    run(studio, request(served, draft=True, max_frame=10))
+    run(studio, request(served, wav_url=served.url("portrait.jpg")))
+    assert leftovers(studio) == []
+
+
+def test_the_same_job_twice_gives_the_same_picture(studio: Studio, served: FileServer) -> None:
+    fields = request(served, draft=True, max_frame=30)
+    one, other = run(studio, fields), run(studio, fields)
+    assert one["video_info"]["sha256"] == other["video_info"]["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "expected"),
+    [
+        ({"wav_url": None}, "invalid_request", "Missing required parameter: wav_url"),
+        ({"resolution": "4k"}, "invalid_request", "resolution is '4k', allowed"),
+        ({"image_url": "none.jpg"}, "download_failed", "image_url: .*none.jpg gave HTTP 404"),
+        ({"image_url": "text.jpg"}, "media_invalid", "image_url: the file is not a picture"),
+        ({"wav_url": "silent.mp4"}, "media_invalid", "wav_url: the file has no audio stream"),
+        ({"wav_url": "text.jpg"}, "media_invalid", "wav_url: the sound cannot be decoded"),
+    ],
+)
+def test_bad_input_is_told_at_once_and_queues_nothing(
+    studio: Studio,
+    served: FileServer,
+    fields: dict[str, Any],
+    code: str,
+    expected: str,
+) -> None:
+    with av.open(str(served.folder / "silent.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        file.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        file.mux(stream.encode(None))
+    urls = {
+        name: served.url(value) if value and name.endswith("_url") else value
+        for name, value in fields.items()
+    }
+    stages: list[str] = []
+    start = time.monotonic()
+    result = run_job(
+        Job("bad", request(served) | urls, report=lambda p: stages.append(p.stage)), studio
+    )
+    assert time.monotonic() - start < 2
+    assert (result["status"], result["error_code"]) == ("failed", code)
+    assert pytest.raises(AssertionError, match=expected).matches(AssertionError(result["error"]))
+    assert "start" not in stages and "render" not in stages
+
+
+def test_a_node_that_raises_fails_the_job_with_its_message(
+    studio: Studio, served: FileServer, control: Callable[..., None]
+) -> None:
+    control(WanVideoSampler={"action": "raise", "message": "the tensors are upset"})
+    result = run(studio, request(served))
+    assert (result["error_code"], result["stage"]) == ("render_failed", "render")
+    assert result["error"].startswith("Video generation failed: WanVideoSampler")
+    assert "the tensors are upset" in result["error"]
+    assert leftovers(studio) == []
+
+
+def test_out_of_memory_has_its_own_code(
+    studio: Studio, served: FileServer, control: Callable[..., None]
+) -> None:
+    control(WanVideoSampler={"action": "oom"})
+    assert run(studio, request(served))["error_code"] == "out_of_memory"
+
+
+def test_a_comfyui_that_dies_fails_the_job_and_is_back_for_the_next(
+    studio: Studio, served: FileServer, control: Callable[..., None]
+) -> None:
+    control(WanVideoSampler={"action": "exit", "times": 1, "at_step": 1})
+    result = run(studio, request(served))
+    assert result["error_code"] == "comfyui_unavailable"
+    assert "exit code 1; the end of its log" in result["error"]
+    assert run(studio, request(served))["status"] == "completed"
+
+
+def test_a_cancelled_job_stops_the_render_and_the_next_one_runs(
+    studio: Studio, served: FileServer, control: Callable[..., None]
+) -> None:
+    control(step_seconds=1.0)
+    job = Job("cancel", request(served, steps=50, scheduler="unipc"))
+
+    def cancel_at_the_sampler(progress: Progress) -> None:
+        if progress.message == "Sampler":
+            job.cancelled.set()
+
+    job.report = cancel_at_the_sampler
+    start = time.monotonic()
+    assert run_job(job, studio)["error_code"] == "cancelled"
+    assert time.monotonic() - start < 10
+    control()
+    assert run(studio, request(served))["status"] == "completed"
+
+
+def test_jobs_that_come_at_once_take_turns(studio: Studio, served: FileServer) -> None:
+    results: list[dict[str, Any]] = []
+    fields = request(served, draft=True, max_frame=20)
+    threads = [
+        threading.Thread(target=lambda: results.append(run(studio, fields))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [result["status"] for result in results] == ["completed"] * 3

@@ -1,0 +1,92 @@
+"""What several test folders share: media files made on the spot, a real HTTP file server."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Path:
+    return EXAMPLES / "portrait.jpg"
+
+
+@pytest.fixture(scope="session")
+def voice() -> Path:
+    return EXAMPLES / "voice.wav"
+
+
+def write_tone(
+    path: Path, *, seconds: float = 1.0, rate: int = 16_000, channels: int = 1, hz: float = 300
+) -> Path:
+    """A WAV with a tone of its own pitch on each channel, swelling twice a second."""
+    time = np.arange(round(seconds * rate)) / rate
+    tones = [np.sin(2 * np.pi * (hz + 170 * c) * time) for c in range(channels)]
+    swell = 0.3 * np.sin(2 * np.pi * time) ** 2
+    samples = (np.stack(tones, 1) * swell[:, None] * 32767).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    return path
+
+
+@pytest.fixture
+def tone(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a tone: tone("name.wav", seconds=..., rate=..., channels=...)."""
+
+    def make(name: str = "tone.wav", **options: float) -> Path:
+        return write_tone(tmp_path / name, **options)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A small picture that is not a face."""
+    rows = np.linspace(60, 200, 64, dtype=np.uint8)
+    pixels = np.stack([np.tile(rows[:, None], (1, 48))] * 3, axis=-1)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are not part of a test's output."""
+
+
+class FileServer:
+    """Serves a folder on loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        handler = functools.partial(_Handler, directory=str(folder))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/{name}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[FileServer]:
+    """An empty folder behind HTTP: put files into `files.folder`, ask for `files.url(name)`."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    server = FileServer(folder)
+    yield server
+    server.close()

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import math
+import wave
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from talkinghead import media
+from talkinghead.errors import MediaInvalid, MediaTooLarge
+
+Samples = npt.NDArray[np.float64]
+
+
+def decoded(path: Path) -> Samples:
+    """[channels, samples] of the file's sound."""
+    with av.open(str(path)) as container:
+        layout = container.streams.audio[0].layout.name
+        resampler = av.AudioResampler("fltp", layout)
+        blocks = [b for f in container.decode(audio=0) for b in resampler.resample(f)]
+    return np.concatenate([block.to_ndarray() for block in blocks], axis=1).astype(np.float64)
+
+
+def write_video(path: Path, frames: int, fps: int = 25, size: tuple[int, int] = (64, 48)) -> Path:
+    """A lossless video whose brightness is the number of the frame."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for index in range(frames):
+            pixels = np.full((size[1] * 3 // 2, size[0]), 128, np.uint8)
+            pixels[: size[1]] = 20 + index
+            frame = av.VideoFrame.from_ndarray(pixels, format="yuv420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shown(path: Path) -> list[int]:
+    """The number that `write_video` gave each frame."""
+    with av.open(str(path)) as container:
+        return [round(f.to_ndarray()[0, 0]) - 20 for f in container.decode(video=0)]
+
+
+def test_a_picture_is_saved_upright_as_rgb(tmp_path: Path) -> None:
+    source, target = tmp_path / "turned.jpg", tmp_path / "out.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    Image.new("RGB", (40, 20), "red").save(source, exif=exif)
+    assert media.save_picture("image_url", source, target, max_megapixels=1) == media.Picture(
+        20, 40
+    )
+    with Image.open(target) as image:
+        assert (image.mode, image.size, len(image.getexif())) == ("RGB", (20, 40), 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "I;16", "LA", "RGBA", "1"])
+def test_every_kind_of_pixels_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    Image.new(mode, (8, 8)).save(tmp_path / "in", kind)
+    media.save_picture("image_url", tmp_path / "in", tmp_path / "out.png", max_megapixels=1)
+    assert Image.open(tmp_path / "out.png").mode == "RGB"
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "in.png")
+    media.save_picture("image_url", tmp_path / "in.png", tmp_path / "out.png", max_megapixels=1)
+    assert Image.open(tmp_path / "out.png").getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_a_text_file_named_jpg_is_not_a_picture(tmp_path: Path) -> None:
+    source = tmp_path / "photo.jpg"
+    source.write_text("hello")
+    with pytest.raises(MediaInvalid, match="image_url: the file is not a picture, allowed: JPEG"):
+        media.save_picture("image_url", source, tmp_path / "out.png", max_megapixels=1)
+
+
+def test_a_truncated_picture_is_refused(tmp_path: Path, portrait: Path) -> None:
+    (tmp_path / "half.jpg").write_bytes(portrait.read_bytes()[:9000])
+    with pytest.raises(MediaInvalid, match="cannot be decoded"):
+        media.save_picture("image_url", tmp_path / "half.jpg", tmp_path / "o.png", max_megapixels=1)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    Image.new("1", (2000, 2000)).save(tmp_path / "big.png")
+    with pytest.raises(MediaTooLarge, match="2000x2000 pixels, allowed: 3 megapixels"):
+        media.save_picture("image_url", tmp_path / "big.png", tmp_path / "o.png", max_megapixels=3)
+
+
+def test_the_length_of_a_voice_is_what_decodes(tone: Callable[..., Path]) -> None:
+    path = tone(seconds=1.25, rate=44_100, channels=2)
+    assert media.probe_sound("wav_url", path, max_seconds=60) == media.Sound(1.25, 44_100, 2)
+
+
+def test_a_video_without_sound_is_no_voice(tmp_path: Path) -> None:
+    with pytest.raises(MediaInvalid, match="wav_url: the file has no audio stream"):
+        media.probe_sound("wav_url", write_video(tmp_path / "v.mp4", 5), max_seconds=60)
+
+
+@pytest.mark.parametrize("content", [b"", b"#EXTM3U\n/etc/passwd\n", b"not a sound" * 99])
+def test_what_is_not_sound_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "voice.wav").write_bytes(content)
+    with pytest.raises(MediaInvalid, match="wav_url: the sound cannot be decoded"):
+        media.probe_sound("wav_url", tmp_path / "voice.wav", max_seconds=60)
+
+
+def test_an_empty_wav_holds_no_sound(tone: Callable[..., Path]) -> None:
+    with pytest.raises(MediaInvalid, match="holds no sound"):
+        media.probe_sound("wav_url", tone(seconds=0), max_seconds=60)
+
+
+def test_the_speech_track_is_mono_16_khz_and_padded_with_silence(
+    tone: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = tone(seconds=2, rate=48_000, channels=2)
+    media.save_speech("v", source, tmp_path / "s.wav", seconds=1.5, padded_samples=30_000)
+    with wave.open(str(tmp_path / "s.wav")) as file:
+        assert file.getparams()[:4] == (1, 2, 16_000, 30_000)
+    track = decoded(tmp_path / "s.wav")[0]
+    assert np.abs(track[20_000:24_000]).max() > 0.1
+    assert not track[24_000:].any()
+
+
+@pytest.mark.parametrize(
+    ("rate", "delivered"), [(44_100, 44_100), (37_800, 44_100), (192_000, 96_000)]
+)
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_the_delivered_sound_keeps_rate_and_channels_where_aac_has_them(
+    tone: Callable[..., Path], tmp_path: Path, rate: int, delivered: int, channels: int
+) -> None:
+    source = tone(seconds=2, rate=rate, channels=channels)
+    media.save_sound("v", source, tmp_path / "s.wav", seconds=2)
+    write_video(tmp_path / "r.mp4", 50)
+    media.finish_video(
+        tmp_path / "r.mp4", tmp_path / "s.wav", tmp_path / "o.mp4", fps=25, frames=50
+    )
+    video = media.probe_video(tmp_path / "o.mp4")
+    assert (video.audio_rate, video.audio_channels) == (delivered, channels)
+    assert video.duration == pytest.approx(2, abs=1e-3)
+
+
+def test_the_delivered_sound_is_the_original_and_left_stays_left(
+    tone: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = tone(seconds=3, rate=48_000, channels=2)
+    media.save_sound("v", source, tmp_path / "s.wav", seconds=3)
+    write_video(tmp_path / "r.mp4", 75)
+    media.finish_video(
+        tmp_path / "r.mp4", tmp_path / "s.wav", tmp_path / "o.mp4", fps=25, frames=75
+    )
+    before, after = decoded(source), decoded(tmp_path / "o.mp4")[:, : 3 * 48_000]
+    for channel in (0, 1):
+        assert np.corrcoef(before[channel], after[channel])[0, 1] > 0.99
+    assert abs(np.corrcoef(before[0], after[1])[0, 1]) < 0.1
+
+
+def test_the_picture_is_copied_not_encoded_again(tone: Callable[..., Path], tmp_path: Path) -> None:
+    rendered = write_video(tmp_path / "r.mp4", 25)
+    media.finish_video(rendered, tone(seconds=1), tmp_path / "o.mp4", fps=25, frames=25)
+    assert shown(tmp_path / "o.mp4") == list(range(25))
+    with av.open(str(rendered)) as one, av.open(str(tmp_path / "o.mp4")) as other:
+        packets = [[bytes(p) for p in c.demux(video=0) if p.size] for c in (one, other)]
+    assert packets[0] == packets[1]
+
+
+@pytest.mark.parametrize("fps", [10, 24, 29.97, 30, 60])
+def test_at_another_rate_each_frame_is_the_one_of_its_time(
+    tone: Callable[..., Path], tmp_path: Path, fps: float
+) -> None:
+    frames = math.ceil(2 * fps)
+    write_video(tmp_path / "r.mp4", 50)
+    media.finish_video(
+        tmp_path / "r.mp4", tone(seconds=2), tmp_path / "o.mp4", fps=fps, frames=frames
+    )
+    video = media.probe_video(tmp_path / "o.mp4")
+    assert (video.frames, round(video.fps, 2)) == (frames, fps)
+    rate = Fraction(fps).limit_denominator(1001)
+    expected = [min(49, math.floor((i + Fraction(1, 2)) / rate * 25)) for i in range(frames)]
+    assert shown(tmp_path / "o.mp4") == pytest.approx(expected, abs=1)
+
+
+def test_nothing_of_the_rendered_files_metadata_is_delivered(
+    tone: Callable[..., Path], tmp_path: Path
+) -> None:
+    rendered = write_video(tmp_path / "plain.mp4", 25)
+    with (
+        av.open(str(rendered)) as source,
+        av.open(str(tmp_path / "r.mp4"), "w", options={"movflags": "use_metadata_tags"}) as tagged,
+    ):
+        tagged.metadata["prompt"] = "a secret wish"
+        stream = tagged.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                tagged.mux(packet)
+    media.finish_video(tmp_path / "r.mp4", tone(seconds=1), tmp_path / "o.mp4", fps=25, frames=25)
+    content = (tmp_path / "o.mp4").read_bytes()
+    assert b"secret" in (tmp_path / "r.mp4").read_bytes()
+    assert b"secret" not in content
+    assert content.index(b"moov") < content.index(b"mdat"), "browsers start it while it loads"
