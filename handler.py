@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import runpod
+from runpod.serverless.modules.rp_logger import RunPodLogger
 
 from talkinghead.render import Job, run_job
 from talkinghead.settings import Settings
@@ -20,6 +21,7 @@ CANCEL_SECONDS = 8  # RunPod kills the worker about 10 s after it asked
 def main() -> None:
     """Start ComfyUI, then take jobs until RunPod ends the worker."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    _keep_results_out_of_the_log()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit, unlike a kill, ends ComfyUI
     with Studio(Settings()) as studio:
 
@@ -27,6 +29,13 @@ def main() -> None:
             return await handle(job, studio)
 
         runpod.serverless.start({"handler": handler})
+
+
+def _keep_results_out_of_the_log() -> None:
+    """The SDK's debug lines, on by default, hold whole results: signed URLs, or the video."""
+    logger = RunPodLogger()
+    if logger.level in ("TRACE", "DEBUG"):
+        logger.level = "INFO"
 
 
 async def handle(job: dict[str, Any], studio: Studio) -> dict[str, Any]:

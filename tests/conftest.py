@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.store import S3Server
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -90,3 +92,11 @@ def files(tmp_path: Path) -> Iterator[FileServer]:
     server = FileServer(folder)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server with an empty bucket."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    with server.running():
+        yield server

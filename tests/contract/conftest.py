@@ -1,0 +1,78 @@
+"""The worker as RunPod starts it, behind the SDK's local API."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from talkinghead.settings import PROJECT_DIR
+
+START_SECONDS = 120.0
+
+
+class Worker:
+    """`python handler.py --rp_serve_api` as a child process."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.log = folder / "worker.log"
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "handler.py", "--rp_serve_api", "--rp_api_port", str(port)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--rp_api_host", "127.0.0.1"],
+                cwd=PROJECT_DIR,
+                env=os.environ | environment,
+                stdout=log,
+                stderr=log,
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                requests.get(f"{self.url}/docs", timeout=2)
+                return
+            except requests.RequestException:
+                time.sleep(0.1)
+        raise AssertionError(f"the worker did not start:\n{self.log.read_text()}")
+
+    def runsync(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What the endpoint answers to a request."""
+        answer = requests.post(f"{self.url}/runsync", json={"input": fields}, timeout=120)
+        content: dict[str, Any] = answer.json()
+        return content
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(20)
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """A worker with the doubles, its ComfyUI's folders below `folder`."""
+    return {
+        "WORK_DIR": str(folder / "work"),
+        "COMFYUI_CPU": "true",
+        "EXTRA_NODE_DIRS": str(PROJECT_DIR / "tests" / "doubles"),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture(scope="package")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    folder = tmp_path_factory.mktemp("worker")
+    worker = Worker(folder, environment_of(folder))
+    yield worker
+    worker.stop()

@@ -1,0 +1,129 @@
+"""The contracts' own example requests, sent to the worker as RunPod runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import requests
+
+from talkinghead.settings import PROJECT_DIR
+from tests.conftest import FileServer
+from tests.contract.conftest import Worker, environment_of
+from tests.store import SECRET, S3Server
+
+REQUESTS = Path(__file__).parent / "requests"
+
+
+@pytest.fixture
+def served(files: FileServer, portrait: Path, voice: Path) -> FileServer:
+    """Every file that the example requests name, behind HTTP."""
+    for name in ("portrait.jpg", "person.jpg", "image.jpg", "two_people.jpg"):
+        (files.folder / name).write_bytes(portrait.read_bytes())
+    for name in ("audio", "audio1", "audio2", "speech", "speaker1", "speaker2", "long_audio"):
+        (files.folder / f"{name}.wav").write_bytes(voice.read_bytes())
+    return files
+
+
+def example(name: str, served: FileServer) -> dict[str, Any]:
+    """The request word for word, but for the host of its URLs."""
+    text = (REQUESTS / f"{name}.json").read_text(encoding="utf-8")
+    fields: dict[str, Any] = json.loads(text.replace("https://example.com/", served.url("")))[
+        "input"
+    ]
+    return fields
+
+
+@pytest.mark.parametrize("draft", [True, False])
+def test_contract_a_gets_what_it_was_promised(
+    worker: Worker, served: FileServer, draft: bool
+) -> None:
+    answer = worker.runsync(example("a1_i2v_single", served) | ({"draft": True} if draft else {}))
+    assert answer["status"] == "COMPLETED", answer
+    result = answer["output"]
+    assert result["video"].startswith("data:video/mp4;base64,")
+    info = result["video_info"]
+    assert (info["width"], info["height"], info["frames"]) == (480, 854, 143)
+    assert result["draft"] is draft
+
+
+@pytest.mark.parametrize("draft", [True, False])
+def test_contract_b_gets_what_it_was_promised(
+    worker: Worker, served: FileServer, draft: bool
+) -> None:
+    answer = worker.runsync(example("b2_monologue", served) | ({"draft": True} if draft else {}))
+    assert answer["status"] == "COMPLETED", answer
+    result = answer["output"]
+    assert result["status"] == "completed"
+    assert result["processing_time_seconds"] >= result["generation_time_seconds"] > 0
+    info, params = result["video_info"], result["generation_params"]
+    assert (info["width"], info["height"], info["fps"]) == (400, 704, 25)
+    assert (info["mode"], info["audio_files_used"]) == ("infinitetalk", 1)
+    assert info["file_size_mb"] > 0
+    assert params["positive_prompt"] == "A person speaking naturally"
+    assert params["seed"] > 0
+    if not draft:
+        assert (params["steps"], params["cfg_scale"], params["scheduler"]) == (
+            4,
+            1.0,
+            "flowmatch_distill",
+        )
+        assert (params["block_swap"], params["speed_lora"]) == (False, True)
+        assert params["workflow_version"].startswith("infinitetalk_i2v-")
+
+
+def test_a_failed_job_is_failed_for_the_platform_too(worker: Worker) -> None:
+    start = time.monotonic()
+    answer = worker.runsync({"image_url": "https://example.com/i.jpg", "resolution": "4k"})
+    assert time.monotonic() - start < 2
+    assert answer["status"] == "FAILED"
+    assert answer["error"].startswith("Missing required parameter: wav_url")
+    assert "resolution is '4k'" in answer["error"]
+
+
+def test_with_storage_the_result_is_a_url_and_no_secret_is_logged(
+    tmp_path: Path, served: FileServer, s3: S3Server
+) -> None:
+    worker = Worker(tmp_path, environment_of(tmp_path) | s3.environment)
+    answer = worker.runsync(
+        example("a1_i2v_single", served)
+        | {
+            "draft": True,
+            "max_frame": 50,
+            "wav_url": served.url("audio.wav?X-Amz-Signature=url-canary"),
+        }
+    )
+    result = answer["output"]
+    assert result["video_url"] == result["output_video_url"] and "video" not in result
+    (tmp_path / "got.mp4").write_bytes(requests.get(result["video_url"], timeout=10).content)
+    with av.open(str(tmp_path / "got.mp4"), "r") as file:
+        assert file.streams.video[0].frames == 50
+    assert worker.stop() == 0
+    log = worker.log.read_text()
+    assert SECRET not in log and "url-canary" not in log
+    signature = re.findall(r"X-Amz-Signature=([0-9a-f]+)", result["video_url"])[0]
+    assert signature not in log
+    assert not list((tmp_path / "work").iterdir()), "ComfyUI's folders go when the worker ends"
+
+
+def test_one_request_can_be_tried_from_the_command_line(tmp_path: Path, served: FileServer) -> None:
+    fields = example("a1_i2v_single", served) | {"draft": True, "max_frame": 10}
+    run = subprocess.run(
+        [sys.executable, "handler.py", "--test_input", json.dumps({"input": fields})],
+        cwd=PROJECT_DIR,
+        env=os.environ | environment_of(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "'status': 'completed'" in run.stdout + run.stderr
