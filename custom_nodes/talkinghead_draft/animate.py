@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .face import Face, Picture, Plane, Point
+from .face import Face, Mask, Picture, Plane, Point, bounds
 from .voice import Motion, Track
 
 # Lengths are in face sizes: the distance between the eyes as seen from the front.
@@ -25,6 +25,7 @@ BLINK_SECONDS = 0.2
 BLINK_EVERY_SECONDS = (2.0, 6.0)
 SWAY_ACROSS, SWAY_DOWN, SWAY_DEGREES = 0.035, 0.02, 0.9
 SWAY_HERTZ = (0.07, 0.33)
+HEAD_REACH = 0.75  # of the way to the nearest other head, so that neither moves the other
 NOD_WITH_VOICE, NOD_WITHOUT_FACE = 0.03, 0.16
 DARK, TONGUE, TEETH = (48, 17, 18), (158, 78, 76), (222, 212, 196)  # RGB in full light
 
@@ -38,26 +39,47 @@ class Sway:
     turn: Track
 
 
-def preview_frames(
-    portrait: Picture, face: Face | None, motion: Motion, fps: Fraction, seed: int
-) -> Iterator[Picture]:
-    """One RGB frame [H, W, 3] for each value of the motion; the same seed gives the same frames.
+@dataclass(frozen=True)
+class Speaker:
+    """A voice's motion, where its speaker is [H, W], and the face there, if one was found."""
 
-    Without a face the middle of the picture sways and nods with the voice.
+    motion: Motion
+    region: Mask
+    face: Face | None
+
+
+def preview_frames(
+    portrait: Picture, speakers: Sequence[Speaker], fps: Fraction, seed: int
+) -> Iterator[Picture]:
+    """One RGB frame [H, W, 3] for each value of the motions; the same seed gives the same frames.
+
+    Without a face the middle of a speaker's region sways and nods with the voice.
     """
     random = np.random.default_rng(seed)
-    blinks = blink_track(len(motion.openness), fps, random)
-    sway = sway_track(motion.openness, fps, random, NOD_WITH_VOICE if face else NOD_WITHOUT_FACE)
-    mouth = _MouthWarp(portrait, face) if face else None
-    eyes = _eye_warps(portrait, face) if face and face.eyes_seen else ()
-    head = _HeadWarp(portrait, face)
-    for frame in range(len(motion.openness)):
+    people = [_Person(portrait, speakers, one, fps, random) for one in speakers]
+    for frame in range(len(speakers[0].motion.openness)):
         picture = portrait.copy()
-        if mouth:
-            mouth.draw(picture, float(motion.openness[frame]), float(motion.width[frame]))
-        for eye in eyes:
-            eye.draw(picture, float(blinks[frame]))
-        yield head.drawn(picture, sway, frame)
+        for person in people:
+            person.draw_face(picture, frame)
+        for person in people:
+            person.draw_head(picture, frame)
+        yield picture
+
+
+def dubbed_frames(
+    followed: Iterable[tuple[Picture, Sequence[Face | None]]], motions: Sequence[Motion]
+) -> Iterator[Picture]:
+    """The frames of a video with each speaker's mouth opened by that speaker's motion.
+
+    Nothing else moves: the video does so by itself.
+    """
+    for frame, (picture, faces) in enumerate(followed):
+        dubbed = picture.copy()
+        for face, motion in zip(faces, motions, strict=True):
+            if face and motion.openness[frame]:
+                mouth = _MouthWarp(dubbed, face)
+                mouth.draw(dubbed, float(motion.openness[frame]), float(motion.width[frame]))
+        yield dubbed
 
 
 def blink_track(num_frames: int, fps: Fraction, random: np.random.Generator) -> Track:
@@ -225,29 +247,76 @@ class _EyeWarp:
 class _HeadWarp:
     """Moves the head as a whole; a soft edge around it keeps the background still."""
 
-    def __init__(self, portrait: Picture, face: Face | None) -> None:
-        height, width = portrait.shape[:2]
-        self._size = face.size_px if face else 0.18 * min(width, height)
-        middle = (width / 2, 0.42 * height)
-        if face:
-            ends = (face.left_eye, face.right_eye, face.mouth.centre, face.mouth.centre)
-            middle = (sum(x for x, _ in ends) / 4, sum(y for _, y in ends) / 4)
-        across, down = 3.0 * self._size, 3.6 * self._size
+    def __init__(self, portrait: Picture, middle: Point, size: float, reach: float) -> None:
+        self._size = size
+        across, down = min(3.0 * size, reach), min(3.6 * size, 1.2 * reach)
         self._region = _region(portrait, middle, 0.0, (across, down, across, down))
         distance = np.hypot(self._region.across / across, self._region.down / down)
         self._weight = 1 - _step((distance - 0.5) / 0.5)
         self._from_neck = self._region.down - 1.6 * self._size
 
-    def drawn(self, picture: Picture, sway: Sway, frame: int) -> Picture:
+    def draw(self, picture: Picture, sway: Sway, frame: int) -> None:
         across = self._size * float(sway.across[frame])
         down = self._size * float(sway.down[frame])
         turn = float(sway.turn[frame])
         if across == down == turn == 0:
-            return picture
+            return
         x = (turn * self._from_neck - across) * self._weight
         y = (-turn * self._region.across - down) * self._weight
         picture[self._region.part] = self._region.pulled(picture, x, y)
-        return picture
+
+
+class _Person:
+    """One speaker's mouth, eyes and head, and how they move."""
+
+    def __init__(
+        self,
+        portrait: Picture,
+        speakers: Sequence[Speaker],
+        speaker: Speaker,
+        fps: Fraction,
+        random: np.random.Generator,
+    ) -> None:
+        self._motion, face = speaker.motion, speaker.face
+        self._blinks = blink_track(len(self._motion.openness), fps, random)
+        nod = NOD_WITH_VOICE if face else NOD_WITHOUT_FACE
+        self._sway = sway_track(self._motion.openness, fps, random, nod)
+        self._mouth = _MouthWarp(portrait, face) if face else None
+        self._eyes = _eye_warps(portrait, face) if face and face.eyes_seen else ()
+        others = [head for other in speakers if other is not speaker and (head := _head(other))]
+        self._head = _head_warp(portrait, _head(speaker), others)
+
+    def draw_face(self, picture: Picture, frame: int) -> None:
+        if self._mouth:
+            openness, width = self._motion.openness[frame], self._motion.width[frame]
+            self._mouth.draw(picture, float(openness), float(width))
+        for eye in self._eyes:
+            eye.draw(picture, float(self._blinks[frame]))
+
+    def draw_head(self, picture: Picture, frame: int) -> None:
+        if self._head:
+            self._head.draw(picture, self._sway, frame)
+
+
+def _head(speaker: Speaker) -> tuple[Point, float] | None:
+    """The middle of a speaker's head and its face size, pixels; None in an empty region."""
+    if face := speaker.face:
+        ends = (face.left_eye, face.right_eye, face.mouth.centre, face.mouth.centre)
+        return (sum(x for x, _ in ends) / 4, sum(y for _, y in ends) / 4), face.size_px
+    if not speaker.region.any():
+        return None
+    x, y, width, height = bounds(speaker.region)
+    return (x + width / 2, y + 0.42 * height), 0.18 * min(width, height)
+
+
+def _head_warp(
+    portrait: Picture, head: tuple[Point, float] | None, others: Sequence[tuple[Point, float]]
+) -> _HeadWarp | None:
+    if head is None:
+        return None
+    middle, size = head
+    reach = HEAD_REACH * min((math.dist(middle, other) for other, _ in others), default=math.inf)
+    return _HeadWarp(portrait, middle, size, max(reach, size))
 
 
 def _eye_warps(portrait: Picture, face: Face) -> tuple[_EyeWarp, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from statistics import median
@@ -15,12 +15,18 @@ import numpy.typing as npt
 from cv2.data import haarcascades
 
 Picture = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 Plane = npt.NDArray[np.floating[Any]]
 Transform = npt.NDArray[np.integer[Any] | np.floating[Any]]  # [2, 3]
 Indices = npt.NDArray[np.intp]
 Point = tuple[float, float]
+Box = tuple[float, float, float, float]  # x, y, width, height
 
 DETECTION_SIDE_PX = 640  # longer side while searching: a face of 1/12 of it still has 50 px
+NEAR_SIDE_PX = 240  # the same where the face is known to fill a third of it
+REGION_MARGIN = 0.5  # of the region's longer side: a face is not found without what is around it
+NEAR_MARGIN = 1.0
+NEAR_SHIFT, NEAR_ZOOM = 0.6, 1.6  # in box widths, and as a ratio: beyond, it is another face
 TILTS_DEG = (0, -18, 18, -36, 36)  # the cascades themselves bear about 12 degrees
 PATCH_EYES_PX = 80  # distance between the eyes in the upright patch that the mouth is read from
 PATCH_WIDTH_PX, PATCH_HEIGHT_PX = 200, 220
@@ -63,7 +69,7 @@ class Mouth:
 class Face:
     """A face in pixels of the picture; left and right are as seen on screen."""
 
-    box: tuple[float, float, float, float]  # x, y, width, height
+    box: Box
     left_eye: Point
     right_eye: Point
     eyes_seen: bool  # False when their place is only guessed from the box, as behind sunglasses
@@ -82,7 +88,7 @@ class Face:
 
 @dataclass(frozen=True)
 class _Candidate:
-    box: tuple[float, float, float, float]
+    box: Box
     eyes: tuple[Point, Point]
     eyes_seen: int
     votes: float
@@ -92,21 +98,83 @@ class _Candidate:
         return self.votes * (1 + self.eyes_seen)
 
 
-def find_face(picture: Picture) -> Face | None:
-    """The most certain face in an RGB picture [H, W, 3], or None."""
-    scale = min(1.0, DETECTION_SIDE_PX / max(picture.shape[:2]))
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    found = _best_candidate(np.asarray(small, np.uint8))
-    if found is None:
+def find_face(picture: Picture, region: Mask | None = None) -> Face | None:
+    """The most certain face in an RGB picture [H, W, 3], or None.
+
+    With a region [H, W], the most certain one whose middle lies in it.
+    """
+    if region is None:
+        return _found(picture, _whole(picture), DETECTION_SIDE_PX, lambda _: True)
+    if not region.any():
         return None
-    left, right = ((x / scale, y / scale) for x, y in found.eyes)
-    if found.eyes_seen == 2:
+    part = _with_margin(bounds(region), REGION_MARGIN, picture)
+    return _found(picture, part, DETECTION_SIDE_PX, lambda box: _middle_in(region, box))
+
+
+def find_face_near(picture: Picture, face: Face) -> Face | None:
+    """The same face in another frame of the same scene, or None."""
+    part = _with_margin(face.box, NEAR_MARGIN, picture)
+    return _found(picture, part, NEAR_SIDE_PX, lambda box: _is_near(face.box, box))
+
+
+def bounds(region: Mask) -> Box:
+    """The box around a region that is not empty."""
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    x, y = int(columns[0]), int(rows[0])
+    return x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
+
+
+def _found(picture: Picture, part: Box, side_px: int, fits: Callable[[Box], bool]) -> Face | None:
+    """The most certain face in a part of the picture whose box, in the whole picture, fits."""
+    x, y, width, height = (int(value) for value in part)
+    scale = min(1.0, side_px / max(width, height))
+    grey = np.asarray(cv2.cvtColor(picture[y : y + height, x : x + width], cv2.COLOR_RGB2GRAY))
+    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    to_part, to_picture = _zoomed(1 / scale, (0, 0)), _zoomed(1 / scale, (x, y))
+    best = _best_candidate(np.asarray(small, np.uint8), lambda b: fits(_apply_to(to_picture, b)))
+    if best is None:
+        return None
+    left, right = (_apply(to_part, eye) for eye in best.eyes)
+    if best.eyes_seen == 2:
         reach = 0.13 * math.dist(left, right)
         left, right = (_iris(np.asarray(grey, np.uint8), eye, reach) for eye in (left, right))
-    x, y, width, height = (value / scale for value in found.box)
-    mouth = find_mouth(picture, left, right, _size_px(left, right, width))
-    return Face((x, y, width, height), left, right, found.eyes_seen == 2, mouth)
+    left, right = (left[0] + x, left[1] + y), (right[0] + x, right[1] + y)
+    box = _apply_to(to_picture, best.box)
+    mouth = find_mouth(picture, left, right, _size_px(left, right, box[2]))
+    return Face(box, left, right, best.eyes_seen == 2, mouth)
+
+
+def _whole(picture: Picture) -> Box:
+    return 0, 0, picture.shape[1], picture.shape[0]
+
+
+def _with_margin(box: Box, margin: float, picture: Picture) -> Box:
+    """The box with a margin, in its own longer sides, on all sides; cut at the picture's edge."""
+    (x, y, width, height), (rows, columns) = box, picture.shape[:2]
+    more = margin * max(width, height)
+    left, top = min(max(0, x - more), columns - 1), min(max(0, y - more), rows - 1)
+    right = max(left + 1, min(x + width + more, columns))
+    bottom = max(top + 1, min(y + height + more, rows))
+    return left, top, right - left, bottom - top
+
+
+def _middle_in(region: Mask, box: Box) -> bool:
+    """Whether most of the box's inner half lies in the region: so for one of several at most."""
+    x, y, width, height = box
+    top, left = max(0, round(y + height / 4)), max(0, round(x + width / 4))
+    inner = region[top : top + round(height / 2), left : left + round(width / 2)]
+    return bool(inner.size and inner.mean() > 0.5)
+
+
+def _is_near(one: Box, other: Box) -> bool:
+    shift = math.dist(_middle(one), _middle(other))
+    zoom = other[2] / one[2]
+    return shift < NEAR_SHIFT * one[2] and 1 / NEAR_ZOOM < zoom < NEAR_ZOOM
+
+
+def _middle(box: Box) -> Point:
+    x, y, width, height = box
+    return x + width / 2, y + height / 2
 
 
 def find_mouth(picture: Picture, left_eye: Point, right_eye: Point, size_px: float) -> Mouth:
@@ -130,14 +198,16 @@ def find_mouth(picture: Picture, left_eye: Point, right_eye: Point, size_px: flo
     )
 
 
-def _best_candidate(grey: Picture) -> _Candidate | None:
+def _best_candidate(grey: Picture, fits: Callable[[Box], bool]) -> _Candidate | None:
     height, width = grey.shape
     for tilt in TILTS_DEG:
         turn = cv2.getRotationMatrix2D((width / 2, height / 2), tilt, 1.0)
-        candidates = _candidates(_warped(grey, turn, (width, height)))
-        best = max(candidates, key=lambda one: one.score, default=None)
-        if best and best.score >= LEAST_SCORE:
-            return _turned_back(best, cv2.invertAffineTransform(turn))
+        back = cv2.invertAffineTransform(turn)
+        turned = _candidates(_warped(grey, turn, (width, height)))
+        candidates = [_turned_back(one, back) for one in turned]
+        fitting = [one for one in candidates if one.score >= LEAST_SCORE and fits(one.box)]
+        if fitting:
+            return max(fitting, key=lambda one: one.score)
     return None
 
 
@@ -173,8 +243,8 @@ def _eye(grey: Picture, half_face: tuple[int, int, int, int]) -> Point | None:
 
 
 def _turned_back(one: _Candidate, back: Transform) -> _Candidate:
-    x, y, width, height = one.box
-    middle_x, middle_y = _apply(back, (x + width / 2, y + height / 2))
+    _, _, width, height = one.box
+    middle_x, middle_y = _apply(back, _middle(one.box))
     left, right = (_apply(back, eye) for eye in one.eyes)
     box = (middle_x - width / 2, middle_y - height / 2, width, height)
     return replace(one, box=box, eyes=(left, right))
@@ -262,11 +332,11 @@ def _parting(lab: Plane, corners: tuple[Point, Point]) -> tuple[float, bool]:
     smiles = np.arange(1.0, 20.5, 0.5)
     teeth = [_along(whiteness, corners, sag - 3) for sag in smiles]
     edge = [
-        white - _along(whiteness, corners, sag + 3)
+        white - _along(whiteness, corners, sag + 3) if white > skin + TEETH_OVER_SKIN else 0.0
         for white, sag in zip(teeth, smiles, strict=True)
     ]
     best = int(np.argmax(edge))
-    if edge[best] > TEETH_EDGE and teeth[best] > skin + TEETH_OVER_SKIN:
+    if edge[best] > TEETH_EDGE:
         return float(smiles[best]) + HALF_EDGE_PX, True
     return _darkest_sag(_blurred(lab[..., 0], 1.0), corners), False
 
@@ -304,6 +374,15 @@ def _slope(left: Point, right: Point) -> float:
 def _apply(transform: Transform, point: Point) -> Point:
     x, y = transform @ (*point, 1.0)
     return float(x), float(y)
+
+
+def _zoomed(zoom: float, origin: Point) -> Transform:
+    return np.array(((zoom, 0, origin[0]), (0, zoom, origin[1])))
+
+
+def _apply_to(zoomed: Transform, box: Box) -> Box:
+    zoom = float(zoomed[0, 0])
+    return (*_apply(zoomed, box[:2]), zoom * box[2], zoom * box[3])
 
 
 def _warped(picture: Picture, transform: Transform, size: tuple[int, int]) -> Picture:

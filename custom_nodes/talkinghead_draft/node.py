@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from comfy_api.latest import ComfyExtension, InputImpl, io
 
-from .animate import preview_frames
-from .face import Picture, find_face
+from .draft import picture_draft, video_draft
+from .face import Picture, Plane
 from .mp4 import write_mp4
-from .voice import Samples, mouth_motion
+from .video import held, read_frames
+from .voice import Motion, Samples, at_rest, mouth_motion
 
 
 class Audio(TypedDict):
@@ -40,10 +41,9 @@ class TalkingHeadDraft(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no ty
             description="Warps a portrait's mouth, eyelids and head to a voice, on the CPU. "
             "A preview to judge timing and framing by; it is no model.",
             inputs=[
-                io.Image.Input("image", tooltip="The portrait; of a batch, the first."),
-                io.Audio.Input("voice", tooltip="Moves the mouth."),
+                io.Audio.Input("voice", tooltip="Moves the first speaker's mouth."),
                 io.Audio.Input("sound", tooltip="Goes into the file."),
-                io.Int.Input("num_frames", default=250, min=1, max=200_000),
+                io.Int.Input("num_frames", default=250, min=1, max=1_000_000),
                 io.Float.Input("fps", default=25.0, min=1.0, max=60.0, step=0.01),
                 io.Int.Input(
                     "seed",
@@ -52,6 +52,25 @@ class TalkingHeadDraft(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no ty
                     max=2**53 - 1,
                     control_after_generate=True,
                     tooltip="Blinks and sway come from it.",
+                ),
+                io.Image.Input(
+                    "image", optional=True, tooltip="The portrait; of a batch, the first."
+                ),
+                io.Video.Input(
+                    "video",
+                    optional=True,
+                    tooltip="Instead of the portrait, frame by frame; its last frame is held. "
+                    "With an image too, it is scaled to the image's size.",
+                ),
+                io.Mask.Input(
+                    "masks",
+                    optional=True,
+                    tooltip="Where each speaker is, in their order, the background last. "
+                    "Without it the speakers are taken from left to right.",
+                ),
+                *(
+                    io.Audio.Input(name, optional=True, tooltip="Moves that speaker's mouth.")
+                    for name in ("voice_2", "voice_3", "voice_4")
                 ),
             ],
             outputs=[io.Video.Output()],
@@ -66,18 +85,34 @@ class TalkingHeadDraft(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no ty
     def execute(
         cls,
         *,
-        image: torch.Tensor,
         voice: Audio,
         sound: Audio,
         num_frames: int,
         fps: float,
         seed: int,
+        image: torch.Tensor | None = None,
+        video: InputImpl.VideoFromFile | None = None,
+        masks: torch.Tensor | None = None,
+        voice_2: Audio | None = None,
+        voice_3: Audio | None = None,
+        voice_4: Audio | None = None,
     ) -> io.NodeOutput:
-        """Raises ValueError for an odd picture size; leaves no file behind on any error."""
+        """Raises ValueError for an odd size, too few masks, and neither image nor video.
+
+        Leaves no file behind on any error.
+        """
         rate = Fraction(fps).limit_denominator(1001)  # exact for the step's cents and for NTSC's
-        portrait = _picture(image)
-        motion = mouth_motion(_samples(voice), voice["sample_rate"], num_frames, rate)
-        frames = preview_frames(portrait, find_face(portrait), motion, rate, seed)
+        voices = _numbered(voice, voice_2, voice_3, voice_4)
+        motions = [_motion(each, num_frames, rate) for each in voices]
+        portrait = None if image is None else _picture(image)
+        planes = None if masks is None else _planes(masks)
+        if video is not None:
+            base = held(read_frames(video.get_stream_source(), _size(portrait)), num_frames)
+            frames = video_draft(base, planes, motions)
+        elif portrait is not None:
+            frames = picture_draft(portrait, planes, motions, rate, seed)
+        else:
+            raise ValueError("a draft needs an image or a video")
         path = Path(folder_paths.get_temp_directory()) / f"talkinghead_draft_{uuid4().hex}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mp4(path, _watched(frames, num_frames), rate, _samples(sound), sound["sample_rate"])
@@ -101,6 +136,26 @@ def _watched(frames: Iterator[Picture], num_frames: int) -> Iterator[Picture]:
 def _picture(image: torch.Tensor) -> Picture:
     pixels = image[0, ..., :3].float().mul(255).round().clamp(0, 255)
     return np.ascontiguousarray(pixels.cpu().numpy().astype(np.uint8))
+
+
+def _planes(masks: torch.Tensor) -> Plane:
+    return np.asarray(masks.reshape(-1, *masks.shape[-2:]).float().cpu().numpy())
+
+
+def _size(picture: Picture | None) -> tuple[int, int] | None:
+    return None if picture is None else (picture.shape[1], picture.shape[0])
+
+
+def _numbered(*voices: Audio | None) -> list[Audio | None]:
+    """The voices up to the last one given: a gap keeps its number, so that the masks fit."""
+    last = max(number for number, voice in enumerate(voices) if voice is not None)
+    return list(voices[: last + 1])
+
+
+def _motion(voice: Audio | None, num_frames: int, fps: Fraction) -> Motion:
+    if voice is None:
+        return at_rest(num_frames)
+    return mouth_motion(_samples(voice), voice["sample_rate"], num_frames, fps)
 
 
 def _samples(audio: Audio) -> Samples:

@@ -30,6 +30,11 @@ class Motion:
     width: Track
 
 
+def at_rest(num_frames: int) -> Motion:
+    """The motion of someone who only listens."""
+    return Motion(np.zeros(num_frames), np.zeros(num_frames))
+
+
 def mouth_motion(samples: Samples, sample_rate: int, num_frames: int, fps: Fraction) -> Motion:
     """The mouth's motion for a voice [channels, samples] of full scale 1.0.
 

@@ -16,10 +16,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "custom_nodes"))
 
-from talkinghead_draft.animate import blink_track, preview_frames
+from talkinghead_draft.animate import Speaker, blink_track, preview_frames
+from talkinghead_draft.draft import picture_draft, video_draft
 from talkinghead_draft.face import Face, Picture, Point, find_face
+from talkinghead_draft.follow import FIND_EVERY_FRAMES, followed
 from talkinghead_draft.mp4 import write_mp4
-from talkinghead_draft.voice import Motion, Samples, mouth_motion
+from talkinghead_draft.regions import speaker_regions
+from talkinghead_draft.video import held, read_frames
+from talkinghead_draft.voice import Motion, Samples, at_rest, mouth_motion
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FPS = Fraction(25)
@@ -48,7 +52,13 @@ def voice() -> Samples:
 @pytest.fixture(scope="module")
 def spoken(portrait: Picture, face: Face, voice: Samples) -> npt.NDArray[np.uint8]:
     """The whole example, as frames [frames, 512, 512, 3]."""
-    return np.stack(list(preview_frames(portrait, face, example_motion(voice), FPS, seed=7)))
+    return np.stack(list(alone(portrait, face, example_motion(voice), seed=7)))
+
+
+def alone(portrait: Picture, face: Face | None, motion: Motion, seed: int = 0) -> Iterator[Picture]:
+    """The frames of a picture with one speaker."""
+    (region,) = speaker_regions(None, 1, *portrait.shape[:2])
+    return preview_frames(portrait, [Speaker(motion, region, face)], FPS, seed)
 
 
 def found(picture: Picture) -> Face:
@@ -80,10 +90,6 @@ def correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float
 def tone(hertz: float, seconds: float, rate: int = 22050) -> Samples:
     time = np.arange(int(seconds * rate)) / rate
     return (0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)[np.newaxis]
-
-
-def still(num_frames: int) -> Motion:
-    return Motion(np.zeros(num_frames), np.zeros(num_frames))
 
 
 def far(a: Point, b: Point) -> float:
@@ -153,7 +159,7 @@ def test_the_mouth_rests_in_the_pause_between_sentences(
 
 
 def test_a_resting_mouth_is_the_portrait_s_own(portrait: Picture, face: Face) -> None:
-    first = next(preview_frames(portrait, face, still(1), FPS, seed=3))
+    first = next(alone(portrait, face, at_rest(1), seed=3))
     assert np.array_equal(first, portrait)
 
 
@@ -183,7 +189,7 @@ def test_a_voice_shorter_than_the_video_leaves_the_mouth_closed_after_it() -> No
 
 def test_the_same_seed_gives_the_same_frames(portrait: Picture, face: Face) -> None:
     def frame(seed: int) -> Picture:
-        return list(preview_frames(portrait, face, still(12), FPS, seed))[-1]
+        return list(alone(portrait, face, at_rest(12), seed))[-1]
 
     assert np.array_equal(frame(5), frame(5))
     assert not np.array_equal(frame(5), frame(6))
@@ -206,7 +212,7 @@ def test_the_background_far_from_the_head_stays_still(
 
 def test_a_grey_portrait_stays_grey(portrait: Picture) -> None:
     grey = np.repeat(portrait.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
-    frame = next(preview_frames(grey, found(grey), Motion(np.ones(1), np.zeros(1)), FPS, 0))
+    frame = next(alone(grey, found(grey), Motion(np.ones(1), np.zeros(1))))
     assert np.ptp(frame.astype(int), axis=2).max() <= 2
     assert not np.array_equal(frame, grey)
 
@@ -216,7 +222,7 @@ def test_a_picture_without_a_face_still_moves_with_the_voice(voice: Samples) -> 
     hills = np.stack((x % 256, y, (x + y) % 256), axis=-1).astype(np.uint8)
     assert find_face(hills) is None
     motion = example_motion(voice)
-    frames = list(preview_frames(hills, None, motion, FPS, seed=1))
+    frames = list(alone(hills, None, motion, seed=1))
     assert len(frames) == len(motion.openness)
     assert not np.array_equal(frames[10], hills)
 
@@ -224,7 +230,7 @@ def test_a_picture_without_a_face_still_moves_with_the_voice(voice: Samples) -> 
 @pytest.mark.parametrize("shape", [(2, 2, 3), (64, 64, 3), (64, 2000, 3)])
 def test_blank_and_tiny_pictures_make_frames(shape: tuple[int, int, int]) -> None:
     blank = np.full(shape, 128, np.uint8)
-    frames = preview_frames(blank, find_face(blank), Motion(np.ones(3), np.ones(3)), FPS, 0)
+    frames = alone(blank, find_face(blank), Motion(np.ones(3), np.ones(3)))
     assert all(np.array_equal(frame, blank) for frame in frames)
 
 
@@ -297,3 +303,191 @@ def test_an_interruption_while_frames_are_made_leaves_no_file(tmp_path: Path) ->
     with pytest.raises(InterruptedError):
         write_mp4(tmp_path / "x.mp4", interrupted(), FPS, tone(440, 1), 22050)
     assert not list(tmp_path.iterdir())
+
+
+PAIR_HEIGHT, PAIR_WIDTH = 480, 854
+HALF = PAIR_WIDTH // 2
+LEFT_MOUTH = (slice(138, 172), slice(205, 242))  # rows and columns of the pair
+RIGHT_MOUTH = (slice(180, 224), slice(627, 675))
+
+
+@pytest.fixture(scope="module")
+def pair(portrait: Picture) -> Picture:
+    """The portrait twice in one picture: on the right larger and mirrored."""
+    larger = cv2.resize(portrait[:, ::-1], None, fx=1.3, fy=1.3, interpolation=cv2.INTER_CUBIC)
+    halves = (portrait[:PAIR_HEIGHT, :HALF], larger[:PAIR_HEIGHT, 150 : 150 + HALF])
+    return np.asarray(np.hstack(halves), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def other_voice(voice: Samples) -> Samples:
+    """A voice that is loud and silent at other times: the example, backwards."""
+    return np.ascontiguousarray(voice[:, ::-1])
+
+
+@pytest.fixture(scope="module")
+def talk(pair: Picture, voice: Samples, other_voice: Samples) -> npt.NDArray[np.uint8]:
+    """Both at once, as frames [frames, 240, 854, 3] with their heads."""
+    motions = [example_motion(voice), example_motion(other_voice)]
+    return heads(picture_draft(pair, None, motions, FPS, seed=7))
+
+
+def heads(frames: Iterator[Picture]) -> npt.NDArray[np.uint8]:
+    return np.stack([frame[: PAIR_HEIGHT // 2] for frame in frames])
+
+
+def half_masks() -> npt.NDArray[np.float32]:
+    """Masks [left, right, background] of the pair: each most of its half."""
+    masks = np.zeros((3, PAIR_HEIGHT, PAIR_WIDTH), np.float32)
+    masks[0, 20:400, 100:HALF] = 1
+    masks[1, 20:400, HALF:800] = 1
+    masks[2] = 1 - masks[0] - masks[1]
+    return masks
+
+
+def dark_in(frames: npt.NDArray[np.uint8], mouth: tuple[slice, slice]) -> npt.NDArray[np.float64]:
+    """How many pixels between a mouth and its chin are as dark as an open mouth."""
+    return np.asarray((frames[:, *mouth].max(axis=-1) < 90).sum(axis=(1, 2)), np.float64)
+
+
+def test_each_mouth_follows_its_own_voice(
+    talk: npt.NDArray[np.uint8], voice: Samples, other_voice: Samples
+) -> None:
+    loud, other_loud = (loudness_db(each, len(talk)) for each in (voice, other_voice))
+    left, right = dark_in(talk, LEFT_MOUTH), dark_in(talk, RIGHT_MOUTH)
+    assert correlation(left, loud) > 0.6
+    assert correlation(right, other_loud) > 0.6
+    assert max(correlation(left, other_loud), correlation(right, loud)) < 0.3
+
+
+def test_the_masks_say_who_is_who(
+    pair: Picture, talk: npt.NDArray[np.uint8], voice: Samples, other_voice: Samples
+) -> None:
+    motions, masks = [example_motion(voice), example_motion(other_voice)], half_masks()
+    frames = heads(picture_draft(pair, masks[[1, 0, 2]], motions, FPS, seed=7))
+    left, right = dark_in(frames, LEFT_MOUTH), dark_in(frames, RIGHT_MOUTH)
+    assert correlation(left, dark_in(talk, LEFT_MOUTH)) < 0.5
+    assert correlation(left, loudness_db(other_voice, len(frames))) > 0.6
+    assert correlation(right, loudness_db(voice, len(frames))) > 0.6
+
+
+def test_masks_of_another_size_are_fitted_to_the_picture() -> None:
+    small = half_masks()[:, ::2, ::2]
+    left, right = speaker_regions(small, 2, PAIR_HEIGHT, PAIR_WIDTH)
+    assert left.shape == right.shape == (PAIR_HEIGHT, PAIR_WIDTH)
+    assert left[100, 200] and not left[100, 600] and right[100, 600]
+
+
+def test_fewer_masks_than_speakers_are_refused(pair: Picture) -> None:
+    with pytest.raises(ValueError, match="3 speakers need a mask each, and there are 2"):
+        picture_draft(pair, half_masks()[:2], [at_rest(1)] * 3, FPS, seed=0)
+
+
+def test_a_listener_s_mouth_rests_and_the_eyes_blink(pair: Picture, voice: Samples) -> None:
+    silence = mouth_motion(np.zeros((1, 22050), np.float32), 22050, 170, FPS)
+    talking = mouth_motion(voice, 22050, 170, FPS)
+    frames = heads(picture_draft(pair, None, [talking, silence], FPS, seed=7))
+    speaks, listens = dark_in(frames, LEFT_MOUTH), dark_in(frames, RIGHT_MOUTH)
+    assert listens.max() < 0.2 * speaks.max()
+    eye = frames[:, 126:141, 612:629].mean(axis=(1, 2, 3))
+    assert eye.max() > eye[0] + 20  # a lid is lighter than an iris
+
+
+def test_a_speaker_whose_region_has_no_face_moves_it_gently(pair: Picture, voice: Samples) -> None:
+    masks = np.zeros((3, PAIR_HEIGHT, PAIR_WIDTH), np.float32)
+    masks[0, :, :HALF] = 1
+    masks[1, 250:, 500:] = 1  # a sleeve
+    motions = [at_rest(30), example_motion(voice)]
+    last = list(picture_draft(pair, masks, motions, FPS, seed=1))[-1]
+    assert not np.array_equal(last[300:450, 550:800], pair[300:450, 550:800])
+    assert np.array_equal(last[:120, 500:], pair[:120, 500:])
+
+
+def test_a_speaker_with_an_empty_mask_moves_nothing(pair: Picture) -> None:
+    masks = np.zeros((3, PAIR_HEIGHT, PAIR_WIDTH), np.float32)
+    motions = [Motion(np.ones(9), np.ones(9))] * 2
+    for frame in picture_draft(pair, masks, motions, FPS, seed=1):
+        assert np.array_equal(frame, pair)
+
+
+def panned(picture: Picture, num_frames: int) -> Iterator[Picture]:
+    """A camera that wanders over a picture and nods faster than faces are looked for."""
+    for shift_x, shift_y in pan(num_frames):
+        shift = np.array(((1, 0, shift_x), (0, 1, shift_y)))
+        size = (picture.shape[1], picture.shape[0])
+        moved = cv2.warpAffine(picture, shift, size, borderMode=cv2.BORDER_REFLECT)
+        yield np.asarray(moved, np.uint8)
+
+
+def pan(num_frames: int) -> list[Point]:
+    turns = 2 * math.pi * np.arange(num_frames) / 25
+    return [(40 * math.sin(0.4 * turn), 10 * math.sin(1.3 * turn)) for turn in turns]
+
+
+def test_the_mouths_of_a_moving_video_are_followed(pair: Picture) -> None:
+    regions = speaker_regions(None, 2, PAIR_HEIGHT, PAIR_WIDTH)
+    still = [found(pair[:, :HALF]).mouth.centre, (650.9, 181.4)]
+    for (_, faces), (shift_x, shift_y) in zip(
+        followed(panned(pair, 40), regions), pan(40), strict=True
+    ):
+        for face, (x, y) in zip(faces, still, strict=True):
+            assert face
+            assert far(face.mouth.centre, (x + shift_x, y + shift_y)) < 0.08 * face.size_px
+
+
+def test_a_video_s_mouths_open_with_the_voice_and_nothing_else_moves(pair: Picture) -> None:
+    motions = [at_rest(30), Motion(np.repeat((0.0, 1.0), 15), np.zeros(30))]
+    base = list(panned(pair, 30))
+    for number, frame in enumerate(video_draft(iter(base), None, motions)):
+        assert np.array_equal(frame[:, :HALF], base[number][:, :HALF])
+        assert np.array_equal(frame, base[number]) == (number < 15)
+
+
+def test_a_face_is_not_held_over_a_cut_and_is_found_again_after_it(portrait: Picture) -> None:
+    blank = [np.full_like(portrait, 90)] * 20
+    scene = [*panned(portrait, 20), *blank, *panned(portrait, 30)]
+    regions = speaker_regions(None, 1, *portrait.shape[:2])
+    seen = [faces[0] is not None for _, faces in followed(iter(scene), regions)]
+    assert all(seen[:20])
+    assert not any(seen[21:40])
+    assert all(seen[40 + FIND_EVERY_FRAMES :])
+
+
+def test_a_video_too_long_is_cut_and_one_too_short_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    write_mp4(
+        path, (np.full((64, 64, 3), 20 * n, np.uint8) for n in range(10)), FPS, tone(9, 1), 8000
+    )
+    for count in (4, 10, 33):
+        frames = list(held(read_frames(str(path)), count))
+        assert len(frames) == count
+        levels = [min(9, number) * 20 for number in range(count)]
+        assert [frame.mean() for frame in frames] == pytest.approx(levels, abs=4)
+
+
+def test_a_video_is_scaled_to_the_asked_size(tmp_path: Path) -> None:
+    write_mp4(tmp_path / "video.mp4", noise_frames(1), FPS, tone(440, 1), 22050)
+    (frame,) = read_frames(str(tmp_path / "video.mp4"), size=(50, 30))
+    assert frame.shape == (30, 50, 3)
+
+
+def test_a_file_without_a_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="sound only"):
+        next(read_frames(str(EXAMPLES / "voice.wav")))
+    with pytest.raises(ValueError, match="no frames"):
+        next(held(iter(()), 5))
+
+
+def test_a_long_video_is_never_read_further_ahead_than_to_the_next_search() -> None:
+    read = 0
+
+    def counted() -> Iterator[Picture]:
+        nonlocal read
+        for frame in noise_frames(60):
+            read += 1
+            yield frame
+
+    drawn = video_draft(counted(), None, [at_rest(60)])
+    for number, _ in enumerate(drawn, start=1):
+        assert read <= number + FIND_EVERY_FRAMES
+    assert number == 60
