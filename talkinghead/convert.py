@@ -40,7 +40,7 @@ REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
 VIRTUAL = frozenset({REROUTE, PRIMITIVE, "Note", "MarkdownNote"})
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 # Widgets that exist in the browser only; the GUI exports them, no node takes them.
-BROWSER_INPUTS = frozenset({"audioUI", "preview"})
+BROWSER_INPUTS = frozenset({"audioUI", "preview", "video-preview"})
 NOISE_KEYS = ("videopreview", "$$canvas-image-preview")
 
 
@@ -375,7 +375,7 @@ def to_api(gui: Workflow, schemas: Schemas) -> Graph:
 
     Muted nodes and notes are left out, bypassed nodes and reroutes are seen through, primitives
     become values; an input that a muted node feeds is left out, required or not. Apart from the
-    GUI: no ``audioUI`` and ``preview`` inputs, and text is sent as written (the GUI resolves
+    GUI: no inputs of the browser's own (BROWSER_INPUTS), and text is sent as written (the GUI resolves
     ``{a|b}``, ``//`` and ``%date%``).
 
     Raises ConvertError for a file that is no GUI workflow, subgraphs, unknown classes,
