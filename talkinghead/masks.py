@@ -1,0 +1,188 @@
+"""Where each speaker is: one mask per speaker and one for the background, in the rendered frame."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from talkinghead.errors import MediaInvalid, UnsupportedCombination
+
+Box: TypeAlias = tuple[float, float, float, float]  # x0, y0, x1, y1
+Region: TypeAlias = Box | Image.Image | None
+Masks: TypeAlias = npt.NDArray[np.uint8]
+Inside: TypeAlias = npt.NDArray[np.bool_]
+
+TOKEN_PIXELS = 16  # the model reads each mask at every 16th pixel: one per token
+STRIP_INSET = 0.1  # as the wrapper's own masks for two speakers
+MASK_THRESHOLD = 127  # brighter is inside
+ASPECT_TOLERANCE = 0.03  # a mask made at 832x480 still fits a 16:9 picture
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a source picture becomes the rendered one: scaled to cover it, the excess cropped.
+
+    Sizes are in pixels. `crop` "top" keeps the upper edge where height is cut; width is always cut
+    on both sides.
+    """
+
+    source_width: int
+    source_height: int
+    render_width: int
+    render_height: int
+    crop: Literal["center", "top"] = "center"
+
+    @property
+    def crop_box(self) -> Box:
+        """What is shown, x0 y0 x1 y1, in pixels of the source picture."""
+        wide = self.source_width * self.render_height, self.render_width * self.source_height
+        if wide[0] > wide[1]:
+            width = self.render_width * self.source_height / self.render_height
+            x0, x1 = (self.source_width - width) / 2, (self.source_width + width) / 2
+            return x0, 0.0, x1, float(self.source_height)
+        height = self.render_height * self.source_width / self.render_width
+        y0 = 0.0 if self.crop == "top" else (self.source_height - height) / 2
+        y1 = height if self.crop == "top" else (self.source_height + height) / 2
+        return 0.0, y0, float(self.source_width), y1
+
+    def apply(
+        self, image: Image.Image, resample: Image.Resampling = Image.Resampling.LANCZOS
+    ) -> Image.Image:
+        """The image in the rendered size. It shows what the source shows, at any size of its own.
+
+        For a mask give `Image.Resampling.NEAREST`.
+        """
+        x_scale, y_scale = image.width / self.source_width, image.height / self.source_height
+        x0, y0, x1, y1 = self.crop_box
+        box = (
+            x0 * x_scale,
+            y0 * y_scale,
+            min(x1 * x_scale, image.width),
+            min(y1 * y_scale, image.height),
+        )
+        return image.resize((self.render_width, self.render_height), resample, box=box)
+
+
+def speaker_masks(framing: Framing, regions: Sequence[Region]) -> Masks:
+    """[speakers + 1, render height, render width] of 0 and 255: disjoint, and together everything.
+
+    The background comes last. A region is a box (pixels of the source picture, or fractions of it
+    when all four are within 0 to 1), a mask image of the source's aspect, or None: then all must
+    be None, and the speakers stand in equal strips from left to right. Where regions overlap, the
+    earlier speaker keeps the pixels.
+
+    Raises:
+        UnsupportedCombination: some speakers have a region and some have none.
+        MediaInvalid: a region that nothing is left of, or a mask of another aspect.
+    """
+    _check_all_or_none(regions)
+    inside = np.stack([_inside(framing, regions, index) for index in range(len(regions))])
+    taken = _first_come(inside)
+    if taken[:, ::TOKEN_PIXELS, ::TOKEN_PIXELS].any(0).all():
+        # In fp16 the model divides 0 by 0 for an empty background, and nobody speaks.
+        taken[:, :TOKEN_PIXELS, :TOKEN_PIXELS] = False
+    for index, region in enumerate(regions):
+        if region is not None:
+            _check_seen(framing, _field(index, region), inside[index], taken[index])
+    everything = np.concatenate([taken, ~taken.any(0, keepdims=True)])
+    return everything.astype(np.uint8) * 255
+
+
+def save_masks(masks: Masks, path: Path) -> None:
+    """Save [n, height, width] of 0 and 255 as a GIF of n frames, which LoadImage reads as a batch.
+
+    No frame has transparency: LoadImage fails where some frames have it and others do not.
+
+    Raises:
+        ValueError: a mask is the same as the one before it: GIF would keep one of the two.
+    """
+    if any(np.array_equal(one, other) for one, other in itertools.pairwise(masks)):
+        raise ValueError("two masks in a row are the same")
+    first, *others = [Image.fromarray(mask > MASK_THRESHOLD) for mask in masks]
+    first.save(path, "GIF", save_all=True, append_images=others, optimize=False)
+
+
+def _check_all_or_none(regions: Sequence[Region]) -> None:
+    without = [f"speakers.{index}" for index, region in enumerate(regions) if region is None]
+    if without and len(without) < len(regions):
+        verb = "has" if len(without) == 1 else "have"
+        raise UnsupportedCombination(
+            f"{' and '.join(without)} {verb} neither box nor mask_url, and others do: "
+            "give one for every speaker, or for none"
+        )
+
+
+def _inside(framing: Framing, regions: Sequence[Region], index: int) -> Inside:
+    region = regions[index]
+    if region is None:
+        return _strip(framing, index, len(regions))
+    if isinstance(region, Image.Image):
+        return _inside_mask(framing, _field(index, region), region)
+    return _inside_box(framing, region)
+
+
+def _field(index: int, region: Region) -> str:
+    return f"speakers.{index}.{'mask_url' if isinstance(region, Image.Image) else 'box'}"
+
+
+def _strip(framing: Framing, index: int, count: int) -> Inside:
+    width, height = framing.render_width / count, framing.render_height
+    x, y = np.arange(framing.render_width) + 0.5, np.arange(framing.render_height) + 0.5
+    columns = _between(x, (index + STRIP_INSET) * width, (index + 1 - STRIP_INSET) * width)
+    rows = _between(y, STRIP_INSET * height, (1 - STRIP_INSET) * height)
+    return rows[:, None] & columns
+
+
+def _inside_box(framing: Framing, box: Box) -> Inside:
+    """The rendered pixels whose middle is inside of the box."""
+    if all(0 <= edge <= 1 for edge in box):
+        width, height = framing.source_width, framing.source_height
+        box = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+    x0, y0, x1, y1 = framing.crop_box
+    x = x0 + (np.arange(framing.render_width) + 0.5) * (x1 - x0) / framing.render_width
+    y = y0 + (np.arange(framing.render_height) + 0.5) * (y1 - y0) / framing.render_height
+    return _between(y, box[1], box[3])[:, None] & _between(x, box[0], box[2])
+
+
+def _between(values: npt.NDArray[np.floating], low: float, high: float) -> Inside:
+    return (low <= values) & (values < high)
+
+
+def _inside_mask(framing: Framing, field: str, image: Image.Image) -> Inside:
+    mask = image.convert("L")
+    aspect = (mask.width * framing.source_height) / (mask.height * framing.source_width)
+    if abs(aspect - 1) > ASPECT_TOLERANCE:
+        raise MediaInvalid(
+            f"{field}: the mask has {mask.width}x{mask.height} pixels, allowed: the shape of the "
+            f"source picture, {framing.source_width}x{framing.source_height}"
+        )
+    if np.asarray(mask).max() <= MASK_THRESHOLD:
+        raise MediaInvalid(f"{field}: the mask is dark all over, allowed: white on the speaker")
+    return np.asarray(framing.apply(mask, Image.Resampling.NEAREST)) > MASK_THRESHOLD
+
+
+def _first_come(inside: Inside) -> Inside:
+    before = np.logical_or.accumulate(inside, axis=0)
+    before = np.concatenate([np.zeros_like(inside[:1]), before[:-1]])
+    return inside & ~before
+
+
+def _check_seen(framing: Framing, field: str, inside: Inside, taken: Inside) -> None:
+    if not inside.any():
+        x0, y0, x1, y1 = (round(edge) for edge in framing.crop_box)
+        raise MediaInvalid(
+            f"{field}: lies outside of what is shown, which is x {x0} to {x1} and y {y0} to {y1} "
+            "in pixels of the source picture"
+        )
+    if not taken.any():
+        raise MediaInvalid(f"{field}: lies wholly behind the speakers before it")
+    if not taken[::TOKEN_PIXELS, ::TOKEN_PIXELS].any():
+        size = f"{TOKEN_PIXELS}x{TOKEN_PIXELS}"
+        raise MediaInvalid(f"{field}: too small to be seen, allowed: {size} rendered pixels")

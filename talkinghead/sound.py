@@ -1,0 +1,239 @@
+"""The voices: probe them, one speech track for each speaker, and the mix that is delivered.
+
+Everything streams: memory does not grow with length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import wave
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+
+from talkinghead.errors import MediaInvalid
+
+Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
+
+SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
+# Demuxers that may open a stranger's file: no playlists, which name other files.
+SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,asf"
+AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+# What AAC calls each number of channels; a WAV file may leave its layout open.
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+SILENCE_PEAK = 1e-3  # -60 dBFS
+MAX_PEAK = 1e6  # far above any recording, and a sum of four stays finite
+BLOCK_SAMPLES = 65_536
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What decoding a file's first audio stream gave. `duration` is in seconds.
+
+    `silent`: no sample reaches -60 dBFS.
+    """
+
+    duration: float
+    rate: int
+    channels: int
+    silent: bool
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A file that is heard from `offset` seconds on. `name` is the request's field."""
+
+    name: str
+    path: Path
+    offset: float = 0.0
+
+
+def probe_sound(name: str, source: Path, *, max_seconds: float) -> Sound:
+    """Decode the file's first audio stream to learn its true length and whether it is silent.
+
+    Decoding stops a second after `max_seconds`.
+
+    Raises:
+        MediaInvalid: no audio stream, nothing in it, or samples that are not finite numbers.
+    """
+    rate, channels = _form(name, source)
+    samples, peak = 0, 0.0
+    for block in _decoded(name, source, rate, LAYOUTS[channels]):
+        samples += block.shape[1]
+        peak = max(peak, _peak(block))
+        if samples > (max_seconds + 1) * rate:
+            break
+    return Sound(samples / rate, rate, channels, silent=peak < SILENCE_PEAK)
+
+
+def save_speech(voice: Voice | None, target: Path, *, seconds: float, padded_samples: int) -> None:
+    """Save what the model hears of one speaker: mono, 16 kHz, 16 bits, `padded_samples` long.
+
+    The voice ends where `seconds` end, its offset counted in; the rest is silence. None is a
+    speaker who only listens.
+
+    Raises:
+        MediaInvalid: the voice cannot be decoded.
+    """
+    heard = min(round(seconds * SPEECH_RATE_HZ), padded_samples)
+    voices = [] if voice is None else [voice]
+
+    def blocks() -> Iterator[Samples]:
+        yield from _mixed(voices, SPEECH_RATE_HZ, 1, heard)
+        yield from _silence(1, padded_samples - heard)
+
+    _write_wav(target, blocks, SPEECH_RATE_HZ, 1)
+
+
+def save_mix(voices: Sequence[Voice], target: Path, *, seconds: float) -> None:
+    """Save the sum of the voices as 16-bit WAV of `seconds`, at the best rate and most channels.
+
+    The rate is one that AAC takes. Left and right stay apart; a mono voice, and in a mix of more
+    than two channels a stereo one, plays on the front left and right. A sum over full scale is
+    turned down as a whole; one voice alone stays as it is.
+
+    Raises:
+        MediaInvalid: a voice cannot be decoded.
+    """
+    forms = [_form(voice.name, voice.path) for voice in voices]
+    best, channels = max(rate for rate, _ in forms), max(count for _, count in forms)
+    rate = min((r for r in AAC_RATES_HZ if r >= best), default=AAC_RATES_HZ[-1])
+    samples = round(seconds * rate)
+    _write_wav(target, lambda: _mixed(voices, rate, channels, samples), rate, channels)
+
+
+def _form(name: str, source: Path) -> tuple[int, int]:
+    """Rate and number of channels, as decoded: a header may tell half of either."""
+    with contextlib.closing(_frames(name, source)) as frames:
+        frame = next(frames, None)
+    if frame is None:
+        raise MediaInvalid(f"{name}: the file holds no sound")
+    if frame.layout.nb_channels not in LAYOUTS:
+        allowed = ", ".join(map(str, LAYOUTS))
+        count = frame.layout.nb_channels
+        raise MediaInvalid(f"{name}: {count} audio channels, allowed: {allowed}")
+    return frame.sample_rate, frame.layout.nb_channels
+
+
+def _frames(name: str, source: Path) -> Generator[AudioFrame]:
+    options = {"protocol_whitelist": "file", "format_whitelist": SOUND_FORMATS}
+    with _faults(name), av.open(str(source), options=options) as container:
+        if not container.streams.audio:
+            raise MediaInvalid(f"{name}: the file has no audio stream")
+        yield from container.decode(container.streams.audio[0])
+
+
+@contextlib.contextmanager
+def _faults(name: str) -> Iterator[None]:
+    """Faults of a file as MediaInvalid."""
+    try:
+        yield
+    except (av.FFmpegError, ValueError) as error:
+        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+        raise MediaInvalid(f"{name}: the sound cannot be decoded: {reason}") from None
+
+
+def _decoded(name: str, source: Path, rate: int, layout: str) -> Iterator[Samples]:
+    """The whole sound, block by block, at this rate and layout."""
+    for _, frames in itertools.groupby(_frames(name, source), key=_frame_form):
+        resampler = AudioResampler("fltp", layout, rate)
+        for frame in itertools.chain(frames, [None]):
+            with _faults(name):
+                blocks = resampler.resample(frame)
+            for block in blocks:
+                yield _checked(name, block.to_ndarray())
+
+
+def _frame_form(frame: AudioFrame) -> tuple[str, str, int]:
+    """What may change in the middle of a file, and asks for another resampler."""
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _checked(name: str, block: npt.NDArray[Any]) -> Samples:
+    if not _peak(block) <= MAX_PEAK:  # false for NaN as well
+        raise MediaInvalid(f"{name}: the sound holds samples that are not finite numbers")
+    return block
+
+
+def _peak(block: Samples) -> float:
+    return float(np.abs(block).max(initial=0))
+
+
+def _mixed(voices: Sequence[Voice], rate: int, channels: int, samples: int) -> Iterator[Samples]:
+    """The sum of the voices in blocks, `samples` long in all."""
+    tracks = [_track(voice, rate, channels, samples) for voice in voices]
+    for silence, *parts in zip(_silence(channels, samples), *tracks, strict=True):
+        yield sum(parts, silence)
+
+
+def _track(voice: Voice, rate: int, channels: int, samples: int) -> Iterator[Samples]:
+    """One voice at its offset, between silence, in blocks as large as those of `_silence`."""
+    parts = itertools.chain(
+        _silence(channels, round(voice.offset * rate)),
+        _heard(voice, rate, channels),
+        _silence(channels, samples),
+    )
+    left = np.zeros((channels, 0), np.float32)
+    for start in range(0, samples, BLOCK_SAMPLES):
+        size = min(BLOCK_SAMPLES, samples - start)
+        held = [left]
+        while sum(part.shape[1] for part in held) < size:
+            held.append(next(parts))
+        joined = np.concatenate(held, axis=1)
+        left = joined[:, size:]
+        yield joined[:, :size]
+
+
+def _silence(channels: int, samples: int) -> Iterator[Samples]:
+    for start in range(0, samples, BLOCK_SAMPLES):
+        yield np.zeros((channels, min(BLOCK_SAMPLES, samples - start)), np.float32)
+
+
+def _heard(voice: Voice, rate: int, channels: int) -> Iterator[Samples]:
+    """The voice on so many channels: one, or at least as many as it has."""
+    _, own = _form(voice.name, voice.path)
+    layout = LAYOUTS[1 if own == 1 else max(channels, 2)]
+    for block in _decoded(voice.name, voice.path, rate, layout):
+        if channels == 1:
+            yield block.mean(axis=0, keepdims=True)
+        elif own == 1:
+            yield _on_the_front_pair(block, channels)
+        else:
+            yield block
+
+
+def _on_the_front_pair(mono: Samples, channels: int) -> Samples:
+    """Mono as a stereo set plays it. (swresample would take 3 dB off, or use the centre alone.)"""
+    spread = np.zeros((channels, mono.shape[1]), np.float32)
+    spread[:2] = mono
+    return spread
+
+
+def _write_wav(
+    target: Path, blocks: Callable[[], Iterator[Samples]], rate: int, channels: int
+) -> None:
+    """Write the blocks; if they pass full scale, once more with one gain for all."""
+    peak = _write_blocks(target, blocks(), rate, channels, gain=1)
+    if peak > 1:
+        _write_blocks(target, blocks(), rate, channels, gain=1 / peak)
+
+
+def _write_blocks(
+    target: Path, blocks: Iterator[Samples], rate: int, channels: int, gain: float
+) -> float:
+    peak = 0.0
+    with wave.open(str(target), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+        for block in blocks:
+            peak = max(peak, _peak(block))
+            whole = np.rint(block.T * (gain * 32768)).clip(-32768, 32767)
+            file.writeframes(whole.astype("<i2").tobytes())
+    return peak
