@@ -1,4 +1,4 @@
-"""The command line: `talkinghead run`."""
+"""The command line: `talkinghead run | lint`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from comfy_client import ComfyClient, ComfyError
 from talkinghead import progress
+from talkinghead.convert import Schemas
 from talkinghead.errors import JobError
+from talkinghead.lint import Finding, lint_workflow
 from talkinghead.render import Job, run_job
 from talkinghead.settings import Settings
 from talkinghead.studio import Studio
+from talkinghead.workflow import load_schemas
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 console = Console(stderr=True)
@@ -107,6 +111,54 @@ def _tell(result: dict[str, Any], out: Path) -> None:
         highlight=False,
     )
     console.print(f"The video is in {out}", highlight=False)
+
+
+@app.command()
+def lint(
+    files: Annotated[list[Path], typer.Argument(help="Workflows: GUI files or API graphs")],
+    server: Annotated[
+        str | None, typer.Option(help="A ComfyUI to check against; without it, recorded schemas")
+    ] = None,
+) -> None:
+    """Find what ComfyUI would refuse, and what it accepts but fails late or is silently wrong.
+
+    Exits with 1 if there is an error among the findings, with 2 if a file cannot be read.
+    """
+    schemas = _schemas(server)
+    read = {file: _lint_file(file, schemas) for file in files}
+    found = [each for findings in read.values() for each in findings or ()]
+    errors = sum(each.severity == "error" for each in found)
+    unreadable = sum(findings is None for findings in read.values())
+    counts = [_count(len(files), "file"), _count(errors, "error")]
+    counts.append(_count(len(found) - errors, "warning"))
+    typer.echo(", ".join(counts) + (f", {unreadable} unreadable" if unreadable else ""))
+    raise typer.Exit(2 if unreadable else min(errors, 1))
+
+
+def _schemas(server: str | None) -> Schemas:
+    if server is None:
+        return load_schemas()
+    try:
+        return ComfyClient(server).object_info()
+    except ComfyError as error:
+        raise typer.BadParameter(f"no schemas from {server}: {error}") from None
+
+
+def _lint_file(file: Path, schemas: Schemas) -> list[Finding] | None:
+    """Tell the file's findings; None if it cannot be read."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        typer.echo(f"{file}: not readable as JSON: {error}")
+        return None
+    findings = lint_workflow(content, schemas)
+    for finding in findings:
+        typer.echo(f"{file}: {finding}")
+    return findings
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 class FileStore:
