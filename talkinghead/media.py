@@ -1,4 +1,4 @@
-"""Pictures, sound and video files: probe, decode, convert, mux."""
+"""Pictures, and the delivered file: probe, frame, retime, mux."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import heapq
 import math
-import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,9 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import av
-from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -25,15 +22,11 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
+from talkinghead.masks import Framing
+from talkinghead.sound import LAYOUTS
 
-SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-# Demuxers that may open a stranger's file: no playlists, which name other files.
-SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,asf"
-AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AAC_BITS_PER_CHANNEL = 96_000
-# What AAC calls each number of channels; a WAV file may leave its layout open.
-LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 RETIME_CRF = "19"  # as VHS_VideoCombine in the templates
 
 
@@ -43,15 +36,6 @@ class Picture:
 
     width: int
     height: int
-
-
-@dataclass(frozen=True)
-class Sound:
-    """What decoding a file's first audio stream gave. `duration` is in seconds."""
-
-    duration: float
-    rate: int
-    channels: int
 
 
 @dataclass(frozen=True)
@@ -69,30 +53,50 @@ class VideoFile:
     sha256: str
 
 
-def save_picture(name: str, source: Path, target: Path, *, max_megapixels: float) -> Picture:
-    """Save the picture upright, as RGB PNG without metadata. `name` is the request's field.
-
-    Transparency is laid on white, as browsers show it; of an animation the first frame is taken.
+def probe_picture(name: str, source: Path, *, max_megapixels: float) -> Picture:
+    """The picture's upright size. `name` is the request's field.
 
     Raises:
         MediaInvalid: not a picture, a truncated one, or of a format that is not taken.
         MediaTooLarge: more pixels than allowed.
     """
+    with _picture(name, source, max_megapixels) as image:
+        upright = ImageOps.exif_transpose(image)
+        return Picture(upright.width, upright.height)
+
+
+def save_picture(
+    name: str, source: Path, target: Path, framing: Framing, *, max_megapixels: float
+) -> None:
+    """Save the picture upright and framed, as RGB PNG without metadata. Raises as above.
+
+    Transparency is laid on white, as browsers show it; of an animation the first frame is taken.
+    """
+    with _picture(name, source, max_megapixels) as image:
+        framing.apply(_on_white(ImageOps.exif_transpose(image))).save(target, "PNG")
+
+
+def open_mask(name: str, source: Path, *, max_megapixels: float) -> Image.Image:
+    """The picture behind a mask_url, upright, as brightness. Raises as above."""
+    with _picture(name, source, max_megapixels) as image:
+        return _on_white(ImageOps.exif_transpose(image)).convert("L")
+
+
+@contextlib.contextmanager
+def _picture(name: str, source: Path, max_megapixels: float) -> Iterator[Image.Image]:
+    """The opened picture; its faults as MediaInvalid."""
     try:
         with Image.open(source, formats=PICTURE_FORMATS) as image:
             if image.width * image.height > max_megapixels * 1e6:
                 size = f"{image.width}x{image.height}"
                 limit = f"{max_megapixels:g} megapixels"
                 raise MediaTooLarge(f"{name}: the picture has {size} pixels, allowed: {limit}")
-            upright = ImageOps.exif_transpose(image)
-            rgb = _on_white(upright)
+            yield image
     except UnidentifiedImageError:
         kinds = ", ".join(PICTURE_FORMATS[:3])
         raise MediaInvalid(f"{name}: the file is not a picture, allowed: {kinds}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MediaInvalid(f"{name}: the picture cannot be decoded: {error}") from None
-    rgb.save(target, "PNG", compress_level=1)
-    return Picture(rgb.width, rgb.height)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -103,91 +107,6 @@ def _on_white(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-def probe_sound(name: str, source: Path, *, max_seconds: float) -> Sound:
-    """Decode the file's first audio stream to learn its true length.
-
-    Decoding stops a second after `max_seconds`.
-
-    Raises:
-        MediaInvalid: no audio stream, or nothing in it.
-    """
-    samples = 0
-    with _decoding(name, source) as (stream, frames):
-        rate, channels = stream.rate, stream.channels
-        for frame in frames:
-            samples += frame.samples
-            if samples > (max_seconds + 1) * rate:
-                break
-    if not samples:
-        raise MediaInvalid(f"{name}: the file holds no sound")
-    if channels not in LAYOUTS:
-        allowed = ", ".join(map(str, LAYOUTS))
-        raise MediaInvalid(f"{name}: {channels} audio channels, allowed: {allowed}")
-    return Sound(samples / rate, rate, channels)
-
-
-def save_sound(name: str, source: Path, target: Path, *, seconds: float) -> None:
-    """Save the first `seconds` as 16-bit WAV, all channels, at its own rate where AAC takes it."""
-    with _decoding(name, source) as (stream, frames):
-        rate = min((r for r in AAC_RATES_HZ if r >= stream.rate), default=AAC_RATES_HZ[-1])
-        resampler = AudioResampler("s16", LAYOUTS[stream.channels], rate)
-        count = round(seconds * rate) * 2 * stream.channels
-        blocks = _exactly(_resampled(frames, resampler), count)
-        _write_wav(target, blocks, rate=rate, channels=stream.channels)
-
-
-def save_speech(
-    name: str, source: Path, target: Path, *, seconds: float, padded_samples: int
-) -> None:
-    """Save the first `seconds` mono at 16 kHz, then silence up to `padded_samples`."""
-    with _decoding(name, source) as (_, frames):
-        blocks = _resampled(frames, AudioResampler("s16", "mono", SPEECH_RATE_HZ))
-        samples = round(seconds * SPEECH_RATE_HZ)
-        exact = _exactly(blocks, 2 * samples, 2 * padded_samples)
-        _write_wav(target, exact, rate=SPEECH_RATE_HZ, channels=1)
-
-
-@contextlib.contextmanager
-def _decoding(name: str, source: Path) -> Iterator[tuple[AudioStream, Iterator[AudioFrame]]]:
-    """The first audio stream of the file and its frames; faults of the file as MediaInvalid."""
-    options = {"protocol_whitelist": "file", "format_whitelist": SOUND_FORMATS}
-    try:
-        with av.open(str(source), options=options) as container:
-            if not container.streams.audio:
-                raise MediaInvalid(f"{name}: the file has no audio stream")
-            stream = container.streams.audio[0]
-            yield stream, container.decode(stream)
-    except (av.FFmpegError, ValueError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
-        raise MediaInvalid(f"{name}: the sound cannot be decoded: {reason}") from None
-
-
-def _resampled(frames: Iterator[AudioFrame], resampler: AudioResampler) -> Iterator[bytes]:
-    for frame in frames:
-        for block in resampler.resample(frame):
-            yield block.to_ndarray().tobytes()
-    for block in resampler.resample(None):
-        yield block.to_ndarray().tobytes()
-
-
-def _write_wav(target: Path, blocks: Iterator[bytes], *, rate: int, channels: int) -> None:
-    with wave.open(str(target), "wb") as file:
-        file.setparams((channels, 2, rate, 0, "NONE", ""))
-        for block in blocks:
-            file.writeframes(block)
-
-
-def _exactly(blocks: Iterator[bytes], count: int, padded: int = 0) -> Iterator[bytes]:
-    """The first `count` bytes, then zeros up to `count` or `padded`, whichever is more."""
-    left = count
-    for block in blocks:
-        yield block[:left]
-        left -= min(left, len(block))
-        if not left:
-            break
-    yield bytes(left + max(0, padded - count))
 
 
 def finish_video(rendered: Path, sound: Path, target: Path, *, fps: float, frames: int) -> None:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge, UnsupportedCombination
-from talkinghead.media import SPEECH_RATE_HZ, Sound
-from talkinghead.request import MAX_SEED, RenderRequest, Scheduler
+from talkinghead.masks import Framing
+from talkinghead.media import Picture
+from talkinghead.request import MAX_SEED, Mode, RenderRequest, Scheduler
+from talkinghead.sound import SPEECH_RATE_HZ, Sound
+from talkinghead.source_video import SourceVideo
 
 MODEL_FPS = 25  # InfiniteTalk and MultiTalk were trained at this rate; another changes the motion
+WINDOW_FRAMES = 81  # what the sampler makes at a time
+MOTION_FRAMES = {"infinitetalk": 9, "multitalk": 25}  # of these, taken over from the window before
 # MultiTalkWav2VecEmbeds takes up to 10,000 frames, and we ask it for one more than we need.
 MAX_MODEL_FRAMES = 9_999
+MAX_DENOISE_FRAMES = 1_000  # the whole clip lies on the GPU: about 7 GB at 480p, 16 GB at 720p
 MAX_VOICE_SECONDS = 3600
 MIN_SECONDS = 0.4  # the loudness meter inside MultiTalkWav2VecEmbeds fails on less
 SIZE_MULTIPLE = 16  # the VAE divides by 8, the transformer's patches by 2
 DISTILL_STEPS = 4  # flowmatch_distill is a fixed list of four
 LOSSLESS_CRF, DELIVERED_CRF = 0, 19
+
+TalkModel = Literal["infinitetalk_single", "infinitetalk_multi", "multitalk"]
 
 
 @dataclass(frozen=True)
@@ -26,21 +35,40 @@ class Sampling:
     """The sampler's settings. `audio_cfg` multiplies `cfg`: 5 and 0.8 guide the audio with 4."""
 
     steps: int
+    start_step: int
     cfg: float
     audio_cfg: float
+    audio_scale: float
     shift: float
     scheduler: Scheduler
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A render, decided. Sizes are in pixels, durations in seconds.
+class SourceFrames:
+    """Which frames of the source video are used: `count` of them, `step_seconds` apart."""
 
-    `frames` are rendered at `fps`, at `render_width` x `render_height`, and cropped to `width` x
-    `height`; the file gets `delivered_frames` at `delivered_fps`.
+    count: int
+    step_seconds: float
+    fps: float
+
+    @property
+    def times(self) -> list[float]:
+        """When they show, in seconds."""
+        return [index * self.step_seconds for index in range(self.count)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A render, decided. Sizes are in pixels, times in seconds.
+
+    `frames` are rendered at `fps`, in the size that `framing` gives the source, and cropped to
+    `width` x `height`; the file gets `delivered_frames` at `delivered_fps`. `offsets` says when
+    each person's voice begins; None is somebody who only listens.
     """
 
     template: str
+    mode: Mode
+    offsets: tuple[float | None, ...]
     duration: float
     fps: float
     frames: int
@@ -48,21 +76,34 @@ class Plan:
     delivered_frames: int
     width: int
     height: int
-    render_width: int
-    render_height: int
+    framing: Framing
     seed: int
     prompt: str
     negative_prompt: str | None
     sampling: Sampling
     speed_lora_strength: float
     blocks_to_swap: int
+    video_method: Literal["keyframes", "denoise"] | None
+    source: SourceFrames | None
     draft: bool
     warnings: tuple[str, ...]
 
     @property
     def speech_samples(self) -> int:
-        """Length of the speech track: half a frame over, so that no rounding loses the last one."""
+        """Length of the speech tracks: half a frame over, so that no rounding loses the last."""
         return round((self.frames + 0.5) / self.fps * SPEECH_RATE_HZ)
+
+    @property
+    def motion_frames(self) -> int:
+        """Frames that a window takes over from the one before."""
+        return MOTION_FRAMES[self.mode]
+
+    @property
+    def talk_model(self) -> TalkModel:
+        """Which talk model suits the mode and the number of people."""
+        if self.mode == "multitalk":
+            return "multitalk"
+        return "infinitetalk_multi" if len(self.offsets) > 1 else "infinitetalk_single"
 
     @property
     def crf(self) -> int:
@@ -71,74 +112,112 @@ class Plan:
 
 
 def choose_seed() -> int:
+    """A seed for a request without one."""
     return secrets.randbelow(MAX_SEED) + 1
 
 
 def make_plan(
-    request: RenderRequest, voice: Sound, *, new_seed: Callable[[], int] = choose_seed
+    request: RenderRequest,
+    voices: Sequence[Sound | None],
+    picture: Picture | SourceVideo,
+    *,
+    new_seed: Callable[[], int] = choose_seed,
 ) -> Plan:
-    """Decide the render of a request with one voice over one picture.
+    """Decide a render. `voices` are those of the request's speakers, `picture` is what moves.
 
     Raises:
-        UnsupportedCombination: a form of request that this version does not render yet.
-        MediaInvalid, MediaTooLarge: a voice too short, or too long, for the model.
+        UnsupportedCombination: what the models cannot do.
+        MediaInvalid, MediaTooLarge: voices too short, or too long, for the model.
     """
-    _refuse_what_is_not_there_yet(request)
-    duration = _duration(request, voice)
-    fps = request.fps if request.draft else MODEL_FPS
-    frames = _frames(duration, fps)
+    _check_combination(request)
+    offsets = _offsets(request, voices)
+    duration = _duration(request, voices, offsets)
     _check_length(request, duration)
+    fps = request.fps if request.draft else MODEL_FPS
+    frames = frames_of(duration, fps)
     width, height = _even(request.width), _even(request.height)
-    sampling, notes = _sampling(request)
+    source = picture if isinstance(picture, SourceVideo) else None
+    sampling = _sampling(request)
     return Plan(
-        template="draft_i2v" if request.draft else "infinitetalk_i2v",
+        template=_template(request),
+        mode=request.mode,
+        offsets=offsets,
         duration=duration,
         fps=fps,
         frames=frames,
         delivered_fps=request.fps,
-        delivered_frames=_frames(duration, request.fps),
+        delivered_frames=frames_of(duration, request.fps),
         width=width,
         height=height,
-        render_width=_round_up(width),
-        render_height=_round_up(height),
+        framing=_framing(request, picture, width, height),
         seed=request.seed or new_seed(),
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         sampling=sampling,
         speed_lora_strength=request.speed_lora_strength,
         blocks_to_swap=request.blocks_to_swap,
+        video_method=request.video_method if source else None,
+        source=_source_frames(request, frames, fps) if source else None,
         draft=request.draft,
         warnings=(
             *request.warnings,
             *_size_notes(request, width, height),
-            *([DRAFT_NOTE] if request.draft else notes),
+            *_voice_notes(request, voices, offsets, duration),
+            *_source_notes(source, duration),
+            *([DRAFT_NOTE] if request.draft else _sampling_notes(request, sampling)),
         ),
     )
 
 
-DRAFT_NOTE = (
-    "this is a draft: a quick preview made on the CPU without the model, to check picture, voice, "
-    "size and length; prompt and sampler settings have no effect on it"
-)
+def windows_of(frames: int, mode: Mode) -> int:
+    """Windows that the sampler makes for so many frames."""
+    new = WINDOW_FRAMES - MOTION_FRAMES[mode]
+    return 1 + max(0, math.ceil((frames - WINDOW_FRAMES) / new))
 
 
-def _refuse_what_is_not_there_yet(request: RenderRequest) -> None:
-    if request.video_url is not None:
-        raise UnsupportedCombination("video_url: this version renders from a picture only")
-    if len(request.speakers) > 1:
-        raise UnsupportedCombination("this version renders one speaker: give one voice")
-    if request.speakers[0].mask_url or request.speakers[0].box:
-        raise UnsupportedCombination("mask_url and box: this version renders one speaker")
-    if request.mode == "multitalk" and not request.draft:
+def frames_of(duration: float, fps: float) -> int:
+    """Frames that cover the sound to its end."""
+    return max(1, math.ceil(round(duration * fps, 6)))
+
+
+def _template(request: RenderRequest) -> str:
+    kind = "v2v" if request.video_url is not None else "i2v"
+    return f"draft_{kind}" if request.draft else f"infinitetalk_{kind}"
+
+
+def _check_combination(request: RenderRequest) -> None:
+    if request.draft or request.video_url is None:
+        return
+    if request.mode == "multitalk":
         raise UnsupportedCombination(
-            'mode "multitalk" is not in this version: give mode "infinitetalk", or draft true'
+            'mode "multitalk" renders from a picture only: give image_url, or mode "infinitetalk"'
         )
-    if request.crop != "center":
-        raise UnsupportedCombination('crop: this version crops at the "center"')
+    if request.video_method == "denoise" and request.steps == 1:
+        raise UnsupportedCombination(
+            'steps is 1, but video_method "denoise" needs 2 or more: it skips the first half'
+        )
 
 
-def _duration(request: RenderRequest, voice: Sound) -> float:
-    limits = [voice.duration]
+def _offsets(request: RenderRequest, voices: Sequence[Sound | None]) -> tuple[float | None, ...]:
+    """When each voice begins: all at once, or one after another."""
+    offsets: list[float | None] = []
+    end = 0.0
+    for voice in voices:
+        offsets.append(None if voice is None else end)
+        if voice is not None and request.audio_mode == "sequential":
+            end += voice.duration
+    return tuple(offsets)
+
+
+def _duration(
+    request: RenderRequest, voices: Sequence[Sound | None], offsets: Sequence[float | None]
+) -> float:
+    ends = [
+        offset + voice.duration
+        for voice, offset in zip(voices, offsets, strict=True)
+        if voice is not None and offset is not None
+    ]
+    limits = [max(ends)]
     if request.max_audio_duration is not None:
         limits.append(request.max_audio_duration)
     if request.max_frame is not None:
@@ -146,21 +225,47 @@ def _duration(request: RenderRequest, voice: Sound) -> float:
     return min(limits)
 
 
-def _frames(duration: float, fps: float) -> int:
-    """Frames that cover the sound to its end."""
-    return max(1, math.ceil(round(duration * fps, 6)))
-
-
 def _check_length(request: RenderRequest, duration: float) -> None:
+    voices = ", ".join(person.field for person in request.speakers if person.audio_url)
     if duration < MIN_SECONDS:
         raise MediaInvalid(
-            f"the voice is {duration:.2f} s long, or cut to that; allowed: {MIN_SECONDS} s or more"
+            f"{voices}: the sound is {duration:.2f} s long, or cut to that by max_frame or "
+            f"max_audio_duration; allowed: {MIN_SECONDS} s or more"
         )
-    limit = MAX_VOICE_SECONDS if request.draft else MAX_MODEL_FRAMES / MODEL_FPS
+    limit, why = _limit(request)
     if duration > limit:
         raise MediaTooLarge(
-            f"the voice is {duration:.1f} s long; allowed: {limit:g} s: set max_audio_duration"
+            f"{voices}: the sound is {duration:.1f} s long; allowed: {limit:g} s{why}: "
+            "set max_audio_duration"
         )
+
+
+def _limit(request: RenderRequest) -> tuple[float, str]:
+    """The longest sound, in seconds, and a remark on the limit."""
+    if request.draft:
+        return MAX_VOICE_SECONDS, ""
+    if request.video_url is not None and request.video_method == "denoise":
+        return MAX_DENOISE_FRAMES / MODEL_FPS, ' with video_method "denoise"'
+    return MAX_MODEL_FRAMES / MODEL_FPS, ""
+
+
+def _source_frames(request: RenderRequest, frames: int, fps: float) -> SourceFrames:
+    """A draft shows every frame; keyframes take one a window; denoise all that the windows make."""
+    if request.draft:
+        return SourceFrames(frames, 1 / fps, fps)
+    windows = windows_of(frames, request.mode)
+    new = WINDOW_FRAMES - MOTION_FRAMES[request.mode]
+    if request.video_method == "keyframes":
+        return SourceFrames(windows, new / MODEL_FPS, MODEL_FPS)
+    return SourceFrames(WINDOW_FRAMES + new * (windows - 1), 1 / MODEL_FPS, MODEL_FPS)
+
+
+def _framing(
+    request: RenderRequest, picture: Picture | SourceVideo, width: int, height: int
+) -> Framing:
+    if not (request.draft and isinstance(picture, SourceVideo)):  # those frames are not cropped
+        width, height = _round_up(width), _round_up(height)
+    return Framing(picture.width, picture.height, width, height, request.crop)
 
 
 def _even(size: int) -> int:
@@ -171,45 +276,81 @@ def _round_up(size: int) -> int:
     return -size % SIZE_MULTIPLE + size
 
 
-def _size_notes(request: RenderRequest, width: int, height: int) -> list[str]:
-    if (width, height) == (request.width, request.height):
-        return []
-    asked = f"{request.width}x{request.height}"
-    return [f"{asked} is delivered as {width}x{height}: H.264 video has even sizes"]
-
-
-def _sampling(request: RenderRequest) -> tuple[Sampling, list[str]]:
-    """Settings that fit the speed LoRA on or off, and what the caller should know about them."""
+def _sampling(request: RenderRequest) -> Sampling:
+    """Settings that fit the speed LoRA on or off; what the caller gave is kept."""
     with_lora = request.speed_lora_strength > 0
-    cfg = request.cfg_scale or (1.0 if with_lora else 5.0)
-    steps, scheduler, notes = _steps_and_scheduler(request, with_lora)
-    if cfg == 1 and request.negative_prompt:
-        notes.append("negative_prompt has no effect at cfg_scale 1")
     small = request.width * request.height <= 854 * 480
+    cfg = request.cfg_scale or (1.0 if with_lora else 5.0)
+    steps = request.steps or (DISTILL_STEPS if with_lora else 30)
+    from_video = request.video_url is not None and request.video_method == "denoise"
     return Sampling(
         steps=steps,
+        start_step=steps // 2 if from_video else 0,
         cfg=cfg,
         # Without the LoRA the authors guide the audio with 4 in all.
         audio_cfg=1.0 if with_lora or cfg <= 1 else round(4 / cfg, 2),
+        audio_scale=1.5 if from_video else 1.0,
         shift=11.0 if with_lora or not small else 7.0,
-        scheduler=scheduler,
-    ), notes
+        scheduler=request.scheduler or _scheduler(with_lora, steps),
+    )
 
 
-def _steps_and_scheduler(
-    request: RenderRequest, with_lora: bool
-) -> tuple[int, Scheduler, list[str]]:
+def _scheduler(with_lora: bool, steps: int) -> Scheduler:
     if not with_lora:
-        return request.steps or 30, request.scheduler or "unipc", _few_steps_note(request)
-    if request.scheduler is not None:
-        return request.steps or DISTILL_STEPS, request.scheduler, []
-    if request.steps in (None, DISTILL_STEPS):
-        return DISTILL_STEPS, "flowmatch_distill", []
-    note = f"scheduler dpm++_sde is used: flowmatch_distill works with {DISTILL_STEPS} steps only"
-    return request.steps or DISTILL_STEPS, "dpm++_sde", [note]
+        return "unipc"
+    return "flowmatch_distill" if steps == DISTILL_STEPS else "dpm++_sde"
 
 
-def _few_steps_note(request: RenderRequest) -> list[str]:
-    if request.steps is None or request.steps >= 20:
-        return []
-    return [f"{request.steps} steps are few without the speed LoRA: 20 to 40 give a clean picture"]
+DRAFT_NOTE = (
+    "this is a draft: a quick preview made on the CPU without the model, to check picture, voices, "
+    "size and length; prompt and sampler settings have no effect on it"
+)
+
+
+def _sampling_notes(request: RenderRequest, sampling: Sampling) -> Iterator[str]:
+    if request.scheduler is None and sampling.scheduler == "dpm++_sde":
+        yield "scheduler dpm++_sde is used: flowmatch_distill works with 4 steps only"
+    if sampling.cfg == 1 and request.negative_prompt:
+        yield "negative_prompt has no effect at cfg_scale 1"
+    if not request.speed_lora_strength and sampling.steps < 20:
+        yield (
+            f"{sampling.steps} steps are few without the speed LoRA: 20 to 40 give a clean picture"
+        )
+    if request.mode == "multitalk" and len(request.speakers) > 2:
+        yield "MultiTalk was trained on two speakers: with more, mouths may follow a wrong voice"
+    if request.mode == "infinitetalk" and len(request.speakers) > 2:
+        yield "InfiniteTalk was trained on two speakers: with more, mouths may follow a wrong voice"
+
+
+def _size_notes(request: RenderRequest, width: int, height: int) -> Iterator[str]:
+    if (width, height) != (request.width, request.height):
+        asked = f"{request.width}x{request.height}"
+        yield f"{asked} is delivered as {width}x{height}: H.264 video has even sizes"
+
+
+def _voice_notes(
+    request: RenderRequest,
+    voices: Sequence[Sound | None],
+    offsets: Sequence[float | None],
+    duration: float,
+) -> Iterator[str]:
+    heard = [voice for voice in voices if voice is not None]
+    if all(voice.silent for voice in heard):
+        yield "the sound is silent: the mouth will rest"
+    for speaker, offset in zip(request.speakers, offsets, strict=True):
+        if offset is not None and offset >= duration:
+            yield f"{speaker.field} is not heard: it would begin after {duration:.1f} s, at the end"
+    only = request.speakers[0]
+    if len(request.speakers) == 1 and (only.box or only.mask_url):
+        yield (
+            f"{only.field}: box and mask_url have no effect with one person: to keep others still, "
+            "add a speaker without audio_url for them"
+        )
+
+
+def _source_notes(source: SourceVideo | None, duration: float) -> Iterator[str]:
+    if source is not None and source.duration < duration - 1 / MODEL_FPS:
+        yield (
+            f"video_url is {source.duration:.1f} s long and the sound {duration:.1f} s: the video "
+            "is repeated from its start"
+        )

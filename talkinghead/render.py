@@ -17,7 +17,7 @@ from typing import Any
 
 import comfy_client
 from comfy_client import ComfyClient, Event, Outcome, OutputFile
-from talkinghead import media, workflow
+from talkinghead import media, sound, source_video, workflow
 from talkinghead.convert import Graph, Workflow, to_api
 from talkinghead.errors import (
     Cancelled,
@@ -30,9 +30,12 @@ from talkinghead.errors import (
     RenderFailed,
     WorkflowRejected,
 )
+from talkinghead.lint import traps
+from talkinghead.masks import save_masks, speaker_masks
 from talkinghead.media import VideoFile
-from talkinghead.plan import MAX_VOICE_SECONDS, Plan, make_plan
+from talkinghead.plan import MAX_VOICE_SECONDS, Plan, make_plan, windows_of
 from talkinghead.progress import Progress, Report, render_progress
+from talkinghead.prompt import check_prompt
 from talkinghead.request import RenderRequest, parse_request
 from talkinghead.studio import Studio
 
@@ -82,7 +85,8 @@ class Job:
 def run_job(job: Job, studio: Studio) -> dict[str, Any]:
     """The result of the job, or the account of its failure; never raises."""
     try:
-        return render(job, studio)
+        request = parse_request(job.input, local_files=studio.fetcher.local_files)
+        return render(job, request, studio)
     except JobError as error:
         return failure(job, error)
     except Exception:  # a fault of ours must not stop the worker
@@ -103,22 +107,21 @@ def failure(job: Job, error: JobError) -> dict[str, Any]:
     }
 
 
-def render(job: Job, studio: Studio) -> dict[str, Any]:
-    """Render what the job asks and deliver it.
+def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
+    """Render the request and deliver the video; returns the job's result.
 
     Raises:
         JobError: one of the tree in `talkinghead.errors`.
     """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkinghead-")))
-        request = parse_request(job.input, local_files=studio.fetcher.local_files)
-        with job.at("fetch", "fetching picture and voice"):
+        with job.at("fetch", "fetching picture and voices"):
             sources = fetch(request, folder, studio)
-        with job.at("prepare", "decoding picture and voice"):
-            plan, tracks = prepare(request, sources, folder, studio)
-        subfolder = (
-            f"{job.key}-{uuid.uuid4().hex[:8]}"  # never twice: ComfyUI would reuse its cache
-        )
+        with job.at("prepare", "decoding picture and voices"):
+            plan = decide(request, sources, studio)
+            tracks = prepare(request, plan, sources, folder, studio)
+        # A name that never comes twice: ComfyUI would answer from its cache.
+        subfolder = f"{job.key}-{uuid.uuid4().hex[:8]}"
         with job.at("start", "waiting for ComfyUI"):
             client = stack.enter_context(studio.comfy(subfolder, job.check))
         with job.at("patch", "writing the workflow"):
@@ -129,60 +132,123 @@ def render(job: Job, studio: Studio) -> dict[str, Any]:
             video = collect(rendered, plan, tracks, folder, client)
         with job.at("deliver", "delivering the video"):
             place = studio.store.deliver(folder / VIDEO_NAME, job.key)
-        return result(job, request, plan, video, place)
+        return result(job, plan, graph, video, place)
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The files that a request names, as they came."""
+    """The files that a request names, as they came; None for a voice or mask that is not given."""
 
     picture: Path
-    voice: Path
+    voices: tuple[Path | None, ...]
+    masks: tuple[Path | None, ...]
 
 
 def fetch(request: RenderRequest, folder: Path, studio: Studio) -> Sources:
     """Download what the request names."""
     limits = studio.settings
-    sources = Sources(folder / "picture", folder / "voice")
-    if request.image_url is not None:
-        studio.fetcher.fetch(
-            "image_url", request.image_url, sources.picture, max_mb=limits.max_image_mb
-        )
-    speaker = request.speakers[0]
-    studio.fetcher.fetch(
-        speaker.field, speaker.audio_url, sources.voice, max_mb=limits.max_audio_mb
-    )
-    return sources
+
+    def get(name: str, url: str | None, max_mb: float) -> Path | None:
+        if url is None:
+            return None
+        target = folder / f"source_{name}"
+        studio.fetcher.fetch(name, url, target, max_mb=max_mb)
+        return target
+
+    picture = get("video_url", request.video_url, limits.max_video_mb)
+    picture = picture or get("image_url", request.image_url, limits.max_image_mb)
+    assert picture is not None
+    people = request.speakers
+    voices = [get(p.field, p.audio_url, limits.max_audio_mb) for p in people]
+    masks = [get(f"{p.field}.mask_url", p.mask_url, limits.max_image_mb) for p in people]
+    return Sources(picture, tuple(voices), tuple(masks))
+
+
+def decide(request: RenderRequest, sources: Sources, studio: Studio) -> Plan:
+    """Open every source and decide the render.
+
+    Raises:
+        InvalidRequest, UnsupportedCombination, MediaInvalid, MediaTooLarge
+    """
+    check_prompt("prompt", request.prompt, studio.text_encoder)
+    check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
+    voices = [
+        sound.probe_sound(person.field, path, max_seconds=MAX_VOICE_SECONDS) if path else None
+        for person, path in zip(request.speakers, sources.voices, strict=True)
+    ]
+    probe = media.probe_picture if request.video_url is None else source_video.probe_source
+    name = "image_url" if request.video_url is None else "video_url"
+    picture = probe(name, sources.picture, max_megapixels=studio.settings.max_image_megapixels)
+    return make_plan(request, voices, picture)
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """A job's files as the nodes take them."""
+    """A job's files as the nodes take them. `picture` is a PNG, or an MP4 of source frames."""
 
     picture: Path
-    speech: Path
+    speech: tuple[Path, ...]
     sound: Path
+    masks: Path | None
 
 
 def prepare(
-    request: RenderRequest, sources: Sources, folder: Path, studio: Studio
-) -> tuple[Plan, Tracks]:
-    """Verify the sources, plan the render, write what the nodes will load."""
-    megapixels = studio.settings.max_image_megapixels
-    name = request.speakers[0].field
-    tracks = Tracks(folder / "picture.png", folder / "speech.wav", folder / "sound.wav")
-    media.save_picture("image_url", sources.picture, tracks.picture, max_megapixels=megapixels)
-    voice = media.probe_sound(name, sources.voice, max_seconds=MAX_VOICE_SECONDS)
-    plan = make_plan(request, voice)
-    media.save_sound(name, sources.voice, tracks.sound, seconds=plan.duration)
-    media.save_speech(
-        name,
-        sources.voice,
-        tracks.speech,
-        seconds=plan.duration,
-        padded_samples=plan.speech_samples,
+    request: RenderRequest, plan: Plan, sources: Sources, folder: Path, studio: Studio
+) -> Tracks:
+    """Write what the nodes will load."""
+    voices = [
+        sound.Voice(person.field, path, offset or 0.0) if path else None
+        for person, path, offset in zip(request.speakers, sources.voices, plan.offsets, strict=True)
+    ]
+    tracks = Tracks(
+        picture=_frame_picture(plan, sources, folder, studio),
+        speech=tuple(folder / f"speech_{number}.wav" for number in range(1, len(voices) + 1)),
+        sound=folder / "sound.wav",
+        masks=_write_masks(request, plan, sources, folder, studio),
     )
-    return plan, tracks
+    for voice, target in zip(voices, tracks.speech, strict=True):
+        sound.save_speech(voice, target, seconds=plan.duration, padded_samples=plan.speech_samples)
+    sound.save_mix([v for v in voices if v], tracks.sound, seconds=plan.duration)
+    return tracks
+
+
+def _frame_picture(plan: Plan, sources: Sources, folder: Path, studio: Studio) -> Path:
+    if plan.source is None:
+        target = folder / "picture.png"
+        megapixels = studio.settings.max_image_megapixels
+        media.save_picture(
+            "image_url", sources.picture, target, plan.framing, max_megapixels=megapixels
+        )
+        return target
+    target = folder / "source.mp4"
+    source_video.save_frames(
+        "video_url",
+        sources.picture,
+        target,
+        times=plan.source.times,
+        framing=plan.framing,
+        fps=plan.source.fps,
+        loop=True,
+    )
+    return target
+
+
+def _write_masks(
+    request: RenderRequest, plan: Plan, sources: Sources, folder: Path, studio: Studio
+) -> Path | None:
+    """Masks for two people and more; for one, the nodes would ignore them."""
+    if len(request.speakers) == 1:
+        return None
+    megapixels = studio.settings.max_image_megapixels
+    regions = [
+        media.open_mask(f"{person.field}.mask_url", path, max_megapixels=megapixels)
+        if path
+        else person.box
+        for person, path in zip(request.speakers, sources.masks, strict=True)
+    ]
+    target = folder / "masks.gif"
+    save_masks(speaker_masks(plan.framing, regions), target)
+    return target
 
 
 def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> workflow.Inputs:
@@ -190,8 +256,9 @@ def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> workflow.Inpu
     with _comfy_errors():
         return workflow.Inputs(
             picture=client.upload(tracks.picture, subfolder=subfolder),
-            speech=client.upload(tracks.speech, subfolder=subfolder),
+            speech=tuple(client.upload(path, subfolder=subfolder) for path in tracks.speech),
             sound=client.upload(tracks.sound, subfolder=subfolder),
+            masks=client.upload(tracks.masks, subfolder=subfolder) if tracks.masks else None,
             output_prefix=f"{subfolder}/video",
         )
 
@@ -204,18 +271,17 @@ def patch(
     Raises:
         WorkflowRejected, ModelsMissing: it does not fit this ComfyUI.
     """
-    template = workflow.load_template(plan.template)
     with _comfy_errors():
         schemas = studio.schemas(client)
-    if not plan.draft:
-        template = workflow.fill(template, studio.profile, schemas)
-    gui = workflow.fill(template, workflow.slots_of(plan, inputs), schemas)
+    gui = workflow.fill_template(plan, inputs, studio.profile, schemas)
     graph = to_api(gui, schemas)
     if workflow.check(graph, schemas):  # perhaps of a model file that came since
         with _comfy_errors():
             schemas = studio.schemas(client, fresh=True)
         if problems := workflow.check(graph, schemas):
             raise workflow.rejection(problems)
+    if errors := [str(finding) for finding in traps(graph) if finding.severity == "error"]:
+        raise WorkflowRejected(f"the workflow would fail or render wrongly: {'; '.join(errors)}")
     return gui, graph
 
 
@@ -298,7 +364,7 @@ def collect(
 
 
 def result(
-    job: Job, request: RenderRequest, plan: Plan, video: VideoFile, place: dict[str, Any]
+    job: Job, plan: Plan, graph: Graph, video: VideoFile, place: dict[str, Any]
 ) -> dict[str, Any]:
     """The result of both contracts in one; what is said of the video was read from it."""
     return {
@@ -313,24 +379,27 @@ def result(
             "fps": round(video.fps, 3),
             "frames": video.frames,
             "duration_seconds": round(video.duration, 3),
+            "audio_rate": video.audio_rate,
+            "audio_channels": video.audio_channels,
             "file_size_mb": round(video.size / 1e6, 2),
             "sha256": video.sha256,
-            "mode": request.mode,
-            "audio_files_used": len(request.speakers),
+            "mode": plan.mode,
+            "audio_files_used": sum(offset is not None for offset in plan.offsets),
         },
-        "generation_params": _params(request, plan),
+        "generation_params": _params(plan, graph),
         "timings": job.timings,
         "warnings": [*plan.warnings, *_differences(plan, video)],
         "draft": plan.draft,
     }
 
 
-def _params(request: RenderRequest, plan: Plan) -> dict[str, Any]:
+def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
+    """Everything that was really used; of a draft, what has an effect on it."""
     shared = {
         "positive_prompt": plan.prompt,
         "negative_prompt": plan.negative_prompt,
         "seed": plan.seed,
-        "mode": request.mode,
+        "mode": plan.mode,
         "workflow_version": f"{plan.template}-{_fingerprint(plan.template)}",
     }
     if plan.draft:
@@ -345,6 +414,10 @@ def _params(request: RenderRequest, plan: Plan) -> dict[str, Any]:
         "blocks_to_swap": plan.blocks_to_swap,
         "speed_lora": plan.speed_lora_strength > 0,
         "speed_lora_strength": plan.speed_lora_strength,
+        "video_method": plan.video_method,
+        "windows": windows_of(plan.frames, plan.mode),
+        "render_size": f"{plan.framing.render_width}x{plan.framing.render_height}",
+        "models": workflow.model_files(graph),
     }
 
 

@@ -60,9 +60,11 @@ Url = Annotated[str, AfterValidator(_fetchable)]
 
 
 class SpeakerFields(BaseModel):
+    """One of `speakers`; without a voice it is somebody who only listens."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    audio_url: Url
+    audio_url: Url | None = None
     mask_url: Url | None = None
     box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = None
 
@@ -105,15 +107,34 @@ class RequestFields(BaseModel):
     draft: bool | None = None
 
 
+def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """The JSON Schema of a job: an object whose `input` holds the request.
+
+    The rules between fields are not in it: `parse_request` tells of those.
+    """
+    fields = RequestFields.model_json_schema()
+    definitions = fields.pop("$defs")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A job of the talkinghead worker",
+        "type": "object",
+        "required": ["input"],
+        "properties": {"input": fields},
+        "$defs": definitions,
+        "examples": examples,
+    }
+
+
 @dataclass(frozen=True)
 class Speaker:
-    """One voice. `box` is x0 y0 x1 y1 of the source picture, in pixels or all within 0 to 1.
+    """One person. Without a voice, somebody who only listens.
 
-    `field` is where the request named the voice, for messages.
+    `field` is the part of the request that names the person, or the voice, for messages. `box` is
+    x0 y0 x1 y1 of the source picture, in pixels or all within 0 to 1.
     """
 
     field: str
-    audio_url: str
+    audio_url: str | None
     mask_url: str | None = None
     box: tuple[float, float, float, float] | None = None
 
@@ -331,8 +352,16 @@ def _steps_fit_scheduler(fields: RequestFields, bad: Collection[str]) -> Iterato
         )
 
 
-def _boxes(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
+def _somebody_speaks(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
+    if fields.speakers and not any(speaker.audio_url for speaker in fields.speakers):
+        yield _missing("speakers.0.audio_url")
+
+
+def _places(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
     for index, speaker in enumerate(fields.speakers or []):
+        if speaker.box is not None and speaker.mask_url is not None:
+            name = f"speakers.{index}"
+            yield Problem(name, f"{name} has a box and a mask_url: give one of them")
         if speaker.box is not None and not _is_box(speaker.box):
             name = f"speakers.{index}.box"
             allowed = "[x0, y0, x1, y1] with 0 <= x0 < x1 and 0 <= y0 < y1"
@@ -352,7 +381,8 @@ _RULES: tuple[_Rule, ...] = (
     _source,
     _one_name_each,
     _steps_fit_scheduler,
-    _boxes,
+    _somebody_speaks,
+    _places,
 )
 
 
@@ -368,7 +398,8 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
         image_url=None if is_video else fields.image_url,
         video_url=fields.video_url if is_video else None,
         speakers=_speakers(fields),
-        mode=fields.mode or ("multitalk" if of_b else "infinitetalk"),
+        # MultiTalk has no video to video: there, contract B's default would be an error.
+        mode=fields.mode or ("multitalk" if of_b and not is_video else "infinitetalk"),
         audio_mode=fields.audio_mode or ("sequential" if of_b else "parallel"),
         video_method=fields.video_method or "keyframes",
         crop=fields.crop or "center",
@@ -420,7 +451,7 @@ def _speakers(fields: RequestFields) -> tuple[Speaker, ...]:
         return tuple(Speaker(f"audio_urls.{i}", url) for i, url in enumerate(fields.audio_urls))
     if fields.speakers is not None:
         return tuple(
-            Speaker(f"speakers.{i}.audio_url", s.audio_url, s.mask_url, _box(s.box))
+            Speaker(f"speakers.{i}", s.audio_url, s.mask_url, _box(s.box))
             for i, s in enumerate(fields.speakers)
         )
     names = ["wav_url", "wav_url_2"] if fields.person_count == "multi" else ["wav_url"]

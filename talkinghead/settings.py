@@ -47,7 +47,10 @@ class Settings(BaseSettings):
 
     max_image_mb: float = Field(50, gt=0, description="Largest picture, MB downloaded")
     max_audio_mb: float = Field(200, gt=0, description="Largest voice, MB downloaded")
-    max_image_megapixels: float = Field(80, gt=0, description="Largest picture, million pixels")
+    max_video_mb: float = Field(1000, gt=0, description="Largest source video, MB downloaded")
+    max_image_megapixels: float = Field(
+        80, gt=0, description="Largest picture, mask or video frame, million pixels"
+    )
     download_seconds: float = Field(120, gt=0, description="Longest download of one file, seconds")
 
     s3_bucket: str | None = Field(

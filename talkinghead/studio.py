@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Self
 
 from comfy_client import ComfyClient
@@ -12,9 +13,8 @@ from talkinghead.comfy_server import ComfyServer
 from talkinghead.convert import Schemas
 from talkinghead.delivery import Store, open_store
 from talkinghead.fetch import Fetcher
-from talkinghead.models import load_manifest, profile_slots
+from talkinghead.models import load_manifest
 from talkinghead.settings import Settings
-from talkinghead.workflow import Slots
 
 LOCK_POLL_SECONDS = 0.2
 
@@ -32,10 +32,19 @@ class Studio:
         self.settings = settings
         self.fetcher = Fetcher(seconds=settings.download_seconds, local_files=local_files)
         self.store = store or open_store(settings)
-        self.profile: Slots = profile_slots(load_manifest(), settings.model_profile)
+        self.profile = load_manifest().profile(settings.model_profile)
         self._server = None if settings.comfyui_url else ComfyServer.from_settings(settings)
         self._lock = threading.Lock()
         self._schemas: Schemas | None = None
+
+    @property
+    def text_encoder(self) -> Path | None:
+        """The profile's text encoder, if it lies in our own ComfyUI's folder."""
+        if self.settings.comfyui_url:
+            return None
+        name = (self.profile.slots.get("Text encoder") or {}).get("clip_name")
+        path = self.settings.comfyui_dir / "models" / "text_encoders" / str(name)
+        return path if path.is_file() else None
 
     def __enter__(self) -> Self:
         """Start ComfyUI, without waiting for it."""

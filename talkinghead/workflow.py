@@ -12,9 +12,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from talkinghead.convert import (
+    BROWSER_INPUTS,
     VIRTUAL,
     ConvertError,
     Graph,
@@ -32,22 +33,40 @@ from talkinghead.convert import (
     title_of,
 )
 from talkinghead.errors import JobError, ModelsMissing, WorkflowRejected
-from talkinghead.plan import Plan
+from talkinghead.plan import WINDOW_FRAMES, Plan, TalkModel
 from talkinghead.settings import PROJECT_DIR
 
 MODEL_SUFFIXES = (".safetensors", ".gguf", ".pt", ".pth", ".ckpt", ".bin")
 
+MAX_SPEAKERS = 4
+ACTIVE = 0  # a node's mode in the GUI file: neither muted nor bypassed
+# Lists of input files that are not flagged as such; the node itself takes files in subfolders too.
+UNFLAGGED_UPLOADS = frozenset({("VHS_LoadVideo", "video")})
+ALL_FRAMES = 4096  # as many as ImageFromBatch takes
+
+MutableSlots = dict[str, dict[str, Value] | None]
 Slots = Mapping[str, Mapping[str, Value] | None]  # title -> widget -> value; None removes the node
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A job's files as ComfyUI knows them, and the prefix of what it shall write."""
+    """A job's files as ComfyUI knows them, and the prefix of what it shall write.
+
+    `picture` is a picture, or the video of source frames.
+    """
 
     picture: str
-    speech: str
+    speech: tuple[str, ...]
     sound: str
+    masks: str | None
     output_prefix: str
+
+
+class Profile(Protocol):
+    """A set of model files that go together."""
+
+    def slots_for(self, talk_model: TalkModel) -> Slots:
+        """What it puts into a template for a render with this talk model."""
 
 
 def template_path(name: str) -> Path:
@@ -61,60 +80,120 @@ def load_template(name: str) -> Workflow:
     return content
 
 
-def slots_of(plan: Plan, inputs: Inputs) -> dict[str, dict[str, Value]]:
+def fill_template(plan: Plan, inputs: Inputs, profile: Profile, schemas: Schemas) -> Workflow:
+    """The plan's template with the models of the profile and everything that the plan decided.
+
+    Raises:
+        WorkflowRejected: this ComfyUI lacks a node class, or the template a slot.
+    """
+    template = load_template(plan.template)
+    if not plan.draft:
+        template = fill(template, profile.slots_for(plan.talk_model), schemas)
+    return fill(template, slots_of(plan, inputs), schemas)
+
+
+def slots_of(plan: Plan, inputs: Inputs) -> Slots:
     """What the plan puts into its template, models apart."""
-    shared: dict[str, dict[str, Value]] = {
-        "Portrait": {"image": inputs.picture},
-        "Resize portrait": {"width": plan.render_width, "height": plan.render_height},
-        "Speaker 1 audio": {"audio": inputs.speech},
-        "Sound": {"audio": inputs.sound},
-        "Crop to size": {
-            "width": plan.width,
-            "height": plan.height,
-            "x": (plan.render_width - plan.width) // 2,
-            "y": (plan.render_height - plan.height) // 2,
-        },
-        "Video": {"filename_prefix": inputs.output_prefix},
+    slots: MutableSlots = {"Sound": {"audio": inputs.sound}}
+    slots |= _picture_slots(plan, inputs)
+    slots |= _people_slots(plan, inputs)
+    slots |= _draft_slots(plan) if plan.draft else _talking_slots(plan)
+    encoding: dict[str, Value] = {} if plan.draft else {"frame_rate": plan.fps, "crf": plan.crf}
+    slots["Video"] = {"filename_prefix": inputs.output_prefix, **encoding}
+    return slots
+
+
+def _picture_slots(plan: Plan, inputs: Inputs) -> MutableSlots:
+    width, height = plan.framing.render_width, plan.framing.render_height
+    if plan.source is None:
+        return {
+            "Portrait": {"image": inputs.picture},
+            "Resize portrait": {"width": width, "height": height},
+        }
+    if plan.draft:
+        return {"Source video": {"file": inputs.picture}}
+    # The frames that are used, and no others, are in the file.
+    loader: dict[str, Value] = {"custom_width": width, "custom_height": height}
+    return {"Source video": {"video": inputs.picture, "select_every_nth": 1, **loader}}
+
+
+def _people_slots(plan: Plan, inputs: Inputs) -> MutableSlots:
+    """Those who are there, switched on; the others, and masks that nobody needs, taken out."""
+    slots: MutableSlots = {f"Speaker {number} audio": None for number in range(1, MAX_SPEAKERS + 1)}
+    for number, track in enumerate(inputs.speech, 1):
+        slots[f"Speaker {number} audio"] = {"audio": track}
+    slots["Speaker masks"] = {"image": inputs.masks} if inputs.masks else None
+    slots["Masks"] = {} if inputs.masks else None
+    if plan.template == "draft_i2v":
+        slots["Crop masks"] = _crop(plan) if inputs.masks else None
+    return slots
+
+
+def _crop(plan: Plan) -> dict[str, Value]:
+    """From the middle of the rendered frame, what is delivered."""
+    return {
+        "width": plan.width,
+        "height": plan.height,
+        "x": (plan.framing.render_width - plan.width) // 2,
+        "y": (plan.framing.render_height - plan.height) // 2,
     }
-    own = _draft_slots(plan) if plan.draft else _talking_slots(plan)
-    return {title: shared.get(title, {}) | own.get(title, {}) for title in shared | own}
 
 
-def _draft_slots(plan: Plan) -> dict[str, dict[str, Value]]:
-    return {"Draft": {"num_frames": plan.frames, "fps": plan.fps, "seed": plan.seed}}
+def _draft_slots(plan: Plan) -> MutableSlots:
+    crop: MutableSlots = {} if plan.source else {"Crop to size": _crop(plan)}
+    return crop | {"Draft": {"num_frames": plan.frames, "fps": plan.fps, "seed": plan.seed}}
 
 
-def _talking_slots(plan: Plan) -> dict[str, dict[str, Value]]:
+def _talking_slots(plan: Plan) -> MutableSlots:
     sampling = plan.sampling
     # The template has a negative prompt of its own.
     negative: dict[str, Value] = {"text": plan.negative_prompt} if plan.negative_prompt else {}
-    return {
+    source: MutableSlots = _source_slots(plan) if plan.source else {}
+    return source | {
         "Speed LoRA": {"strength": plan.speed_lora_strength},
         "Block swap": {"blocks_to_swap": plan.blocks_to_swap},
         "Prompt": {"text": plan.prompt},
         "Negative prompt": negative,
-        "Talking image": {"width": plan.render_width, "height": plan.render_height},
+        "Talking image": {
+            "width": plan.framing.render_width,
+            "height": plan.framing.render_height,
+            "frame_window_size": WINDOW_FRAMES,
+            "motion_frame": plan.motion_frames,
+            "mode": plan.mode,
+        },
         "Audio embeds": {
             # One more than needed: the node rounds the cut of its audio down, and would lose the
             # last frame of about one length in seventeen.
             "num_frames": plan.frames + 1,
             "fps": plan.fps,
+            "audio_scale": sampling.audio_scale,
             "audio_cfg_scale": sampling.audio_cfg,
         },
         "Sampler": {
             "steps": sampling.steps,
+            "start_step": sampling.start_step,
             "cfg": sampling.cfg,
             "shift": sampling.shift,
             "seed": plan.seed,
             "scheduler": sampling.scheduler,
+            "add_noise_to_samples": plan.video_method == "denoise",
         },
         "Cut to length": {"split_index": plan.frames},
-        "Video": {"frame_rate": plan.fps, "crf": plan.crf},
+        "Crop to size": _crop(plan),
     }
+
+
+def _source_slots(plan: Plan) -> MutableSlots:
+    """Keyframes: window i is guided by frame i. Denoise: by the first, and starts from the clip."""
+    if plan.video_method == "keyframes":
+        return {"Reference frames": {"length": ALL_FRAMES}, "Encode source": None}
+    return {"Reference frames": {"length": 1}, "Encode source": {}}
 
 
 def fill(template: Workflow, slots: Slots, schemas: Schemas) -> Workflow:
     """A copy of the template with the slots filled, and without the nodes whose slot is None.
+
+    A node with a slot is switched on: in the file as it lies it may be muted.
 
     Raises:
         WorkflowRejected: the template has no such node or widget, or two nodes of one title.
@@ -126,6 +205,7 @@ def fill(template: Workflow, slots: Slots, schemas: Schemas) -> Workflow:
             node = _titled(workflow, title, schemas)
             if values is None:
                 remove_node(workflow, node["id"])
+            node["mode"] = ACTIVE
             for name, value in (values or {}).items():
                 set_widget(node, name, value, schemas)
     except ConvertError as error:
@@ -183,7 +263,8 @@ def check(graph: Graph, schemas: Schemas) -> list[Problem]:
 
 def _check_node(graph: Graph, key: str, schemas: Schemas) -> Iterator[Problem]:
     entry = graph[key]
-    name = _node_name(key, entry)
+    title = (entry.get("_meta") or {}).get("title") or key
+    name = node_label(title, entry["class_type"], key)
     schema = schemas.get(entry["class_type"])
     if schema is None:
         near = difflib.get_close_matches(entry["class_type"], schemas, 1)
@@ -195,31 +276,33 @@ def _check_node(graph: Graph, key: str, schemas: Schemas) -> Iterator[Problem]:
         if each.name not in entry["inputs"] and not each.optional and not each.from_format:
             yield Problem(name, each.name, "is required, and missing")
     for input_name, value in entry["inputs"].items():
+        if input_name in BROWSER_INPUTS:
+            continue
         if input_name not in known:
             near = difflib.get_close_matches(input_name, known, 1)
             hint = f"; the nearest is {near[0]}" if near else ""
             yield Problem(name, input_name, f"is not an input of {entry['class_type']}{hint}")
         elif isinstance(value, list):
             yield from _check_link(graph, name, known[input_name], value, schemas)
-        else:
+        elif (entry["class_type"], input_name) not in UNFLAGGED_UPLOADS:
             yield from _check_value(name, known[input_name], value)
 
 
-def _node_name(key: str, entry: Mapping[str, Any]) -> str:
-    title = entry.get("_meta", {}).get("title") or key
-    return f"{title} ({entry['class_type']}, node {key})"
+def node_label(title: str, class_type: str, key: object) -> str:
+    """How a message names a node."""
+    return f"{title} ({class_type}, node {key})"
 
 
 def _check_link(
     graph: Graph, name: str, target: Input, link: list[Any], schemas: Schemas
 ) -> Iterator[Problem]:
-    source = graph.get(str(link[0])) if len(link) == 2 else None
+    source = graph.get(str(link[0])) if len(link) == 2 and isinstance(link[1], int) else None
     if source is None:
-        yield Problem(name, target.name, f"is linked to node {link[0]}, which is not there")
+        yield Problem(name, target.name, f"is linked to {link}, which is not there")
         return
     schema = schemas.get(source["class_type"])
     types = output_types(schema) if schema else []
-    if schema and not link[1] < len(types):
+    if schema and not 0 <= link[1] < len(types):
         yield Problem(name, target.name, f"is linked to output {link[1]}, which is not there")
     elif schema and not fit(types[link[1]], target.type):
         yield Problem(name, target.name, f"takes {target.type}, got {types[link[1]]}")
@@ -261,6 +344,16 @@ def _check_choice(name: str, target: Input, value: object) -> Iterator[Problem]:
     shown = ", ".join(map(str, choices[:20])) + (", ..." if len(choices) > 20 else "")
     message = f"is {value!r}, allowed: {shown}"
     yield Problem(name, target.name, message, str(value) if is_model else None)
+
+
+def model_files(graph: Graph) -> dict[str, str]:
+    """The model files that the graph loads, by the title of the node that loads each."""
+    return {
+        entry["_meta"]["title"]: value
+        for entry in graph.values()
+        for value in entry["inputs"].values()
+        if isinstance(value, str) and value.endswith(MODEL_SUFFIXES)
+    }
 
 
 def load_schemas() -> Mapping[str, NodeSchema]:

@@ -9,6 +9,7 @@ import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,6 +40,21 @@ def write_tone(
     with wave.open(str(path), "wb") as file:
         file.setparams((channels, 2, rate, 0, "NONE", ""))
         file.writeframes(samples.tobytes())
+    return path
+
+
+def write_pan(path: Path, picture: Path, *, seconds: float = 1.0, fps: int = 30) -> Path:
+    """A video of 320x240 that moves over the picture from left to right."""
+    with av.open(str(path), "w") as container, Image.open(picture) as whole:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        frames = round(seconds * fps)
+        for index in range(frames):
+            left = round((whole.width - 320) * index / frames)
+            shown = whole.convert("RGB").crop((left, 0, left + 320, 240))
+            frame = av.VideoFrame.from_ndarray(np.asarray(shown), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path
 
 

@@ -15,10 +15,11 @@ import requests
 
 from comfy_client import ComfyClient
 from talkinghead.convert import Graph, to_api
-from talkinghead.media import Sound
+from talkinghead.media import Picture
 from talkinghead.plan import make_plan
 from talkinghead.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
+from talkinghead.sound import Sound
 from talkinghead.studio import Studio
 from talkinghead.workflow import Inputs, fill, load_template, slots_of
 
@@ -89,11 +90,12 @@ def slow_graph(
             "scheduler": "unipc",
         }
     )
-    plan = make_plan(request, Sound(2.0, 22_050, 1))
+    plan = make_plan(request, [Sound(2.0, 22_050, 1, False)], Picture(512, 512))
     inputs = Inputs(
         picture=client.upload(portrait, subfolder="slow"),
-        speech=client.upload(voice, subfolder="slow"),
+        speech=(client.upload(voice, subfolder="slow"),),
         sound=client.upload(voice, subfolder="slow"),
+        masks=None,
         output_prefix="slow/video",
     )
     schemas = client.object_info()

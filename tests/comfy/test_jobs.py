@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from comfy_client import ComfyClient
+from talkinghead.cli import app
 from talkinghead.progress import Progress
 from talkinghead.render import Job, run_job
+from talkinghead.settings import PROJECT_DIR
 from talkinghead.studio import Studio
-from tests.conftest import FileServer
+from tests.conftest import FileServer, write_tone
 
 
 @pytest.fixture
@@ -201,3 +206,44 @@ def test_jobs_that_come_at_once_take_turns(studio: Studio, served: FileServer) -
     for thread in threads:
         thread.join()
     assert [result["status"] for result in results] == ["completed"] * 3
+
+
+def test_two_stereo_voices_are_delivered_as_their_mix_left_and_right_apart(
+    studio: Studio, served: FileServer, tmp_path: Path
+) -> None:
+    one = write_tone(served.folder / "one.wav", seconds=2, rate=44_100, channels=2)
+    other = write_tone(served.folder / "two.wav", seconds=1.5, rate=44_100, channels=2, hz=1000)
+    speakers = [{"audio_url": served.url(path.name)} for path in (one, other)]
+    fields = {"image_url": served.url("portrait.jpg"), "speakers": speakers, "draft": True}
+    (tmp_path / "out.mp4").write_bytes(video_bytes(run(studio, fields)))
+    delivered, expected = samples(tmp_path / "out.mp4"), samples(one)
+    expected[:, : round(1.5 * 44_100)] += samples(other)
+    delivered = delivered[:, : expected.shape[1]]
+    for channel in (0, 1):
+        assert np.corrcoef(delivered[channel], expected[channel])[0, 1] > 0.99
+    assert abs(np.corrcoef(delivered[0], expected[1])[0, 1]) < 0.1
+
+
+def samples(path: Path) -> np.ndarray[Any, Any]:
+    """[channels, samples] of the file's sound at its own rate."""
+    with av.open(str(path), "r") as file:
+        resampler = av.AudioResampler("fltp", "stereo")
+        blocks = [b for frame in file.decode(audio=0) for b in resampler.resample(frame)]
+    return np.concatenate([block.to_ndarray() for block in blocks], axis=1)
+
+
+def test_a_box_outside_of_the_picture_is_told_before_anything_is_queued(
+    studio: Studio, served: FileServer
+) -> None:
+    boxes = [[0, 0, 200, 500], [600, 0, 700, 500]]
+    voice = served.url("voice.wav")
+    speakers = [{"audio_url": voice, "box": box} for box in boxes]
+    result = run(studio, {"image_url": served.url("portrait.jpg"), "speakers": speakers})
+    assert result["error_code"] == "media_invalid"
+    assert "speakers.1.box: lies outside of what is shown" in result["error"]
+
+
+def test_the_templates_lint_clean_on_the_live_server(studio: Studio, client: ComfyClient) -> None:
+    files = sorted(str(path) for path in (PROJECT_DIR / "workflows").glob("*.json"))
+    result = CliRunner().invoke(app, ["lint", *files, "--server", client.url])
+    assert result.exit_code == 0, result.output

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from talkinghead.settings import PROJECT_DIR
-from tests.conftest import FileServer
+from tests.conftest import FileServer, write_pan, write_tone
 from tests.contract.conftest import Worker, environment_of
 from tests.store import SECRET, S3Server
 
@@ -28,8 +28,14 @@ def served(files: FileServer, portrait: Path, voice: Path) -> FileServer:
     """Every file that the example requests name, behind HTTP."""
     for name in ("portrait.jpg", "person.jpg", "image.jpg", "two_people.jpg"):
         (files.folder / name).write_bytes(portrait.read_bytes())
-    for name in ("audio", "audio1", "audio2", "speech", "speaker1", "speaker2", "long_audio"):
+    for name in ("audio", "speech", "long_audio"):
         (files.folder / f"{name}.wav").write_bytes(voice.read_bytes())
+    for number in (1, 2):
+        for name in ("audio", "speaker"):
+            write_tone(
+                files.folder / f"{name}{number}.wav", seconds=0.8 + number / 5, channels=number
+            )
+    write_pan(files.folder / "input_video.mp4", portrait, seconds=1.0)
     return files
 
 
@@ -40,6 +46,41 @@ def example(name: str, served: FileServer) -> dict[str, Any]:
         "input"
     ]
     return fields
+
+
+EXPECTED = {
+    "a1_i2v_single": ((480, 854), 1, "infinitetalk", 143),
+    "a2_i2v_multi": ((1280, 720), 2, "infinitetalk", 30),
+    "a3_v2v_single": ((854, 480), 1, "infinitetalk", 143),
+    "a4_v2v_multi": ((1280, 720), 2, "infinitetalk", 30),
+    "b1_full": ((400, 704), 2, "multitalk", 55),
+    "b2_monologue": ((400, 704), 1, "infinitetalk", 143),
+    "b3_conversation": ((400, 704), 2, "multitalk", 55),
+    "b4_block_swap": ((720, 1280), 1, "multitalk", 143),
+    "b5_quality": ((400, 704), 1, "multitalk", 143),
+    "b6_balanced": ((400, 704), 1, "multitalk", 143),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_request_of_the_contracts_is_finished(
+    worker: Worker, served: FileServer, name: str
+) -> None:
+    answer = worker.runsync(example(name, served))
+    assert answer["status"] == "COMPLETED", answer
+    info = answer["output"]["video_info"]
+    found = (info["width"], info["height"]), info["audio_files_used"], info["mode"], info["frames"]
+    assert found == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", ["a2_i2v_multi", "a4_v2v_multi", "b3_conversation"])
+def test_every_form_of_request_has_a_draft(worker: Worker, served: FileServer, name: str) -> None:
+    answer = worker.runsync(example(name, served) | {"draft": True})
+    assert answer["status"] == "COMPLETED", answer
+    info = answer["output"]["video_info"]
+    size, people, mode, frames = EXPECTED[name]
+    assert ((info["width"], info["height"]), info["frames"]) == (size, frames)
+    assert (info["audio_files_used"], info["mode"]) == (people, mode)
 
 
 @pytest.mark.parametrize("draft", [True, False])

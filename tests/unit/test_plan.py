@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,21 +8,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge, UnsupportedCombination
-from talkinghead.media import Sound
-from talkinghead.plan import MODEL_FPS, Plan, make_plan
-from talkinghead.request import parse_request
+from talkinghead.media import Picture
+from talkinghead.plan import (
+    MODEL_FPS,
+    MOTION_FRAMES,
+    WINDOW_FRAMES,
+    Plan,
+    make_plan,
+    windows_of,
+)
+from talkinghead.request import Mode, parse_request
+from talkinghead.sound import Sound
+from talkinghead.source_video import SourceVideo
 
 A = {"image_url": "https://example.com/i.jpg", "wav_url": "https://example.com/a.wav"}
 
 
+PICTURE = Picture(512, 512)
+
+
+def sound(seconds: float = 4.0, silent: bool = False) -> Sound:
+    return Sound(seconds, 48_000, 2, silent)
+
+
+def clip(seconds: float) -> SourceVideo:
+    return SourceVideo(640, 480, seconds, round(seconds * 30), 30.0)
+
+
 def plan(seconds: float = 4.0, **fields: Any) -> Plan:
-    request = parse_request(A | fields)
-    return make_plan(request, Sound(seconds, 48_000, 2), new_seed=lambda: 99)
+    return make_plan(parse_request(A | fields), [sound(seconds)], PICTURE, new_seed=lambda: 99)
+
+
+def plan_of(voices: Sequence[Sound | None], **fields: Any) -> Plan:
+    urls = [f"https://example.com/{i}.wav" if voice else None for i, voice in enumerate(voices)]
+    speakers = [{"audio_url": url} for url in urls]
+    request = {"image_url": A["image_url"], "speakers": speakers} | fields
+    return make_plan(parse_request(request), voices, PICTURE, new_seed=lambda: 99)
+
+
+def plan_from_video(seconds: float = 4.0, video: float = 60.0, **fields: Any) -> Plan:
+    request = {"video_url": "https://example.com/v.mp4", "wav_url": A["wav_url"]} | fields
+    return make_plan(parse_request(request), [sound(seconds)], clip(video), new_seed=lambda: 99)
 
 
 def test_854_is_rendered_as_864_and_cropped() -> None:
     made = plan()
-    assert (made.render_width, made.render_height) == (480, 864)
+    assert (made.framing.render_width, made.framing.render_height) == (480, 864)
     assert (made.width, made.height) == (480, 854)
 
 
@@ -34,8 +66,8 @@ def test_an_odd_size_is_made_even_and_said() -> None:
 @given(st.floats(0.4, 399.9), st.floats(10, 60))
 def test_the_frames_cover_the_voice_to_within_one_frame(seconds: float, fps: float) -> None:
     made = plan(seconds, fps=fps)
-    assert 0 <= made.delivered_frames / fps - seconds < 1 / fps + 1e-6
-    assert 0 <= made.frames / MODEL_FPS - seconds < 1 / MODEL_FPS + 1e-6
+    assert -1e-6 <= made.delivered_frames / fps - seconds < 1 / fps + 1e-6
+    assert -1e-6 <= made.frames / MODEL_FPS - seconds < 1 / MODEL_FPS + 1e-6
 
 
 @given(st.integers(10, 9_999))
@@ -70,7 +102,7 @@ def test_max_frame_and_max_audio_duration_cut_the_voice() -> None:
 
 
 def test_a_voice_too_short_or_too_long_for_the_model_is_refused() -> None:
-    with pytest.raises(MediaInvalid, match=r"0\.30 s long.*allowed: 0\.4 s or more"):
+    with pytest.raises(MediaInvalid, match=r"wav_url: .*0\.30 s long.*allowed: 0\.4 s or more"):
         plan(0.3)
     with pytest.raises(
         MediaTooLarge, match=r"500\.0 s long; allowed: 399\.96 s.*max_audio_duration"
@@ -103,15 +135,95 @@ def test_a_negative_prompt_without_guidance_is_said_to_have_no_effect() -> None:
     assert not plan(negative_prompt="ugly", cfg_scale=2.0).warnings
 
 
+def test_the_crop_is_that_of_the_request() -> None:
+    assert plan(crop="top").framing.crop == "top"
+
+
+def test_voices_in_parallel_begin_at_once_and_the_longest_decides() -> None:
+    made = plan_of([sound(2), sound(3)], audio_mode="parallel")
+    assert (made.offsets, made.duration) == ((0.0, 0.0), 3.0)
+
+
+def test_voices_in_sequence_follow_one_another() -> None:
+    made = plan_of([sound(2), sound(3), sound(0.1)], audio_mode="sequential")
+    assert (made.offsets, made.duration) == ((0.0, 2.0, 5.0), 5.1)
+
+
+def test_somebody_who_only_listens_has_no_offset_and_no_length() -> None:
+    made = plan_of([sound(2), None, sound(3)], audio_mode="sequential")
+    assert (made.offsets, made.duration) == ((0.0, None, 2.0), 5.0)
+
+
+def test_a_voice_that_would_begin_after_the_cut_is_said() -> None:
+    made = plan_of([sound(2), sound(3)], audio_mode="sequential", max_audio_duration=2)
+    assert any("speakers.1 is not heard" in warning for warning in made.warnings)
+
+
+def test_silence_is_said() -> None:
+    quiet = plan_of([sound(2, silent=True)])
+    assert any("the sound is silent" in warning for warning in quiet.warnings)
+    assert not plan_of([sound(2, silent=True), sound(2)]).warnings
+
+
+def test_the_talk_model_suits_mode_and_number_of_people() -> None:
+    assert plan().talk_model == "infinitetalk_single"
+    assert plan_of([sound(), None]).talk_model == "infinitetalk_multi"
+    assert plan(mode="multitalk").talk_model == "multitalk"
+    assert (plan().motion_frames, plan(mode="multitalk").motion_frames) == (9, 25)
+
+
+def test_more_than_two_speakers_are_said_to_be_untrained() -> None:
+    assert any("trained on two" in w for w in plan_of([sound(), sound(), None]).warnings)
+
+
+@given(st.integers(1, 9_999), st.sampled_from(["infinitetalk", "multitalk"]))
+def test_the_windows_cover_the_frames_and_the_last_one_is_needed(frames: int, mode: Mode) -> None:
+    windows, new = windows_of(frames, mode), WINDOW_FRAMES - MOTION_FRAMES[mode]
+    assert WINDOW_FRAMES + new * (windows - 1) >= frames
+    assert windows == 1 or WINDOW_FRAMES + new * (windows - 2) < frames
+
+
+def test_keyframes_take_one_frame_of_the_video_a_window() -> None:
+    source = plan_from_video(10).source
+    assert source is not None
+    assert source.times == pytest.approx([0, 2.88, 5.76, 8.64])
+    assert plan_from_video(3.24).source.times == [0]  # type: ignore[union-attr]
+
+
+def test_denoise_takes_every_frame_that_the_windows_make_and_starts_half_way() -> None:
+    made = plan_from_video(10, video_method="denoise")
+    assert made.source is not None
+    assert (made.source.count, made.source.step_seconds) == (81 + 3 * 72, 1 / 25)
+    sampling = made.sampling
+    assert (sampling.steps, sampling.start_step, sampling.audio_scale) == (4, 2, 1.5)
+
+
+def test_a_draft_of_a_video_takes_each_frame_in_the_delivered_size() -> None:
+    made = plan_from_video(2, draft=True, fps=30)
+    assert made.source is not None and (made.source.count, made.source.fps) == (60, 30)
+    assert (made.framing.render_width, made.framing.render_height) == (480, 854)
+
+
+def test_a_video_shorter_than_the_sound_is_said_to_be_repeated() -> None:
+    assert any("repeated" in warning for warning in plan_from_video(10, video=4).warnings)
+    assert not plan_from_video(10, video=10.5).warnings
+
+
+def test_denoise_has_a_limit_of_its_own() -> None:
+    with pytest.raises(MediaTooLarge, match='allowed: 40 s with video_method "denoise"'):
+        plan_from_video(50, video_method="denoise")
+    assert plan_from_video(50).video_method == "keyframes"
+
+
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "expected"),
     [
-        {"input_type": "video", "video_url": "https://example.com/v.mp4"},
-        {"person_count": "multi", "wav_url_2": "https://example.com/b.wav"},
-        {"mode": "multitalk"},
-        {"crop": "top"},
+        ({"mode": "multitalk"}, "from a picture only"),
+        ({"video_method": "denoise", "steps": 1}, "needs 2 or more"),
     ],
 )
-def test_what_this_version_does_not_render_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedCombination, match="this version"):
-        plan(**fields)
+def test_what_the_models_cannot_do_with_a_video_is_refused(
+    fields: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UnsupportedCombination, match=expected):
+        plan_from_video(**fields)

@@ -9,13 +9,16 @@ import pytest
 from talkinghead import workflow
 from talkinghead.convert import Graph, Schemas, to_api
 from talkinghead.errors import ModelsMissing, WorkflowRejected
-from talkinghead.media import Sound
-from talkinghead.models import load_manifest, profile_slots
+from talkinghead.lint import traps
+from talkinghead.media import Picture
+from talkinghead.models import load_manifest
 from talkinghead.plan import Plan, make_plan
 from talkinghead.request import parse_request
+from talkinghead.sound import Sound
+from talkinghead.source_video import SourceVideo
 
-INPUTS = workflow.Inputs("job-1/picture.png", "job-1/speech.wav", "job-1/sound.wav", "job-1/video")
 A = {"image_url": "https://example.com/i.jpg", "wav_url": "https://example.com/a.wav", "seed": 7}
+TEMPLATES = sorted(path.stem for path in workflow.template_path("x").parent.glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +26,35 @@ def schemas() -> Schemas:
     return workflow.load_schemas()
 
 
-def plan(**fields: Any) -> Plan:
-    return make_plan(parse_request(A | fields), Sound(4.0, 48_000, 2))
+def plan(people: int = 1, *, video: bool = False, **fields: Any) -> Plan:
+    request: dict[str, Any] = A | fields
+    if people > 1:
+        del request["wav_url"]
+        request["speakers"] = [{"audio_url": A["wav_url"]}] * people
+    if video:
+        request["video_url"] = request.pop("image_url")
+    picture = SourceVideo(640, 480, 9.0, 225, 25.0) if video else Picture(512, 512)
+    return make_plan(parse_request(request), [Sound(4.0, 48_000, 2, False)] * people, picture)
+
+
+def inputs_for(made: Plan) -> workflow.Inputs:
+    people = len(made.offsets)
+    return workflow.Inputs(
+        picture="job-1/source.mp4" if made.source else "job-1/picture.png",
+        speech=tuple(f"job-1/speech_{number}.wav" for number in range(1, people + 1)),
+        sound="job-1/sound.wav",
+        masks="job-1/masks.gif" if people > 1 else None,
+        output_prefix="job-1/video",
+    )
 
 
 def graph_of(made: Plan, schemas: Schemas, profile: str = "gguf-q4") -> Graph:
-    template = workflow.load_template(made.template)
-    if not made.draft:
-        template = workflow.fill(template, profile_slots(load_manifest(), profile), schemas)
-    return to_api(workflow.fill(template, workflow.slots_of(made, INPUTS), schemas), schemas)
+    models = load_manifest().profile(profile)
+    return to_api(workflow.fill_template(made, inputs_for(made), models, schemas), schemas)
+
+
+def titles_of(graph: Graph) -> set[str]:
+    return {entry["_meta"]["title"] for entry in graph.values()}
 
 
 def node(graph: Graph, title: str) -> dict[str, Any]:
@@ -41,17 +64,66 @@ def node(graph: Graph, title: str) -> dict[str, Any]:
     return inputs
 
 
-@pytest.mark.parametrize("name", ["infinitetalk_i2v", "draft_i2v"])
+@pytest.mark.parametrize("name", ["infinitetalk_i2v", "infinitetalk_v2v", "draft_i2v"])
 def test_a_template_as_it_lies_in_the_folder_fits_the_nodes(name: str, schemas: Schemas) -> None:
     assert workflow.check(to_api(workflow.load_template(name), schemas), schemas) == []
 
 
-@pytest.mark.parametrize("fields", [{}, {"draft": True}, {"fps": 30}, {"use_speed_lora": False}])
-@pytest.mark.parametrize("profile", ["gguf-q4", "tiny"])
-def test_a_filled_template_fits_the_nodes(
-    fields: dict[str, Any], profile: str, schemas: Schemas
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"fps": 30},
+        {"use_speed_lora": False},
+        {"mode": "multitalk"},
+        {"video": True},
+        {"video": True, "video_method": "denoise"},
+        {"draft": True},
+        {"draft": True, "video": True},
+    ],
+)
+@pytest.mark.parametrize("people", [1, 2, 4])
+@pytest.mark.parametrize("profile", ["gguf-q4", "tiny", "tiny-gguf"])
+def test_a_filled_template_fits_the_nodes_and_falls_into_no_trap(
+    fields: dict[str, Any], people: int, profile: str, schemas: Schemas
 ) -> None:
-    assert workflow.check(graph_of(plan(**fields), schemas, profile), schemas) == []
+    graph = graph_of(plan(people, **fields), schemas, profile)
+    assert workflow.check(graph, schemas) == []
+    assert [str(finding) for finding in traps(graph, schemas)] == []
+
+
+@pytest.mark.parametrize("people", [1, 2, 3, 4])
+@pytest.mark.parametrize("draft", [True, False])
+def test_only_those_who_are_there_are_in_the_graph(
+    people: int, draft: bool, schemas: Schemas
+) -> None:
+    graph = graph_of(plan(people, draft=draft), schemas)
+    there = {f"Speaker {number} audio" for number in range(1, people + 1)}
+    assert {title for title in titles_of(graph) if "audio" in title and "Speaker" in title} == there
+    assert ("Speaker masks" in titles_of(graph)) == (people > 1)
+
+
+def test_multitalk_is_three_widgets_of_the_same_template(schemas: Schemas) -> None:
+    graph = graph_of(plan(mode="multitalk"), schemas)
+    image = node(graph, "Talking image")
+    assert (image["mode"], image["motion_frame"]) == ("multitalk", 25)
+    assert node(graph, "Talk model")["model"].startswith("WanVideo_2_1_Multitalk")
+
+
+def test_keyframes_give_each_window_its_own_reference(schemas: Schemas) -> None:
+    graph = graph_of(plan(video=True), schemas)
+    assert node(graph, "Source video")["select_every_nth"] == 1, "others are not in the file"
+    assert node(graph, "Reference frames")["length"] == 4096
+    assert "samples" not in node(graph, "Sampler")
+    assert node(graph, "Sampler")["start_step"] == 0
+
+
+def test_denoise_starts_from_the_encoded_clip(schemas: Schemas) -> None:
+    graph = graph_of(plan(video=True, video_method="denoise"), schemas)
+    sampler = node(graph, "Sampler")
+    assert graph[sampler["samples"][0]]["class_type"] == "WanVideoEncode"
+    assert (sampler["start_step"], sampler["add_noise_to_samples"]) == (2, True)
+    assert node(graph, "Reference frames")["length"] == 1
 
 
 def test_every_number_of_the_plan_is_in_its_slot(schemas: Schemas) -> None:
@@ -72,7 +144,7 @@ def test_every_number_of_the_plan_is_in_its_slot(schemas: Schemas) -> None:
     assert node(graph, "Block swap")["blocks_to_swap"] == 15
     assert node(graph, "Speed LoRA")["strength"] == 0.8
     assert node(graph, "Portrait")["image"] == "job-1/picture.png"
-    assert node(graph, "Speaker 1 audio")["audio"] == "job-1/speech.wav"
+    assert node(graph, "Speaker 1 audio")["audio"] == "job-1/speech_1.wav"
     assert node(graph, "Sound")["audio"] == "job-1/sound.wav"
     assert (node(graph, "Talking image")["width"], node(graph, "Talking image")["height"]) == (
         480,
@@ -99,8 +171,7 @@ def test_the_lora_off_is_strength_0_behind_the_same_nodes(schemas: Schemas) -> N
 
 def test_a_profile_can_take_nodes_out(schemas: Schemas) -> None:
     graph = graph_of(plan(), schemas, "tiny")
-    titles = {entry["_meta"]["title"] for entry in graph.values()}
-    assert not titles & {"CLIP vision", "CLIP vision model"}
+    assert not titles_of(graph) & {"CLIP vision", "CLIP vision model"}
     assert "clip_embeds" not in node(graph, "Talking image")
 
 
@@ -142,7 +213,12 @@ def test_a_server_without_the_node_packs_is_told_so(schemas: Schemas) -> None:
         ("Sampler", "scheduler", "ddim", "input scheduler: is 'ddim', allowed: unipc"),
         ("Sampler", "force_offload", 1, "input force_offload: takes true or false, got 1"),
         ("Sampler", "model", "x", "input model: takes a link from a WANVIDEOMODEL, got 'x'"),
-        ("Sampler", "model", ["404", 0], "input model: is linked to node 404, which is not there"),
+        (
+            "Sampler",
+            "model",
+            ["404", 0],
+            "input model: is linked to ['404', 0], which is not there",
+        ),
         ("Sampler", "stepps", 4, "input stepps: is not an input of WanVideoSampler; the nearest"),
         ("Video", "crf", 101, "input crf: is 101, allowed: 0 to 100"),
         ("Prompt", "text", 5, "input text: takes a string, got 5"),
@@ -180,16 +256,12 @@ def test_a_model_that_the_server_does_not_list_is_models_missing(schemas: Schema
 
 def test_the_profiles_name_only_files_that_the_manifest_lists() -> None:
     manifest = load_manifest()
-    for slots in manifest.profiles.values():
-        named = {
-            value
-            for widgets in slots.values()
-            for value in (widgets or {}).values()
-            if str(value).endswith(workflow.MODEL_SUFFIXES)
-        }
-        assert named <= set(manifest.files)
+    for profile in manifest.profiles.values():
+        widgets = [value for slot in profile.slots.values() for value in (slot or {}).values()]
+        named = {value for value in widgets if str(value).endswith(workflow.MODEL_SUFFIXES)}
+        assert named | set(profile.talk_models.values()) <= set(manifest.files)
 
 
 def test_an_unknown_profile_is_named_with_those_that_are_there() -> None:
     with pytest.raises(ModelsMissing, match="MODEL_PROFILE is 'fp99', allowed: gguf-q4, tiny"):
-        profile_slots(load_manifest(), "fp99")
+        load_manifest().profile("fp99")

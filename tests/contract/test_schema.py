@@ -1,0 +1,39 @@
+"""The request's JSON Schema in docs/."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from typing import Any
+
+import jsonschema
+import pytest
+
+from talkinghead.settings import PROJECT_DIR
+
+PATH = PROJECT_DIR / "docs" / "request.schema.json"
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(PATH.read_text("utf-8"))
+    return content
+
+
+def test_the_schema_in_docs_is_current() -> None:
+    current = runpy.run_path(str(PROJECT_DIR / "scripts" / "write-request-schema"))["current"]
+    assert PATH.read_text("utf-8") == current(), "run scripts/write-request-schema"
+
+
+def test_the_examples_are_the_contracts_ten_and_follow_the_schema(schema: dict[str, Any]) -> None:
+    assert len(schema["examples"]) == 10
+    for example in schema["examples"]:
+        jsonschema.validate(example, schema)
+
+
+@pytest.mark.parametrize("fields", [{"steps": "4"}, {"fps": 100}, {"stepps": 4}])
+def test_the_schema_refuses_what_the_worker_refuses(
+    schema: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"input": fields}, schema)
