@@ -28,8 +28,6 @@ from talkinghead.workflow import load_schemas
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 console = Console(stderr=True)
 
-URL_FIELDS = ("image_url", "video_url", "wav_url", "wav_url_2")
-
 
 @app.callback()
 def _talkinghead() -> None:
@@ -72,9 +70,12 @@ def _read_request(path: Path) -> dict[str, Any]:
 
 
 def _as_url(name: str, value: object, folder: Path) -> object:
-    if name == "audio_urls" and isinstance(value, list):
-        return [_as_url("wav_url", item, folder) for item in value]
-    if name in URL_FIELDS and isinstance(value, str) and "://" not in value:
+    if isinstance(value, dict):
+        return {key: _as_url(key, item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_url(name, item, folder) for item in value]
+    is_url = name.endswith(("_url", "_url_2", "_urls"))
+    if is_url and isinstance(value, str) and "://" not in value:
         return (folder / value).absolute().as_uri()
     return value
 
@@ -96,7 +97,8 @@ def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, 
             bars.update(bar, description=f"{seen.stage}: {seen.message}", completed=done)
 
         result = run_job(Job(id="local", input=fields, report=report), studio)
-        bars.update(bar, completed=1.0)
+        if "error" not in result:
+            bars.update(bar, completed=1.0)
     return result
 
 

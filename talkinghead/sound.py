@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.container import InputContainer
 
 from talkinghead.errors import MediaInvalid
 
@@ -124,11 +125,16 @@ def _form(name: str, source: Path) -> tuple[int, int]:
 
 
 def _frames(name: str, source: Path) -> Generator[AudioFrame]:
-    options = {"protocol_whitelist": "file", "format_whitelist": SOUND_FORMATS}
-    with _faults(name), av.open(str(source), options=options) as container:
+    with _faults(name), _opened(source) as container:
         if not container.streams.audio:
             raise MediaInvalid(f"{name}: the file has no audio stream")
         yield from container.decode(container.streams.audio[0])
+
+
+def _opened(source: Path) -> InputContainer:
+    options = {"protocol_whitelist": "file", "format_whitelist": SOUND_FORMATS}
+    # Titles in an old encoding are no reason to refuse a file.
+    return av.open(str(source), options=options, metadata_errors="replace")
 
 
 @contextlib.contextmanager

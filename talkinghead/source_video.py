@@ -113,15 +113,18 @@ def _faults(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(name: str, path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     options = {"protocol_whitelist": "file", "format_whitelist": VIDEO_FORMATS}
-    with av.open(str(path), options=options) as container:
-        moving = (
-            s for s in container.streams.video if not s.disposition & Disposition.attached_pic
-        )
-        stream = next(moving, None)
+    # Titles in an old encoding are no reason to refuse a file.
+    with av.open(str(path), options=options, metadata_errors="replace") as container:
+        stream = next(filter(_is_moving, container.streams.video), None)
         if stream is None:
-            raise MediaInvalid(f"{name}: the file has no video stream")
+            raise MediaInvalid(f"{name}: the file has no video stream that can be decoded")
         stream.thread_type, stream.codec_context.thread_count = "AUTO", DECODER_THREADS
         yield container, stream
+
+
+def _is_moving(stream: VideoStream) -> bool:
+    """Neither a cover nor of an unknown codec."""
+    return stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
 
 
 def _check_pixels(name: str, width: int, height: int, max_megapixels: float) -> None:

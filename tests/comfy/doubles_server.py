@@ -2,92 +2,56 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import requests
 import websocket
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-COMFYUI = REPOSITORY / ".comfyui"
-BOOT_SECONDS = 90.0
+from talkinghead.comfy_server import ComfyServer
+from talkinghead.settings import PROJECT_DIR, Settings
+
 RUN_SECONDS = 60.0
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
-FOLDERS = ("input", "output", "temp", "user")
 
 Graph = dict[str, dict[str, Any]]
 History = dict[str, Any]
 
 
 class DoublesServer:
-    """One ComfyUI at a time, with its folders and the doubles' control file below `root`."""
+    """A ComfyUI with the doubles, and their control file, below `root`."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
         self.control_file = root / "control.json"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.url = ""
-        for name in FOLDERS:
-            (root / name).mkdir()
-
-    @property
-    def input(self) -> Path:
-        return self.root / "input"
-
-    @property
-    def output(self) -> Path:
-        return self.root / "output"
+        self.comfy = ComfyServer(
+            Settings().comfyui_dir.absolute(),
+            root / "comfyui",
+            cpu=True,
+            node_dirs=[PROJECT_DIR / "tests" / "doubles"],
+        )
+        self.url = self.comfy.url
+        self.input, self.output = self.comfy.input_dir, self.comfy.output_dir
 
     def ensure_started(self) -> None:
-        if self.process is None or self.process.poll() is not None:
-            self.start()
-
-    def start(self) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        paths = self.root / "paths.yaml"
-        paths.write_text(f"doubles:\n  custom_nodes: {REPOSITORY / 'tests' / 'doubles'}\n")
-        folders = [arg for n in FOLDERS for arg in (f"--{n}-directory", str(self.root / n))]
-        command = [
-            *(sys.executable, str(COMFYUI / "main.py"), "--cpu"),
-            *("--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"),
-            *("--disable-api-nodes", "--database-url", "sqlite:///:memory:"),
-            *("--extra-model-paths-config", str(paths), *folders),
-        ]
-        environment = {**os.environ, "DOUBLES_CONTROL": str(self.control_file)}
-        environment["OMP_NUM_THREADS"] = "1"  # PyTorch's spinning threads starve a busy machine
-        with (self.root / "comfyui.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        self._wait_until_ready()
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + BOOT_SECONDS
-        while time.monotonic() < deadline:
-            assert self.process is not None
-            if self.process.poll() is not None:
-                break
-            try:
-                requests.get(f"{self.url}/system_stats", timeout=5).raise_for_status()
-                return
-            except requests.RequestException:
-                time.sleep(0.2)
-        self.stop()
-        raise AssertionError(f"ComfyUI did not start; its log:\n{self.log()[-4000:]}")
+        """Start it, or start it again after a test made it die."""
+        if self.comfy.is_running():
+            return
+        # PyTorch's spinning threads starve a busy machine.
+        environment = {"DOUBLES_CONTROL": str(self.control_file), "OMP_NUM_THREADS": "1"}
+        with mock.patch.dict(os.environ, environment):
+            self.comfy.start()
+        self.comfy.wait_ready()
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(timeout=10)
+        self.comfy.stop()
 
     def log(self) -> str:
-        return (self.root / "comfyui.log").read_text(errors="replace")
+        return self.comfy.log_path.read_text(errors="replace")
 
     def control(self, settings: dict[str, object]) -> None:
         self.control_file.write_text(json.dumps(settings))
@@ -141,12 +105,6 @@ class DoublesServer:
 
     def interrupt(self, prompt_id: str) -> None:
         requests.post(f"{self.url}/interrupt", json={"prompt_id": prompt_id}, timeout=10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def succeeded(entry: History) -> bool:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -15,6 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.settings import PROJECT_DIR
 from tests.comfy.doubles_graphs import (
     FPS,
     FRAMES,
@@ -37,29 +38,22 @@ from tests.comfy.doubles_graphs import (
     write_video,
 )
 from tests.comfy.doubles_server import (
-    COMFYUI,
-    REPOSITORY,
     DoublesServer,
     History,
     message,
     succeeded,
 )
 
-RECORDED = Path(
-    os.environ.get("DOUBLES_SCHEMAS") or REPOSITORY / "talkinghead" / "node_schemas.json"
-)
+RECORDED = PROJECT_DIR / "talkinghead" / "node_schemas.json"
 DOUBLED_PACKS = ("ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite")
 SEEDS = count(1000)
-
-pytestmark = pytest.mark.skipif(
-    not (COMFYUI / "main.py").exists(), reason="ComfyUI is not installed in .comfyui"
-)
 
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoublesServer]:
     root = tmp_path_factory.mktemp("doubles")
     server = DoublesServer(root)
+    server.ensure_started()
     write_media(server.input)
     yield server
     server.stop()
@@ -379,7 +373,7 @@ def test_output_that_is_not_saved_lies_in_the_temp_folder(server: DoublesServer)
     graph["70"]["inputs"]["save_output"] = False
     entry = server.run(graph)
     assert entry["outputs"]["70"]["gifs"][0]["type"] == "temp"
-    assert video_of(entry).is_relative_to(server.root / "temp")
+    assert video_of(entry).is_relative_to(server.comfy.temp_dir)
 
 
 def test_sound_is_padded_to_the_video_unless_trimmed(server: DoublesServer) -> None:
@@ -532,9 +526,11 @@ def test_exit_ends_the_process_once_and_the_next_one_remembers(server: DoublesSe
     server.control({"WanVideoSampler": {"action": "exit", "times": 1, "at_step": 1}})
     graph = uncached(image_to_video(prefix="exit/out"))
     server.submit(graph)
-    assert server.process is not None
-    assert server.process.wait(timeout=20) == 1
-    server.start()
+    with pytest.raises(ComfyUIUnavailable, match="exit code 1"):
+        for _ in range(200):
+            time.sleep(0.1)
+            server.comfy.check()
+    server.ensure_started()
     assert succeeded(server.run(graph))
 
 

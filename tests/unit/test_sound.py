@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import tracemalloc
 import wave
 from collections.abc import Callable
@@ -107,6 +108,13 @@ def test_what_is_not_sound_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "voice.wav").write_bytes(content)
     with pytest.raises(MediaInvalid, match="wav_url: the sound cannot be decoded"):
         probe_sound("wav_url", tmp_path / "voice.wav", max_seconds=60)
+
+
+def test_a_title_in_an_old_encoding_does_no_harm(tone: Callable[..., Path]) -> None:
+    path = tone(seconds=1)
+    title = b"LIST" + struct.pack("<I", 16) + b"INFOINAM" + struct.pack("<I", 4) + b"\xdcber"
+    path.write_bytes(path.read_bytes() + title)
+    assert probe_sound("wav_url", path, max_seconds=60).duration == 1
 
 
 def test_an_empty_wav_holds_no_sound(tone: Callable[..., Path]) -> None:
