@@ -375,8 +375,8 @@ def to_api(gui: Workflow, schemas: Schemas) -> Graph:
 
     Muted nodes and notes are left out, bypassed nodes and reroutes are seen through, primitives
     become values; an input that a muted node feeds is left out, required or not. Apart from the
-    GUI: no inputs of the browser's own (BROWSER_INPUTS), and text is sent as written (the GUI resolves
-    ``{a|b}``, ``//`` and ``%date%``).
+    GUI: no inputs of the browser's own (BROWSER_INPUTS), and text is sent as written (the GUI
+    resolves ``{a|b}``, ``//`` and ``%date%``).
 
     Raises ConvertError for a file that is no GUI workflow, subgraphs, unknown classes,
     widgets_values that do not fit their class and links to what is not there.

@@ -128,7 +128,9 @@ def _frames(name: str, source: Path) -> Generator[AudioFrame]:
     with _faults(name), _opened(source) as container:
         if not container.streams.audio:
             raise MediaInvalid(f"{name}: the file has no audio stream")
-        yield from container.decode(container.streams.audio[0])
+        # PyAV may stumble at the end of a file in which streams began later than its header.
+        with contextlib.suppress(IndexError):
+            yield from container.decode(container.streams.audio[0])
 
 
 def _opened(source: Path) -> InputContainer:

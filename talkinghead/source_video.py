@@ -16,6 +16,7 @@ import av
 import numpy as np
 from av.buffer import Buffer
 from av.container import InputContainer, OutputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import (
@@ -133,6 +134,12 @@ def _check_pixels(name: str, width: int, height: int, max_megapixels: float) -> 
         raise MediaTooLarge(f"{name}: the video has {width}x{height} pixels, allowed: {allowed}")
 
 
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    # PyAV may stumble at the end of a file in which streams began later than its header.
+    with contextlib.suppress(IndexError):
+        yield from container.demux(stream)
+
+
 class _Timed(NamedTuple):
     tick: int
     frame: VideoFrame
@@ -141,7 +148,7 @@ class _Timed(NamedTuple):
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[_Timed]:
     """The frames that can be decoded, none earlier than the one before it."""
     last: int | None = None
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream):
         try:
             frames = packet.decode()
         except av.InvalidDataError:
@@ -232,7 +239,7 @@ def _read_index(name: str, path: Path) -> _Index:
         orientation = _orientation(frame)
     frames, last, keyframes = 0, (start, 0), []
     with _faults(name), _opened(name, path) as (container, stream):
-        for packet in container.demux(stream):
+        for packet in _packets(container, stream):
             tick = packet.dts if packet.pts is None else packet.pts
             if tick is None or tick < start or packet.is_discard:
                 continue
