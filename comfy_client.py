@@ -197,6 +197,18 @@ class ComfyClient:
         items = [*queue.get("queue_running", []), *queue.get("queue_pending", [])]
         return any(item[1] == prompt_id for item in items)
 
+    def wait_idle(self, prompt_id: str, *, deadline_seconds: float) -> None:
+        """Return when the prompt neither waits nor runs.
+
+        Raises:
+            TimedOut: it still does at the deadline: a node that does not hear the interrupt.
+        """
+        deadline = time.monotonic() + deadline_seconds
+        while self.is_queued(prompt_id):
+            if time.monotonic() > deadline:
+                raise TimedOut(f"prompt {prompt_id} does not end though it was interrupted")
+            time.sleep(0.1)
+
     def forget(self, prompt_id: str) -> None:
         """Delete the prompt from the history."""
         self._request("POST", "/history", json={"delete": [prompt_id]})

@@ -43,7 +43,11 @@ async def handle(job: dict[str, Any], studio: Studio) -> dict[str, Any]:
     task = Job(id=str(job["id"]), input=job.get("input"))
     rendering = asyncio.ensure_future(asyncio.to_thread(run_job, task, studio))
     try:
-        return await asyncio.shield(rendering)
+        result = await asyncio.shield(rendering)
+        failed_at = result.get("error_code"), result.get("stage")
+        if failed_at == ("comfyui_unavailable", "start"):
+            result["refresh_worker"] = True  # no use without ComfyUI: RunPod shall replace it
+        return result
     except asyncio.CancelledError:
         task.cancelled.set()
         await asyncio.wait({rendering}, timeout=CANCEL_SECONDS)

@@ -28,6 +28,7 @@ from talkinghead.errors import (
     OutOfMemory,
     OutputMissing,
     RenderFailed,
+    RenderStalled,
     WorkflowRejected,
 )
 from talkinghead.lint import traps
@@ -54,6 +55,7 @@ class Job:
     cancelled: threading.Event = field(default_factory=threading.Event)
     stage: str = "understand"
     timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -113,26 +115,58 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
     Raises:
         JobError: one of the tree in `talkinghead.errors`.
     """
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkinghead-")))
+    with tempfile.TemporaryDirectory(prefix="talkinghead-") as name:
+        folder = Path(name)
         with job.at("fetch", "fetching picture and voices"):
             sources = fetch(request, folder, studio)
         with job.at("prepare", "decoding picture and voices"):
             plan = decide(request, sources, studio)
             tracks = prepare(request, plan, sources, folder, studio)
-        # A name that never comes twice: ComfyUI would answer from its cache.
-        subfolder = f"{job.key}-{uuid.uuid4().hex[:8]}"
-        with job.at("start", "waiting for ComfyUI"):
-            client = stack.enter_context(studio.comfy(subfolder, job.check))
-        with job.at("patch", "writing the workflow"):
-            gui, graph = patch(plan, upload(tracks, subfolder, client), studio, client)
-        with job.at("render", "rendering"):
-            rendered = run(job, gui, graph, studio, client)
-        with job.at("collect", "collecting the video"):
-            video = collect(rendered, plan, tracks, folder, client)
+        graph, video = produce(job, plan, tracks, folder, studio)
         with job.at("deliver", "delivering the video"):
             place = studio.store.deliver(folder / VIDEO_NAME, job.key)
         return result(job, plan, graph, video, place)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What ComfyUI is asked to run: under our id, as GUI workflow and as API graph."""
+
+    id: str
+    workflow: Workflow
+    graph: Graph
+
+
+def produce(
+    job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio
+) -> tuple[Graph, VideoFile]:
+    """Let ComfyUI make the video; once more, on a new ComfyUI, if the first one dies of it."""
+    try:
+        return _produce(job, plan, tracks, folder, studio)
+    except ComfyUIUnavailable as error:
+        if job.stage == "start":
+            raise
+        log.warning("job %s: rendering again: %s", job.id, error)
+        job.notes.append("ComfyUI died while rendering and was started again: rendered twice")
+        return _produce(job, plan, tracks, folder, studio)
+
+
+def _produce(
+    job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio
+) -> tuple[Graph, VideoFile]:
+    # A name that never comes twice: ComfyUI would answer from its cache.
+    subfolder = f"{job.key}-{uuid.uuid4().hex[:8]}"
+    with contextlib.ExitStack() as stack:
+        with job.at("start", "waiting for ComfyUI"):
+            client = stack.enter_context(studio.comfy(subfolder, job.check))
+        with job.at("patch", "writing the workflow"):
+            prompt = patch(plan, upload(tracks, subfolder, client), studio, client)
+        loaders = workflow.loaders_only(prompt.graph, studio.schemas(client))
+        stack.callback(studio.trim, client, prompt.id, loaders)
+        with job.at("render", "rendering"):
+            rendered = run(job, prompt, studio, client)
+        with job.at("collect", "collecting the video"):
+            return prompt.graph, collect(rendered, plan, tracks, folder, client)
 
 
 @dataclass(frozen=True)
@@ -263,10 +297,8 @@ def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> workflow.Inpu
         )
 
 
-def patch(
-    plan: Plan, inputs: workflow.Inputs, studio: Studio, client: ComfyClient
-) -> tuple[Workflow, Graph]:
-    """The template with the plan's values, as GUI workflow and as API graph, both checked.
+def patch(plan: Plan, inputs: workflow.Inputs, studio: Studio, client: ComfyClient) -> Prompt:
+    """The template with the plan's values, checked.
 
     Raises:
         WorkflowRejected, ModelsMissing: it does not fit this ComfyUI.
@@ -282,33 +314,40 @@ def patch(
             raise workflow.rejection(problems)
     if errors := [str(finding) for finding in traps(graph) if finding.severity == "error"]:
         raise WorkflowRejected(f"the workflow would fail or render wrongly: {'; '.join(errors)}")
-    return gui, graph
+    return Prompt(str(uuid.uuid4()), gui, graph)
 
 
-def run(job: Job, gui: Workflow, graph: Graph, studio: Studio, client: ComfyClient) -> OutputFile:
-    """Let ComfyUI execute the graph; returns the video it reports.
+def run(job: Job, prompt: Prompt, studio: Studio, client: ComfyClient) -> OutputFile:
+    """Let ComfyUI execute the prompt; returns the video it reports.
 
     Raises:
-        RenderFailed, OutOfMemory, DeadlineExceeded, Cancelled, ComfyUIUnavailable, OutputMissing
+        RenderFailed, OutOfMemory, RenderStalled, DeadlineExceeded, Cancelled, ComfyUIUnavailable,
+        OutputMissing
     """
+    last_event = time.monotonic()
 
     def tell(event: Event) -> None:
-        if (progress := render_progress(event, graph)) is not None:
+        nonlocal last_event
+        last_event = time.monotonic()
+        if (progress := render_progress(event, prompt.graph)) is not None:
             job.report(progress)
 
     def watch() -> None:
         job.check()
         studio.check_alive()
+        if time.monotonic() - last_event > studio.settings.stall_seconds:
+            seconds = f"{studio.settings.stall_seconds:g} s"
+            raise RenderStalled(f"the render made no progress for {seconds} and was stopped")
 
     with _comfy_errors():
         outcome = client.run(
-            graph,
+            prompt.graph,
+            prompt_id=prompt.id,
             deadline_seconds=studio.settings.job_timeout_seconds - job.seconds,
-            workflow=gui,
+            workflow=prompt.workflow,
             on_event=tell,
             watch=watch,
         )
-        client.forget(outcome.prompt_id)
     return _video_of(outcome)
 
 
@@ -388,7 +427,7 @@ def result(
         },
         "generation_params": _params(plan, graph),
         "timings": job.timings,
-        "warnings": [*plan.warnings, *_differences(plan, video)],
+        "warnings": [*plan.warnings, *job.notes, *_differences(plan, video)],
         "draft": plan.draft,
     }
 

@@ -44,6 +44,12 @@ class Settings(BaseSettings):
     job_timeout_seconds: float = Field(
         3600, gt=0, description="A job that takes longer is stopped: set it just under RunPod's own"
     )
+    stall_seconds: float = Field(
+        300,
+        gt=0,
+        description="A render without any progress for so long is stopped: longer than your card "
+        "takes for one step, or to load the text encoder",
+    )
 
     max_image_mb: float = Field(50, gt=0, description="Largest picture, MB downloaded")
     max_audio_mb: float = Field(200, gt=0, description="Largest voice, MB downloaded")

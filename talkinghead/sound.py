@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import av
 import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from av.container import InputContainer
 
+from talkinghead.containers import decoding, open_container
 from talkinghead.errors import MediaInvalid
 
 Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
@@ -28,6 +27,7 @@ SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
 # Demuxers that may open a stranger's file: no playlists, which name other files.
 SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,asf"
 AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000  # a damaged header's rate would ask for endless filters
 # What AAC calls each number of channels; a WAV file may leave its layout open.
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 SILENCE_PEAK = 1e-3  # -60 dBFS
@@ -117,15 +117,18 @@ def _form(name: str, source: Path) -> tuple[int, int]:
         frame = next(frames, None)
     if frame is None:
         raise MediaInvalid(f"{name}: the file holds no sound")
-    if frame.layout.nb_channels not in LAYOUTS:
+    rate, channels = frame.sample_rate, frame.layout.nb_channels
+    if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+        allowed = f"{MIN_RATE_HZ} to {MAX_RATE_HZ}"
+        raise MediaInvalid(f"{name}: {rate} samples a second, allowed: {allowed}")
+    if channels not in LAYOUTS:
         allowed = ", ".join(map(str, LAYOUTS))
-        count = frame.layout.nb_channels
-        raise MediaInvalid(f"{name}: {count} audio channels, allowed: {allowed}")
-    return frame.sample_rate, frame.layout.nb_channels
+        raise MediaInvalid(f"{name}: {channels} audio channels, allowed: {allowed}")
+    return rate, channels
 
 
 def _frames(name: str, source: Path) -> Generator[AudioFrame]:
-    with _faults(name), _opened(source) as container:
+    with decoding(name, "sound"), open_container(source, SOUND_FORMATS) as container:
         if not container.streams.audio:
             raise MediaInvalid(f"{name}: the file has no audio stream")
         # PyAV may stumble at the end of a file in which streams began later than its header.
@@ -133,28 +136,12 @@ def _frames(name: str, source: Path) -> Generator[AudioFrame]:
             yield from container.decode(container.streams.audio[0])
 
 
-def _opened(source: Path) -> InputContainer:
-    options = {"protocol_whitelist": "file", "format_whitelist": SOUND_FORMATS}
-    # Titles in an old encoding are no reason to refuse a file.
-    return av.open(str(source), options=options, metadata_errors="replace")
-
-
-@contextlib.contextmanager
-def _faults(name: str) -> Iterator[None]:
-    """Faults of a file as MediaInvalid."""
-    try:
-        yield
-    except (av.FFmpegError, ValueError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
-        raise MediaInvalid(f"{name}: the sound cannot be decoded: {reason}") from None
-
-
 def _decoded(name: str, source: Path, rate: int, layout: str) -> Iterator[Samples]:
     """The whole sound, block by block, at this rate and layout."""
     for _, frames in itertools.groupby(_frames(name, source), key=_frame_form):
         resampler = AudioResampler("fltp", layout, rate)
         for frame in itertools.chain(frames, [None]):
-            with _faults(name):
+            with decoding(name, "sound"):
                 blocks = resampler.resample(frame)
             for block in blocks:
                 yield _checked(name, block.to_ndarray())

@@ -29,6 +29,7 @@ from av.video.reformatter import (
 from av.video.stream import VideoStream
 from PIL import Image
 
+from talkinghead.containers import decoding, open_container
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.masks import Framing
 
@@ -41,8 +42,8 @@ SEEK_SECONDS = 1.0  # to a nearer keyframe decoding on is as quick: a seek empti
 DECODER_THREADS = 4  # each holds a frame
 SD_HEIGHT = 576  # players take a taller video without colour tags for BT.709, others for BT.601
 BT709, UNTAGGED = 1, 2  # H.273's codes, the same for primaries, transfer and matrix
-HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 LIMITED_RANGE = 1  # libavutil's AVCOL_RANGE_MPEG
+HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 SAVED_OPTIONS = {"crf": "8", "preset": "veryfast"}  # near lossless: the model encodes it again
 
 
@@ -68,7 +69,7 @@ def probe_source(name: str, path: Path, *, max_megapixels: float) -> SourceVideo
         MediaInvalid: not a video, or no frame of it can be decoded.
         MediaTooLarge: more pixels than allowed.
     """
-    with _faults(name), _opened(name, path) as (container, stream):
+    with decoding(name, "video"), _opened(name, path) as (container, stream):
         _check_pixels(name, stream.width, stream.height, max_megapixels)
         first = _first(name, _decoded(container, stream))
         width, height = _shown_size(first.frame, stream)
@@ -102,20 +103,8 @@ def save_frames(
 
 
 @contextlib.contextmanager
-def _faults(name: str) -> Iterator[None]:
-    """Faults of a file as MediaInvalid."""
-    try:
-        yield
-    except (av.FFmpegError, ValueError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
-        raise MediaInvalid(f"{name}: the video cannot be decoded: {reason}") from None
-
-
-@contextlib.contextmanager
 def _opened(name: str, path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    options = {"protocol_whitelist": "file", "format_whitelist": VIDEO_FORMATS}
-    # Titles in an old encoding are no reason to refuse a file.
-    with av.open(str(path), options=options, metadata_errors="replace") as container:
+    with open_container(path, VIDEO_FORMATS) as container:
         stream = next(filter(_is_moving, container.streams.video), None)
         if stream is None:
             raise MediaInvalid(f"{name}: the file has no video stream that can be decoded")
@@ -234,11 +223,11 @@ class _Index:
 
 def _read_index(name: str, path: Path) -> _Index:
     """Read the packets' times; only the first frame is decoded."""
-    with _faults(name), _opened(name, path) as (container, stream):
+    with decoding(name, "video"), _opened(name, path) as (container, stream):
         start, frame = _first(name, _decoded(container, stream))
         orientation = _orientation(frame)
     frames, last, keyframes = 0, (start, 0), []
-    with _faults(name), _opened(name, path) as (container, stream):
+    with decoding(name, "video"), _opened(name, path) as (container, stream):
         for packet in _packets(container, stream):
             tick = packet.dts if packet.pts is None else packet.pts
             if tick is None or tick < start or packet.is_discard:
@@ -317,7 +306,7 @@ def _pictures(
     name: str, source: Path, index: _Index, ticks: Iterator[int], framing: Framing
 ) -> Iterator[Image.Image]:
     reformatter = VideoReformatter()  # one for all: its table for HDR takes seconds to make
-    with _faults(name), contextlib.closing(_Player(name, source, index)) as player:
+    with decoding(name, "video"), contextlib.closing(_Player(name, source, index)) as player:
         drawn: _Timed | None = None
         for tick in ticks:
             shown = player.frame_at(tick)

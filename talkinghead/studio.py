@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from comfy_client import ComfyClient
+from comfy_client import ComfyClient, ComfyError
 from talkinghead.comfy_server import ComfyServer
-from talkinghead.convert import Schemas
+from talkinghead.convert import Graph, Schemas
 from talkinghead.delivery import Store, open_store
 from talkinghead.fetch import Fetcher
 from talkinghead.models import load_manifest
 from talkinghead.settings import Settings
 
+log = logging.getLogger("talkinghead")
+
 LOCK_POLL_SECONDS = 0.2
+IDLE_SECONDS = 15  # an interrupt acts between blocks of the model: seconds, on a slow card
 
 
 class Studio:
@@ -79,6 +83,21 @@ class Studio:
             if self._server is not None:
                 self._server.clear(folder)
             self._lock.release()
+
+    def trim(self, client: ComfyClient, prompt_id: str, loaders: Graph) -> None:
+        """Leave ComfyUI as the next job wants it: idle, without history or frames, with models.
+
+        A ComfyUI that does not come to rest is ended; the next job starts another.
+        """
+        try:
+            client.wait_idle(prompt_id, deadline_seconds=IDLE_SECONDS)
+            client.forget(prompt_id)
+            if loaders:
+                kept = client.run(loaders, deadline_seconds=IDLE_SECONDS)
+                client.forget(kept.prompt_id)
+        except ComfyError as error:
+            log.warning("ComfyUI does not come to rest, and is ended: %s", error)
+            self.close()
 
     def check_alive(self) -> None:
         """Raise ComfyUIUnavailable if our ComfyUI has died."""

@@ -356,6 +356,37 @@ def model_files(graph: Graph) -> dict[str, str]:
     }
 
 
+# What a loader gives, and ComfyUI shall keep between jobs.
+MODEL_TYPES = frozenset({"WANVIDEOMODEL", "WANVAE", "CLIP_VISION", "WAV2VECMODEL", "CLIP"})
+
+
+def loaders_only(graph: Graph, schemas: Schemas) -> Graph:
+    """The part of the graph that loads models; empty for one without models.
+
+    ComfyUI keeps what the last prompt's nodes gave: running this after a job drops the job's frames
+    from memory, and keeps the models.
+    """
+    models = {
+        key
+        for key, entry in graph.items()
+        if MODEL_TYPES & set(output_types(schemas[entry["class_type"]]))
+    }
+    inner = {source for key in models for source in _sources(graph[key])}
+    kept: Graph = {}
+    waiting = sorted(models)
+    while waiting:
+        key = waiting.pop()
+        kept[key] = graph[key]
+        waiting += _sources(graph[key]) - set(kept)
+    for key in sorted(models - inner):
+        kept[f"{key}_kept"] = {"class_type": "PreviewAny", "inputs": {"source": [key, 0]}}
+    return kept
+
+
+def _sources(entry: Mapping[str, Any]) -> set[str]:
+    return {str(value[0]) for value in entry["inputs"].values() if isinstance(value, list)}
+
+
 def load_schemas() -> Mapping[str, NodeSchema]:
     """The recorded schemas of the nodes that our templates use."""
     path = Path(__file__).with_name("node_schemas.json")

@@ -9,18 +9,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import av
 import numpy as np
 import pytest
+import requests
 from typer.testing import CliRunner
 
 from comfy_client import ComfyClient
 from talkinghead.cli import app
+from talkinghead.convert import Graph, to_api
 from talkinghead.progress import Progress
 from talkinghead.render import Job, run_job
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.studio import Studio
+from talkinghead.workflow import load_template, loaders_only
 from tests.conftest import FileServer, write_tone
 
 
@@ -170,14 +174,61 @@ def test_out_of_memory_has_its_own_code(
     assert run(studio, request(served))["error_code"] == "out_of_memory"
 
 
-def test_a_comfyui_that_dies_fails_the_job_and_is_back_for_the_next(
+def test_a_comfyui_that_dies_is_started_again_and_the_job_with_it(
     studio: Studio, served: FileServer, control: Callable[..., None]
 ) -> None:
     control(WanVideoSampler={"action": "exit", "times": 1, "at_step": 1})
     result = run(studio, request(served))
-    assert result["error_code"] == "comfyui_unavailable"
+    assert result["status"] == "completed"
+    assert any("rendered twice" in warning for warning in result["warnings"])
+
+
+def test_a_job_that_kills_comfyui_twice_fails_and_the_next_one_runs(
+    studio: Studio, served: FileServer, control: Callable[..., None]
+) -> None:
+    control(WanVideoSampler={"action": "exit", "times": 2, "at_step": 1})
+    result = run(studio, request(served))
+    assert (result["error_code"], result["stage"]) == ("comfyui_unavailable", "render")
     assert "exit code 1; the end of its log" in result["error"]
     assert run(studio, request(served))["status"] == "completed"
+
+
+def test_a_render_without_progress_is_stopped_and_a_deaf_comfyui_ended(
+    studio: Studio, served: FileServer, control: Callable[..., None]
+) -> None:
+    control(WanVideoSampler={"action": "hang", "times": 1})
+    impatient = studio.settings.model_copy(update={"stall_seconds": 3.0})
+    with mock.patch.object(studio, "settings", impatient):
+        start = time.monotonic()
+        result = run(studio, request(served))
+    assert (result["error_code"], result["retryable"]) == ("render_stalled", True)
+    assert time.monotonic() - start < 40
+    assert run(studio, request(served))["status"] == "completed"
+
+
+def test_after_a_job_comfyui_keeps_the_models_and_nothing_of_the_job(
+    studio: Studio, served: FileServer, client: ComfyClient
+) -> None:
+    """The last prompt's outputs are what ComfyUI keeps: it must be that of the loaders."""
+    loaded: list[str] = []
+    graph = loaders_of(studio, client)
+    client.run(graph, deadline_seconds=30, on_event=lambda e: loaded.append(e.type))
+    assert {entry["class_type"] for entry in graph.values()} >= {
+        "WanVideoModelLoader",
+        "WanVideoVAELoader",
+        "CLIPLoader",
+        "Wav2VecModelLoader",
+        "CLIPVisionLoader",
+    }
+    assert "LoadImage" not in {entry["class_type"] for entry in graph.values()}
+    assert "execution_success" in loaded
+
+
+def test_no_history_of_a_job_is_left(studio: Studio, served: FileServer) -> None:
+    before = history(studio)
+    run(studio, request(served))
+    run(studio, request(served, draft=True, max_frame=10))
+    assert history(studio) == before
 
 
 def test_a_cancelled_job_stops_the_render_and_the_next_one_runs(
@@ -225,6 +276,16 @@ def test_two_stereo_voices_are_delivered_as_their_mix_left_and_right_apart(
     for channel in (0, 1):
         assert np.corrcoef(delivered[channel], expected[channel])[0, 1] > 0.99
     assert abs(np.corrcoef(delivered[0], expected[1])[0, 1]) < 0.1
+
+
+def history(studio: Studio) -> set[str]:
+    with studio.comfy("unused", lambda: None) as client:
+        return set(requests.get(f"{client.url}/history", timeout=10).json())
+
+
+def loaders_of(studio: Studio, client: ComfyClient) -> Graph:
+    schemas = studio.schemas(client)
+    return loaders_only(to_api(load_template("infinitetalk_i2v"), schemas), schemas)
 
 
 def samples(path: Path) -> np.ndarray[Any, Any]:

@@ -138,6 +138,16 @@ def test_a_number_of_channels_that_aac_lacks_is_refused(tmp_path: Path) -> None:
         probe_sound("wav_url", path, max_seconds=60)
 
 
+@pytest.mark.parametrize("rate", [10, 1_358_998_596])
+def test_a_senseless_rate_is_refused(tone: Callable[..., Path], rate: int) -> None:
+    path = tone(seconds=1)
+    content = bytearray(path.read_bytes())
+    content[24:28] = struct.pack("<I", rate)
+    path.write_bytes(content)
+    with pytest.raises(MediaInvalid, match=f"wav_url: {rate} samples a second, allowed: 1000 to"):
+        probe_sound("wav_url", path, max_seconds=60)
+
+
 def test_a_fault_names_the_voice_that_has_it(tone: Callable[..., Path], tmp_path: Path) -> None:
     samples = np.zeros((1, 16_000), np.float32)
     samples[0, 12_000] = np.nan
