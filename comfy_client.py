@@ -213,6 +213,10 @@ class ComfyClient:
         """Delete the prompt from the history."""
         self._request("POST", "/history", json={"delete": [prompt_id]})
 
+    def free_memory(self) -> None:
+        """Drop everything that earlier prompts left, models included, before the next prompt."""
+        self._request("POST", "/free", json={"unload_models": True, "free_memory": True})
+
     def system_stats(self) -> Mapping[str, Any]:
         """Versions, devices and memory of the server."""
         return _json(self._request("GET", "/system_stats"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge, UnsupportedCombination
@@ -26,6 +26,8 @@ MIN_SECONDS = 0.4  # the loudness meter inside MultiTalkWav2VecEmbeds fails on l
 SIZE_MULTIPLE = 16  # the VAE divides by 8, the transformer's patches by 2
 DISTILL_STEPS = 4  # flowmatch_distill is a fixed list of four
 LOSSLESS_CRF, DELIVERED_CRF = 0, 19
+SOME_BLOCKS, ALL_BLOCKS = 20, 40  # of the 14B model's 40 transformer blocks
+SMALL_WINDOW_FRAMES = 49  # 4n+1, as the VAE needs, and more than MultiTalk's motion frames
 
 TalkModel = Literal["infinitetalk_single", "infinitetalk_multi", "multitalk"]
 
@@ -86,12 +88,20 @@ class Plan:
     video_method: Literal["keyframes", "denoise"] | None
     source: SourceFrames | None
     draft: bool
+    retry_out_of_memory: bool
     warnings: tuple[str, ...]
+    window_frames: int = WINDOW_FRAMES
+    tiled_vae: bool = False
 
     @property
     def speech_samples(self) -> int:
         """Length of the speech tracks: half a frame over, so that no rounding loses the last."""
         return round((self.frames + 0.5) / self.fps * SPEECH_RATE_HZ)
+
+    @property
+    def windows(self) -> int:
+        """How many windows the sampler makes."""
+        return windows_of(self.frames, self.mode, self.window_frames)
 
     @property
     def motion_frames(self) -> int:
@@ -159,6 +169,7 @@ def make_plan(
         video_method=request.video_method if source else None,
         source=_source_frames(request, frames, fps) if source else None,
         draft=request.draft,
+        retry_out_of_memory=request.retry_out_of_memory,
         warnings=(
             *request.warnings,
             *_size_notes(request, width, height),
@@ -169,10 +180,28 @@ def make_plan(
     )
 
 
-def windows_of(frames: int, mode: Mode) -> int:
+def lighter_plans(plan: Plan) -> Iterator[tuple[str, Plan]]:
+    """What to try after a render ran out of memory, one after another, and how to call it.
+
+    Each costs more time than the one before: the first only frees what other jobs left. The last
+    is for pictures alone: the frames of a source video are those of its windows.
+    """
+    if plan.draft or not plan.retry_out_of_memory:
+        return
+    yield "with ComfyUI's memory freed", plan
+    if plan.blocks_to_swap < SOME_BLOCKS:
+        yield f"with {SOME_BLOCKS} blocks swapped", replace(plan, blocks_to_swap=SOME_BLOCKS)
+    lightest = replace(plan, blocks_to_swap=ALL_BLOCKS, tiled_vae=True)
+    yield f"with {ALL_BLOCKS} blocks swapped and the VAE in tiles", lightest
+    if plan.source is None:
+        smaller = replace(lightest, window_frames=SMALL_WINDOW_FRAMES)
+        yield f"with windows of {SMALL_WINDOW_FRAMES} frames, and all that", smaller
+
+
+def windows_of(frames: int, mode: Mode, window_frames: int = WINDOW_FRAMES) -> int:
     """Windows that the sampler makes for so many frames."""
-    new = WINDOW_FRAMES - MOTION_FRAMES[mode]
-    return 1 + max(0, math.ceil((frames - WINDOW_FRAMES) / new))
+    new = window_frames - MOTION_FRAMES[mode]
+    return 1 + max(0, math.ceil((frames - window_frames) / new))
 
 
 def frames_of(duration: float, fps: float) -> int:

@@ -34,7 +34,7 @@ from talkinghead.errors import (
 from talkinghead.lint import traps
 from talkinghead.masks import save_masks, speaker_masks
 from talkinghead.media import VideoFile
-from talkinghead.plan import MAX_VOICE_SECONDS, Plan, make_plan, windows_of
+from talkinghead.plan import MAX_VOICE_SECONDS, Plan, lighter_plans, make_plan
 from talkinghead.progress import Progress, Report, render_progress
 from talkinghead.prompt import check_prompt
 from talkinghead.request import RenderRequest, parse_request
@@ -122,10 +122,10 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
         with job.at("prepare", "decoding picture and voices"):
             plan = decide(request, sources, studio)
             tracks = prepare(request, plan, sources, folder, studio)
-        graph, video = produce(job, plan, tracks, folder, studio)
+        made = produce(job, plan, tracks, folder, studio)
         with job.at("deliver", "delivering the video"):
             place = studio.store.deliver(folder / VIDEO_NAME, job.key)
-        return result(job, plan, graph, video, place)
+        return result(job, made, place)
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,39 @@ class Prompt:
     graph: Graph
 
 
-def produce(
-    job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio
-) -> tuple[Graph, VideoFile]:
-    """Let ComfyUI make the video; once more, on a new ComfyUI, if the first one dies of it."""
+@dataclass(frozen=True)
+class Made:
+    """A video, the plan it was really made by, and the graph."""
+
+    plan: Plan
+    graph: Graph
+    video: VideoFile
+
+
+def produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio) -> Made:
+    """Let ComfyUI make the video; with less memory at a time, if it runs out of it.
+
+    Raises:
+        OutOfMemory: the lightest way, too, takes too much.
+    """
+    failed: list[str] = []
+    for how, lighter in [("as planned", plan), *lighter_plans(plan)]:
+        try:
+            made = _produce_surviving(job, lighter, tracks, folder, studio)
+        except OutOfMemory as error:
+            log.warning("job %s: out of memory %s", job.id, how)
+            failed.append(how)
+            studio.free_memory()
+            last = error
+        else:
+            if failed:
+                job.notes.append(f"the GPU ran out of memory; rendered {how}")
+            return made
+    raise OutOfMemory(f"{last}; so it did {', '.join(failed)}", **last.details, tried=failed)
+
+
+def _produce_surviving(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio) -> Made:
+    """Once more, on a new ComfyUI, if the first one dies of it."""
     try:
         return _produce(job, plan, tracks, folder, studio)
     except ComfyUIUnavailable as error:
@@ -151,9 +180,7 @@ def produce(
         return _produce(job, plan, tracks, folder, studio)
 
 
-def _produce(
-    job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio
-) -> tuple[Graph, VideoFile]:
+def _produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio) -> Made:
     # A name that never comes twice: ComfyUI would answer from its cache.
     subfolder = f"{job.key}-{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as stack:
@@ -166,7 +193,7 @@ def _produce(
         with job.at("render", "rendering"):
             rendered = run(job, prompt, studio, client)
         with job.at("collect", "collecting the video"):
-            return prompt.graph, collect(rendered, plan, tracks, folder, client)
+            return Made(plan, prompt.graph, collect(rendered, plan, tracks, folder, client))
 
 
 @dataclass(frozen=True)
@@ -402,10 +429,9 @@ def collect(
     return media.probe_video(folder / VIDEO_NAME)
 
 
-def result(
-    job: Job, plan: Plan, graph: Graph, video: VideoFile, place: dict[str, Any]
-) -> dict[str, Any]:
+def result(job: Job, made: Made, place: dict[str, Any]) -> dict[str, Any]:
     """The result of both contracts in one; what is said of the video was read from it."""
+    plan, video = made.plan, made.video
     return {
         **place,
         "status": "completed",
@@ -425,7 +451,7 @@ def result(
             "mode": plan.mode,
             "audio_files_used": sum(offset is not None for offset in plan.offsets),
         },
-        "generation_params": _params(plan, graph),
+        "generation_params": _params(plan, made.graph),
         "timings": job.timings,
         "warnings": [*plan.warnings, *job.notes, *_differences(plan, video)],
         "draft": plan.draft,
@@ -454,7 +480,7 @@ def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
         "speed_lora": plan.speed_lora_strength > 0,
         "speed_lora_strength": plan.speed_lora_strength,
         "video_method": plan.video_method,
-        "windows": windows_of(plan.frames, plan.mode),
+        "windows": plan.windows,
         "render_size": f"{plan.framing.render_width}x{plan.framing.render_height}",
         "models": workflow.model_files(graph),
     }

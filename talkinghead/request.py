@@ -105,6 +105,7 @@ class RequestFields(BaseModel):
     video_method: Literal["keyframes", "denoise"] | None = None
     crop: Literal["center", "top"] | None = None
     draft: bool | None = None
+    retry_out_of_memory: bool | None = None
 
 
 def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -165,6 +166,7 @@ class RenderRequest:
     max_frame: int | None
     max_audio_duration: float | None
     draft: bool
+    retry_out_of_memory: bool
     warnings: tuple[str, ...] = ()
 
 
@@ -417,6 +419,7 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
         max_frame=fields.max_frame,
         max_audio_duration=fields.max_audio_duration,
         draft=fields.draft or False,
+        retry_out_of_memory=fields.retry_out_of_memory is not False,
         warnings=tuple(_ignored(fields)),
     )
 

@@ -99,6 +99,12 @@ class Studio:
             log.warning("ComfyUI does not come to rest, and is ended: %s", error)
             self.close()
 
+    def free_memory(self) -> None:
+        """Have ComfyUI drop everything, models included, before it runs the next prompt."""
+        url = self.settings.comfyui_url or (self._server and self._server.url)
+        with contextlib.suppress(ComfyError):
+            ComfyClient(str(url)).free_memory()
+
     def check_alive(self) -> None:
         """Raise ComfyUIUnavailable if our ComfyUI has died."""
         if self._server is not None:

@@ -33,7 +33,7 @@ from talkinghead.convert import (
     title_of,
 )
 from talkinghead.errors import JobError, ModelsMissing, WorkflowRejected
-from talkinghead.plan import WINDOW_FRAMES, Plan, TalkModel
+from talkinghead.plan import Plan, TalkModel
 from talkinghead.settings import PROJECT_DIR
 
 MODEL_SUFFIXES = (".safetensors", ".gguf", ".pt", ".pth", ".ckpt", ".bin")
@@ -157,9 +157,10 @@ def _talking_slots(plan: Plan) -> MutableSlots:
         "Talking image": {
             "width": plan.framing.render_width,
             "height": plan.framing.render_height,
-            "frame_window_size": WINDOW_FRAMES,
+            "frame_window_size": plan.window_frames,
             "motion_frame": plan.motion_frames,
             "mode": plan.mode,
+            "tiled_vae": plan.tiled_vae,
         },
         "Audio embeds": {
             # One more than needed: the node rounds the cut of its audio down, and would lose the

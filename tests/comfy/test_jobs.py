@@ -167,11 +167,44 @@ def test_a_node_that_raises_fails_the_job_with_its_message(
     assert files_in_comfyui(studio) <= before
 
 
-def test_out_of_memory_has_its_own_code(
+@pytest.mark.parametrize(
+    "case",
+    [
+        (1, "with ComfyUI's memory freed", 0),
+        (2, "with 20 blocks swapped", 20),
+        (4, "with windows of 49 frames", 40),
+    ],
+)
+def test_out_of_memory_is_met_with_less_at_a_time_and_the_result_says_how(
+    studio: Studio,
+    served: FileServer,
+    control: Callable[..., None],
+    case: tuple[int, str, int],
+) -> None:
+    times, how, blocks = case
+    control(WanVideoSampler={"action": "oom", "times": times})
+    result = run(studio, request(served))
+    assert result["status"] == "completed"
+    assert any(f"ran out of memory; rendered {how}" in warning for warning in result["warnings"])
+    assert result["generation_params"]["blocks_to_swap"] == blocks
+
+
+def test_out_of_memory_always_ends_with_what_was_tried(
     studio: Studio, served: FileServer, control: Callable[..., None]
 ) -> None:
     control(WanVideoSampler={"action": "oom"})
-    assert run(studio, request(served))["error_code"] == "out_of_memory"
+    result = run(studio, request(served))
+    assert result["error_code"] == "out_of_memory"
+    assert len(result["details"]["tried"]) == 5
+    assert "so it did as planned, with ComfyUI's memory freed, with 20 blocks" in result["error"]
+
+
+def test_a_caller_can_forbid_a_second_try(
+    studio: Studio, served: FileServer, control: Callable[..., None]
+) -> None:
+    control(WanVideoSampler={"action": "oom", "times": 1})
+    result = run(studio, request(served, retry_out_of_memory=False))
+    assert (result["error_code"], result["details"]["tried"]) == ("out_of_memory", ["as planned"])
 
 
 def test_a_comfyui_that_dies_is_started_again_and_the_job_with_it(

@@ -14,6 +14,7 @@ from talkinghead.plan import (
     MOTION_FRAMES,
     WINDOW_FRAMES,
     Plan,
+    lighter_plans,
     make_plan,
     windows_of,
 )
@@ -227,3 +228,19 @@ def test_what_the_models_cannot_do_with_a_video_is_refused(
 ) -> None:
     with pytest.raises(UnsupportedCombination, match=expected):
         plan_from_video(**fields)
+
+
+def test_each_second_try_after_out_of_memory_takes_less_memory_than_the_one_before() -> None:
+    ways = [lighter for _, lighter in lighter_plans(plan(20))]
+    assert [w.blocks_to_swap for w in ways] == [0, 20, 40, 40]
+    assert [w.tiled_vae for w in ways] == [False, False, True, True]
+    assert [(w.window_frames, w.windows) for w in ways] == [(81, 7)] * 3 + [(49, 13)]
+
+
+def test_the_frames_of_a_source_video_stay_those_of_its_windows() -> None:
+    assert {lighter.window_frames for _, lighter in lighter_plans(plan_from_video(10))} == {81}
+
+
+def test_a_draft_and_a_caller_who_forbids_it_get_no_second_try() -> None:
+    assert not list(lighter_plans(plan(draft=True)))
+    assert not list(lighter_plans(plan(retry_out_of_memory=False)))

@@ -71,6 +71,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "video_method": st.sampled_from(["keyframes", "denoise"]),
     "crop": st.sampled_from(["center", "top"]),
     "draft": st.booleans(),
+    "retry_out_of_memory": st.booleans(),
 }
 # A request that stands, to which anything may be added; or nothing at all.
 CORES: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
