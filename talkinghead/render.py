@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="talkinghead-") as name:
         folder = Path(name)
         with job.at("fetch", "fetching picture and voices"):
-            sources = fetch(request, folder, studio)
+            sources = fetch(request, folder, studio, job.check)
         with job.at("prepare", "decoding picture and voices"):
             plan = decide(request, sources, studio)
             tracks = prepare(request, plan, sources, folder, studio)
@@ -205,15 +205,17 @@ class Sources:
     masks: tuple[Path | None, ...]
 
 
-def fetch(request: RenderRequest, folder: Path, studio: Studio) -> Sources:
-    """Download what the request names."""
+def fetch(
+    request: RenderRequest, folder: Path, studio: Studio, check: Callable[[], None]
+) -> Sources:
+    """Download what the request names. What `check` raises ends it."""
     limits = studio.settings
 
     def get(name: str, url: str | None, max_mb: float) -> Path | None:
         if url is None:
             return None
         target = folder / f"source_{name}"
-        studio.fetcher.fetch(name, url, target, max_mb=max_mb)
+        studio.fetcher.fetch(name, url, target, max_mb=max_mb, check=check)
         return target
 
     picture = get("video_url", request.video_url, limits.max_video_mb)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from talkinghead.errors import DownloadFailed, MediaTooLarge
+from talkinghead.errors import Cancelled, DownloadFailed, MediaTooLarge
 from talkinghead.fetch import Fetcher
 from tests.conftest import FileServer
 
@@ -125,3 +125,13 @@ def test_a_local_file_is_read_for_the_command_line_only(tmp_path: Path) -> None:
     assert (tmp_path / "got").read_bytes() == b"sound"
     with pytest.raises(DownloadFailed):
         fetch(source.as_uri(), tmp_path / "got2")
+
+
+def test_a_cancelled_job_ends_its_download(odd: str, tmp_path: Path) -> None:
+    def check() -> None:
+        raise Cancelled("the job was cancelled")
+
+    start = time.monotonic()
+    with pytest.raises(Cancelled, match=r"^the job was cancelled$"):
+        Fetcher(seconds=60).fetch("a", f"{odd}/drip", tmp_path / "got", max_mb=1, check=check)
+    assert time.monotonic() - start < 1
