@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -24,10 +25,13 @@ START_SECONDS = 60.0
 
 
 def free_port() -> int:
-    """A port that gRPC's, which SeaweedFS puts 10,000 above, can follow."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1]) % 20_000 + 20_000
+    """A free port whose companion, 10,000 above it, is free for SeaweedFS's gRPC."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
 
 
 class S3Server:
@@ -58,7 +62,7 @@ class S3Server:
         with (self._folder / "log").open("wb") as log:
             process = subprocess.Popen(self._command(), stdout=log, stderr=log)
         try:
-            self._make_bucket()
+            self._make_bucket(process)
             yield
         finally:
             process.kill()
@@ -78,12 +82,13 @@ class S3Server:
             *(str(weed), "server", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *(f"-{name}={port}" for name, port in ports.items()),
             *("-filer", "-s3", f"-s3.port={self.endpoint.rsplit(':', 1)[1]}"),
-            f"-s3.config={config}",
+            *(f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
         ]
 
-    def _make_bucket(self) -> None:
+    def _make_bucket(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while True:
+            assert process.poll() is None, (self._folder / "log").read_text()[-2000:]
             try:
                 requests.get(self.endpoint, timeout=2)
                 self.client().create_bucket(Bucket=BUCKET)
