@@ -16,7 +16,8 @@ Twelve lines run any workflow, in API format, on any server:
 
 It knows ComfyUI, and nothing of what the graphs are for. The truth about a prompt is ComfyUI's
 history under the prompt id that we chose; the WebSocket only makes it known sooner, so a socket
-that closes or goes deaf costs a second, never the result.
+that closes or goes deaf costs a second, never the result. Nothing waits for ever: a server that
+stops to answer ends a run within `unreachable_seconds` and a few seconds more.
 
     ComfyError
      +- Unreachable      the server does not answer
@@ -33,7 +34,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -43,10 +44,15 @@ import websocket
 
 Graph = Mapping[str, Mapping[str, Any]]
 
+EVENT_SECONDS = 0.5  # between two calls of `watch`
 POLL_SECONDS = 1.0  # between reads of history, whatever the socket says
+REREAD_SECONDS = 0.1  # the same, when neither history nor queue knows the prompt
 HISTORY_SECONDS = 10.0  # history is written after the success event; on a busy host much later
 UNREACHABLE_SECONDS = 30.0  # a server that loads a model may not answer for some seconds
-HTTP_SECONDS = 30.0
+HTTP_SECONDS = 30.0  # uploads, downloads, schemas and the validation of a graph take their time
+ANSWER_SECONDS = 5.0  # everything else is small, and mostly asked again
+STOP_SECONDS = 3.0  # two requests, made when somebody waits for the end
+GATEWAY_ERRORS = (502, 503, 504)  # a reverse proxy says that there is no ComfyUI behind it
 CHUNK_BYTES = 1 << 20
 
 
@@ -118,10 +124,28 @@ class Outcome:
 
 
 class ComfyClient:
-    """One ComfyUI server. Methods raise `ComfyError`; each is safe to call from any thread."""
+    """One ComfyUI server. Methods raise `ComfyError`; each is safe to call from any thread.
 
-    def __init__(self, url: str = "http://127.0.0.1:8188") -> None:
+    Args:
+        url: of the server.
+        answer_seconds: how long one small request may take, such as a read of history.
+        unreachable_seconds: how long the server may not answer at all while a prompt runs.
+        history_seconds: how long it may answer that it knows nothing of a prompt it took.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8188",
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        unreachable_seconds: float = UNREACHABLE_SECONDS,
+        history_seconds: float = HISTORY_SECONDS,
+    ) -> None:
         self.url = url.rstrip("/")
+        self._answer_seconds = answer_seconds
+        self._stop_seconds = min(answer_seconds, STOP_SECONDS)
+        self._unreachable_seconds = unreachable_seconds
+        self._history_seconds = history_seconds
 
     def run(
         self,
@@ -141,15 +165,18 @@ class ComfyClient:
             prompt_id: one of our own makes the prompt traceable; random if not given.
             workflow: the graph's GUI file, for nodes that write it into what they save.
             on_event: called with each event of this prompt.
-            watch: called about twice a second; what it raises stops the prompt and comes out here.
+            watch: called about twice a second, and every `answer_seconds` while the server does
+                not answer; what it raises stops the prompt and comes out here.
         """
         deadline = time.monotonic() + deadline_seconds
         prompt_id = prompt_id or str(uuid.uuid4())
-        with _Listener.connect(self.url, prompt_id) as listener:
-            self.submit(graph, prompt_id, client_id=listener.client_id, workflow=workflow)
+        with _Listener.connect(self.url, prompt_id, self._answer_seconds) as listener:
             try:
+                self.submit(graph, prompt_id, client_id=listener.client_id, workflow=workflow)
                 return self._follow(prompt_id, listener, deadline, on_event, watch)
-            except BaseException:
+            except PromptRejected:
+                raise
+            except BaseException:  # a submission without an answer may have been queued too
                 self.stop(prompt_id)
                 raise
 
@@ -177,23 +204,27 @@ class ComfyClient:
         raise PromptRejected(_why_rejected(answer, graph), answer.get("node_errors") or {})
 
     def stop(self, prompt_id: str) -> None:
-        """Take the prompt out of the queue, or interrupt it if it runs. Never raises."""
+        """Take the prompt out of the queue, or interrupt it if it runs.
+
+        Never raises, and takes a few seconds at most: a server that does not answer is left alone.
+        """
         with contextlib.suppress(ComfyError):
-            self._request("POST", "/queue", json={"delete": [prompt_id]})
+            self._request("POST", "/queue", self._stop_seconds, json={"delete": [prompt_id]})
             self.interrupt(prompt_id)
 
     def interrupt(self, prompt_id: str) -> None:
         """Interrupt this prompt, no other; it acts between the steps of a sampler."""
-        self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
+        self._request("POST", "/interrupt", self._stop_seconds, json={"prompt_id": prompt_id})
 
     def history(self, prompt_id: str) -> Mapping[str, Any] | None:
         """The history entry of the prompt; None while it waits, runs, or is unknown."""
-        entry = _json(self._request("GET", f"/history/{prompt_id}")).get(prompt_id)
+        answer = self._request("GET", f"/history/{prompt_id}", self._answer_seconds)
+        entry = _json(answer).get(prompt_id)
         return entry if isinstance(entry, dict) else None
 
     def is_queued(self, prompt_id: str) -> bool:
         """Whether the prompt waits or runs."""
-        queue = _json(self._request("GET", "/queue"))
+        queue = _json(self._request("GET", "/queue", self._answer_seconds))
         items = [*queue.get("queue_running", []), *queue.get("queue_pending", [])]
         return any(item[1] == prompt_id for item in items)
 
@@ -202,24 +233,32 @@ class ComfyClient:
 
         Raises:
             TimedOut: it still does at the deadline: a node that does not hear the interrupt.
+            Unreachable: the server does not answer, at the deadline still.
         """
         deadline = time.monotonic() + deadline_seconds
-        while self.is_queued(prompt_id):
+        while True:
+            try:
+                if not self.is_queued(prompt_id):
+                    return
+                error: ComfyError = TimedOut(f"prompt {prompt_id} does not end when interrupted")
+            except Unreachable as unreachable:
+                error = unreachable
             if time.monotonic() > deadline:
-                raise TimedOut(f"prompt {prompt_id} does not end though it was interrupted")
+                raise error
             time.sleep(0.1)
 
     def forget(self, prompt_id: str) -> None:
         """Delete the prompt from the history."""
-        self._request("POST", "/history", json={"delete": [prompt_id]})
+        self._request("POST", "/history", self._answer_seconds, json={"delete": [prompt_id]})
 
     def free_memory(self) -> None:
         """Drop everything that earlier prompts left, models included, before the next prompt."""
-        self._request("POST", "/free", json={"unload_models": True, "free_memory": True})
+        everything = {"unload_models": True, "free_memory": True}
+        self._request("POST", "/free", self._answer_seconds, json=everything)
 
     def system_stats(self) -> Mapping[str, Any]:
         """Versions, devices and memory of the server."""
-        return _json(self._request("GET", "/system_stats"))
+        return _json(self._request("GET", "/system_stats", self._answer_seconds))
 
     def object_info(self) -> Mapping[str, Any]:
         """The schemas of all node classes of the server."""
@@ -247,7 +286,7 @@ class ComfyClient:
         with self._request("GET", "/view", params=query, stream=True) as response:
             if response.status_code != 200:
                 raise ComfyError(f"ComfyUI has no file {file.filename} of node {file.node_id}")
-            with path.open("wb") as target:
+            with path.open("wb") as target, self._unreachable():
                 for chunk in response.iter_content(CHUNK_BYTES):
                     target.write(chunk)
 
@@ -260,13 +299,13 @@ class ComfyClient:
         watch: Callable[[], None],
     ) -> Outcome:
         start = time.monotonic()
-        state = _Watch(start, start, start + POLL_SECONDS)
+        state = _Watch(last_answer=start, next_poll=start + POLL_SECONDS)
         while True:
             watch()
             now = time.monotonic()
             if now > deadline:
                 raise TimedOut(f"prompt {prompt_id} did not end within its deadline")
-            event = listener.next_event()
+            event = listener.next_event(min(EVENT_SECONDS, state.next_poll - now))
             if event is not None:
                 on_event(event)
             ended = event is not None and event.type in _LAST_EVENTS
@@ -278,28 +317,38 @@ class ComfyClient:
 
     def _reconcile(self, prompt_id: str, state: _Watch, ended: bool) -> Outcome | None:
         """What history and queue say: an outcome, an error, or None while it goes on."""
-        now = time.monotonic()
         try:
             entry = self.history(prompt_id)
             if entry is not None:
                 return _outcome(prompt_id, entry)
             queued = self.is_queued(prompt_id)
         except Unreachable:
-            if now - state.last_answer > UNREACHABLE_SECONDS:
+            if time.monotonic() - state.last_answer > self._unreachable_seconds:
                 raise
             return None
-        state.last_answer = now
+        now = state.last_answer = time.monotonic()
         if queued and not ended:
-            state.last_seen = now
-        elif now - state.last_seen > HISTORY_SECONDS:
+            state.unknown_since = None
+            return None
+        state.unknown_since = state.unknown_since or now
+        if now - state.unknown_since > self._history_seconds:
             raise PromptLost(f"ComfyUI no longer knows prompt {prompt_id}: was it restarted?")
-        else:
-            state.next_poll = now + 0.05
+        state.next_poll = now + REREAD_SECONDS
         return None
 
-    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
+    def _request(
+        self, method: str, path: str, seconds: float = HTTP_SECONDS, **options: Any
+    ) -> requests.Response:
+        with self._unreachable():
+            response = requests.request(method, self.url + path, timeout=seconds, **options)
+        if response.status_code in GATEWAY_ERRORS:
+            raise Unreachable(f"ComfyUI at {self.url} is away (HTTP {response.status_code})")
+        return response
+
+    @contextlib.contextmanager
+    def _unreachable(self) -> Iterator[None]:
         try:
-            return requests.request(method, self.url + path, timeout=HTTP_SECONDS, **options)
+            yield
         except requests.RequestException as error:
             reason = type(error).__name__
             raise Unreachable(f"ComfyUI at {self.url} does not answer ({reason})") from error
@@ -307,20 +356,26 @@ class ComfyClient:
 
 @dataclass
 class _Watch:
-    """When the server last answered, and when it last knew our prompt (monotonic seconds)."""
+    """When the server last answered, and since when it knows nothing of our prompt.
+
+    All in monotonic seconds. Only answers count: while it is unreachable, nothing is unknown.
+    """
 
     last_answer: float
-    last_seen: float
     next_poll: float
+    unknown_since: float | None = None
 
 
 _LAST_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 
 
 class _Listener:
-    """The WebSocket, under a client id of its own; without a connection it hears nothing."""
+    """The WebSocket, under a client id of its own; without a connection it hears nothing.
 
-    WAIT_SECONDS = 0.5
+    A lost one is not opened again. ComfyUI sends a prompt's events only to the client id that
+    submitted it: a fresh id hears nothing of it, and under the same id ComfyUI's clean-up of the
+    old socket can remove the new one. Polling alone brings the rest.
+    """
 
     def __init__(self, prompt_id: str, client_id: str, socket: websocket.WebSocket | None) -> None:
         self.client_id = client_id
@@ -328,15 +383,14 @@ class _Listener:
         self._socket = socket
 
     @classmethod
-    def connect(cls, url: str, prompt_id: str) -> Self:
+    def connect(cls, url: str, prompt_id: str, seconds: float) -> Self:
         """A listener; a server that refuses the socket is followed by polling alone."""
         client_id = uuid.uuid4().hex
         address = f"ws{url.removeprefix('http')}/ws?clientId={client_id}"
         try:
-            socket = websocket.create_connection(address, timeout=HTTP_SECONDS)
+            socket = websocket.create_connection(address, timeout=seconds)
         except (websocket.WebSocketException, OSError):
             return cls(prompt_id, client_id, None)
-        socket.settimeout(cls.WAIT_SECONDS)
         return cls(prompt_id, client_id, socket)
 
     def __enter__(self) -> Self:
@@ -347,16 +401,19 @@ class _Listener:
             with contextlib.suppress(websocket.WebSocketException, OSError):
                 self._socket.close(timeout=1)
 
-    def next_event(self) -> Event | None:
-        """The next event of our prompt, if one comes within WAIT_SECONDS."""
+    def next_event(self, seconds: float) -> Event | None:
+        """The next event of our prompt, if one comes within so many seconds."""
+        seconds = max(seconds, 0.01)
         if self._socket is None:
-            time.sleep(self.WAIT_SECONDS)
+            time.sleep(seconds)
             return None
         try:
+            self._socket.settimeout(seconds)
             message = self._socket.recv()
         except websocket.WebSocketTimeoutException:
             return None
         except (websocket.WebSocketException, OSError):
+            self._socket.close(timeout=0)
             self._socket = None
             return None
         return self._parse(message) if isinstance(message, str) else None

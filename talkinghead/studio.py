@@ -13,6 +13,7 @@ from comfy_client import ComfyClient, ComfyError
 from talkinghead.comfy_server import ComfyServer
 from talkinghead.convert import Graph, Schemas
 from talkinghead.delivery import Store, open_store
+from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.fetch import Fetcher
 from talkinghead.models import load_manifest
 from talkinghead.settings import Settings
@@ -20,7 +21,7 @@ from talkinghead.settings import Settings
 log = logging.getLogger("talkinghead")
 
 LOCK_POLL_SECONDS = 0.2
-IDLE_SECONDS = 15  # an interrupt acts between blocks of the model: seconds, on a slow card
+IDLE_SECONDS = 15.0  # an interrupt acts between blocks of the model: seconds, on a slow card
 
 
 class Studio:
@@ -37,6 +38,7 @@ class Studio:
         self.fetcher = Fetcher(seconds=settings.download_seconds, local_files=local_files)
         self.store = store or open_store(settings)
         self.profile = load_manifest().profile(settings.model_profile)
+        self.idle_seconds = IDLE_SECONDS
         self._server = None if settings.comfyui_url else ComfyServer.from_settings(settings)
         self._lock = threading.Lock()
         self._schemas: Schemas | None = None
@@ -90,10 +92,10 @@ class Studio:
         A ComfyUI that does not come to rest is ended; the next job starts another.
         """
         try:
-            client.wait_idle(prompt_id, deadline_seconds=IDLE_SECONDS)
+            client.wait_idle(prompt_id, deadline_seconds=self.idle_seconds)
             client.forget(prompt_id)
             if loaders:
-                kept = client.run(loaders, deadline_seconds=IDLE_SECONDS)
+                kept = client.run(loaders, deadline_seconds=self.idle_seconds)
                 client.forget(kept.prompt_id)
         except ComfyError as error:
             log.warning("ComfyUI does not come to rest, and is ended: %s", error)
@@ -123,5 +125,9 @@ class Studio:
             self._server.stop()
             self._server.start()
             self._schemas = None
-        self._server.wait_ready(check)
+        try:
+            self._server.wait_ready(check)
+        except ComfyUIUnavailable:
+            self._server.stop()  # one that lives, but does not answer, would fail all jobs to come
+            raise
         return ComfyClient(self._server.url)
