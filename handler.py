@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 import signal
 import sys
 from typing import Any
 
 import runpod
+from runpod.http_client import AsyncClientSession
+from runpod.serverless.modules.rp_http import send_result
 from runpod.serverless.modules.rp_logger import RunPodLogger
 
+from talkinghead.logs import about, start_logging
+from talkinghead.progress import ProgressSender
 from talkinghead.render import Job, run_job
 from talkinghead.settings import Settings
 from talkinghead.studio import Studio
 
 CANCEL_SECONDS = 8  # RunPod kills the worker about 10 s after it asked
+SEND_SECONDS = 3.0  # one progress update; the SDK itself would try for ten minutes
 
 
 def main() -> None:
     """Start ComfyUI, then take jobs until RunPod ends the worker."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    settings = Settings()
+    start_logging(settings.log_format)
     _keep_results_out_of_the_log()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit, unlike a kill, ends ComfyUI
-    with Studio(Settings()) as studio:
+    with Studio(settings) as studio:
 
         async def handler(job: dict[str, Any]) -> dict[str, Any]:
             return await handle(job, studio)
@@ -41,7 +47,7 @@ def _keep_results_out_of_the_log() -> None:
 async def handle(job: dict[str, Any], studio: Studio) -> dict[str, Any]:
     """Run one job in a thread; when the SDK cancels it, stop the render before letting go."""
     task = Job(id=str(job["id"]), input=job.get("input"))
-    rendering = asyncio.ensure_future(asyncio.to_thread(run_job, task, studio))
+    rendering = asyncio.ensure_future(asyncio.to_thread(run_reporting, task, job, studio))
     try:
         result = await asyncio.shield(rendering)
         failed_at = result.get("error_code"), result.get("stage")
@@ -52,6 +58,33 @@ async def handle(job: dict[str, Any], studio: Studio) -> dict[str, Any]:
         task.cancelled.set()
         await asyncio.wait({rendering}, timeout=CANCEL_SECONDS)
         raise
+
+
+def run_reporting(task: Job, job: dict[str, Any], studio: Studio) -> dict[str, Any]:
+    """Run the job; tell RunPod how far it is, if RunPod runs us. Without it nobody listens."""
+    if "RUNPOD_WEBHOOK_POST_OUTPUT" not in os.environ:
+        return run_job(task, studio)
+    sender = ProgressSender(lambda payload: send_progress(job, payload))
+    with about(task.id), sender:
+        task.report = sender.report
+        return run_job(task, studio)
+
+
+def send_progress(job: dict[str, Any], payload: dict[str, Any]) -> None:
+    """Send one update and wait for it.
+
+    This is the SDK's progress_update without the thread that it starts for each, so that updates
+    arrive in their order, and none after the result.
+
+    Raises:
+        TimeoutError: it took longer than SEND_SECONDS, and was given up.
+    """
+
+    async def send() -> None:
+        async with asyncio.timeout(SEND_SECONDS), AsyncClientSession() as session:
+            await send_result(session, {"status": "IN_PROGRESS", "output": payload}, job)
+
+    asyncio.run(send())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from talkinghead import progress
 from talkinghead.convert import Schemas
 from talkinghead.errors import JobError
 from talkinghead.lint import Finding, lint_workflow
+from talkinghead.logs import start_logging
 from talkinghead.render import Job, run_job
 from talkinghead.settings import Settings
 from talkinghead.studio import Studio
@@ -43,7 +44,7 @@ def run(
     ] = False,
 ) -> None:
     """Render one request, as the worker would, and write the video to a file."""
-    logging.basicConfig(level=logging.WARNING)
+    start_logging("plain", level=logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         fields = _read_request(request)
@@ -87,19 +88,23 @@ def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, 
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
         console=console,
     )
     with bars, Studio(settings, store=FileStore(out), local_files=True) as studio:
-        bar = bars.add_task("starting", total=1.0)
+        bar = bars.add_task("starting", total=100, left="")
 
         def report(seen: progress.Progress) -> None:
-            done = seen.fraction if seen.fraction is not None else 0.0
-            bars.update(bar, description=f"{seen.stage}: {seen.message}", completed=done)
+            left = _time_left(seen.eta_seconds)
+            bars.update(bar, description=seen.message, completed=seen.percent, left=left)
 
-        result = run_job(Job(id="local", input=fields, report=report), studio)
-        if "error" not in result:
-            bars.update(bar, completed=1.0)
-    return result
+        return run_job(Job(id="local", input=fields, report=report), studio)
+
+
+def _time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"about {round(seconds) // 60}:{round(seconds) % 60:02} left"
 
 
 def _tell(result: dict[str, Any], out: Path) -> None:

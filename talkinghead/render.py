@@ -17,7 +17,7 @@ from typing import Any
 
 import comfy_client
 from comfy_client import ComfyClient, Event, Outcome, OutputFile
-from talkinghead import media, sound, source_video, workflow
+from talkinghead import logs, media, sound, source_video, workflow
 from talkinghead.convert import Graph, Workflow, to_api
 from talkinghead.errors import (
     Cancelled,
@@ -35,7 +35,7 @@ from talkinghead.lint import traps
 from talkinghead.masks import save_masks, speaker_masks
 from talkinghead.media import VideoFile
 from talkinghead.plan import MAX_VOICE_SECONDS, Plan, lighter_plans, make_plan
-from talkinghead.progress import Progress, Report, render_progress
+from talkinghead.progress import Progress, RenderProgress, Report
 from talkinghead.prompt import check_prompt
 from talkinghead.request import RenderRequest, parse_request
 from talkinghead.studio import Studio
@@ -77,6 +77,7 @@ class Job:
         start = time.monotonic()
         yield
         self.timings[stage] = round(time.monotonic() - start, 3)
+        logs.tell("stage ended", name=stage, seconds=self.timings[stage])
 
     def check(self) -> None:
         """Raise `Cancelled` if the job was."""
@@ -86,13 +87,21 @@ class Job:
 
 def run_job(job: Job, studio: Studio) -> dict[str, Any]:
     """The result of the job, or the account of its failure; never raises."""
+    with logs.about(job.id):
+        result = _run_job(job, studio)
+        logs.job_ended(result, job.seconds)
+        return result
+
+
+def _run_job(job: Job, studio: Studio) -> dict[str, Any]:
     try:
         request = parse_request(job.input, local_files=studio.fetcher.local_files)
+        logs.job_started(request)
         return render(job, request, studio)
     except JobError as error:
         return failure(job, error)
     except Exception:  # a fault of ours must not stop the worker
-        log.exception("job %s: internal error at stage %s", job.id, job.stage)
+        log.exception("internal error at stage %s", job.stage)
         return failure(job, InternalError("internal error of the worker: its log has the details"))
 
 
@@ -125,6 +134,7 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
         made = produce(job, plan, tracks, folder, studio)
         with job.at("deliver", "delivering the video"):
             place = studio.store.deliver(folder / VIDEO_NAME, job.key)
+        job.report(Progress("done", "done"))
         return result(job, made, place)
 
 
@@ -154,10 +164,11 @@ def produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio) 
     """
     failed: list[str] = []
     for how, lighter in [("as planned", plan), *lighter_plans(plan)]:
+        if failed:
+            logs.retry(how, OutOfMemory.code)
         try:
             made = _produce_surviving(job, lighter, tracks, folder, studio)
         except OutOfMemory as error:
-            log.warning("job %s: out of memory %s", job.id, how)
             failed.append(how)
             studio.free_memory()
             last = error
@@ -175,7 +186,7 @@ def _produce_surviving(job: Job, plan: Plan, tracks: Tracks, folder: Path, studi
     except ComfyUIUnavailable as error:
         if job.stage == "start":
             raise
-        log.warning("job %s: rendering again: %s", job.id, error)
+        logs.retry("on a new ComfyUI", error.code, error)
         job.notes.append("ComfyUI died while rendering and was started again: rendered twice")
         return _produce(job, plan, tracks, folder, studio)
 
@@ -191,7 +202,7 @@ def _produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio)
         loaders = workflow.loaders_only(prompt.graph, studio.schemas(client))
         stack.callback(studio.trim, client, prompt.id, loaders)
         with job.at("render", "rendering"):
-            rendered = run(job, prompt, studio, client)
+            rendered = run(job, plan, prompt, studio, client)
         with job.at("collect", "collecting the video"):
             return Made(plan, prompt.graph, collect(rendered, plan, tracks, folder, client))
 
@@ -346,19 +357,21 @@ def patch(plan: Plan, inputs: workflow.Inputs, studio: Studio, client: ComfyClie
     return Prompt(str(uuid.uuid4()), gui, graph)
 
 
-def run(job: Job, prompt: Prompt, studio: Studio, client: ComfyClient) -> OutputFile:
+def run(job: Job, plan: Plan, prompt: Prompt, studio: Studio, client: ComfyClient) -> OutputFile:
     """Let ComfyUI execute the prompt; returns the video it reports.
 
     Raises:
         RenderFailed, OutOfMemory, RenderStalled, DeadlineExceeded, Cancelled, ComfyUIUnavailable,
         OutputMissing
     """
+    steps = plan.sampling.steps - plan.sampling.start_step
+    seen = RenderProgress(prompt.graph, windows=plan.windows, steps=steps)
     last_event = time.monotonic()
 
     def tell(event: Event) -> None:
         nonlocal last_event
         last_event = time.monotonic()
-        if (progress := render_progress(event, prompt.graph)) is not None:
+        if (progress := seen.see(event)) is not None:
             job.report(progress)
 
     def watch() -> None:

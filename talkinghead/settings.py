@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+LogFormat = Literal["plain", "json"]
 
 
 class Settings(BaseSettings):
@@ -49,6 +51,9 @@ class Settings(BaseSettings):
         gt=0,
         description="A render without any progress for so long is stopped: longer than your card "
         "takes for one step, or to load the text encoder",
+    )
+    log_format: LogFormat = Field(
+        "plain", description="The log's lines: `plain` for people, `json` for machines"
     )
 
     max_image_mb: float = Field(50, gt=0, description="Largest picture, MB downloaded")

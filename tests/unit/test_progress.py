@@ -1,0 +1,309 @@
+"""What is told of a render, from ComfyUI's events and a clock; and how it is sent."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from comfy_client import Event
+from talkinghead.convert import Graph
+from talkinghead.progress import COUNTED, STAGES, Pace, Progress, ProgressSender, RenderProgress
+from talkinghead.workflow import load_template
+
+TITLES = ["Wan model", "Audio embeds", "Sampler", "Frames", "Video", "Draft"]
+GRAPH: Graph = {
+    str(number): {"class_type": "Any", "inputs": {}, "_meta": {"title": title}}
+    for number, title in enumerate(TITLES)
+}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def executing(title: str) -> Event:
+    return Event("executing", {"node": str(TITLES.index(title))})
+
+
+def counted(title: str, value: int, total: int) -> Event:
+    return Event("progress", {"node": str(TITLES.index(title)), "value": value, "max": total})
+
+
+def render(windows: int = 3, steps: int = 4, clock: Clock | None = None) -> RenderProgress:
+    return RenderProgress(GRAPH, windows=windows, steps=steps, clock=clock or Clock())
+
+
+def seen(progress: RenderProgress, *events: Event) -> list[Progress]:
+    return [told for event in events if (told := progress.see(event)) is not None]
+
+
+def sampled(
+    progress: RenderProgress, clock: Clock, *, windows: int, steps: int, between: float = 4.0
+) -> Iterator[tuple[int, float, Progress]]:
+    """Steady sampling, 2 s a step, after a slow start: steps done, when, what is told."""
+    progress.see(executing("Sampler"))
+    clock.now += 60
+    for window in range(windows):
+        for step in range(steps):
+            clock.now += 2
+            done = window * steps + step + 1
+            (told,) = seen(progress, counted("Sampler", done, (windows + 1) * steps))
+            yield done, clock.now, told
+        clock.now += between
+
+
+def test_a_step_of_the_sampler_tells_window_and_step() -> None:
+    (told,) = seen(render(12, 4), counted("Sampler", 10, 48))
+    assert told.message == "window 3 of 12, step 2 of 4"
+    assert (told.window, told.windows, told.step, told.steps) == (3, 12, 2, 4)
+
+
+def test_the_samplers_own_count_of_one_window_too_many_is_not_believed() -> None:
+    (told,) = seen(render(3, 4), counted("Sampler", 12, 16))
+    assert told.message == "window 3 of 3, step 4 of 4"
+    assert told.fraction == COUNTED["Sampler"][1]
+
+
+def test_more_steps_than_planned_stay_within_the_last_window() -> None:
+    (told,) = seen(render(3, 4), counted("Sampler", 15, 16))
+    assert (told.window, told.fraction) == (3, COUNTED["Sampler"][1])
+
+
+def test_a_render_goes_from_its_beginning_to_its_end_and_never_back() -> None:
+    told = seen(
+        render(2, 2),
+        executing("Wan model"),
+        *(counted("Wan model", value, 1233) for value in (1, 600, 1233)),
+        executing("Audio embeds"),
+        counted("Audio embeds", 1, 9),
+        executing("Sampler"),
+        *(counted("Sampler", value, 6) for value in (1, 2, 3, 4)),
+        executing("Frames"),
+        executing("Video"),
+        *(counted("Video", value, 143) for value in (1, 70, 143)),
+    )
+    percents = [each.percent for each in told]
+    assert percents == sorted(percents)
+    assert (percents[0], percents[-1]) == STAGES["render"]
+
+
+def test_a_draft_counts_frames() -> None:
+    told = seen(render(), executing("Draft"), counted("Draft", 143, 286), executing("Video"))
+    assert told[1].message == "draft: frame 143 of 286"
+    assert [each.fraction for each in told] == [0, 0.5, 0.5]
+
+
+def test_events_without_a_node_or_a_count_tell_nothing() -> None:
+    events = [
+        Event("execution_start", {}),
+        Event("executing", {"node": None}),
+        Event("executing", {"node": "99"}),
+        Event("executed", {"node": "0"}),
+        counted("Sampler", 0, 0),
+    ]
+    assert seen(render(), *events) == []
+
+
+def test_every_node_that_counts_is_in_a_template() -> None:
+    templates = [load_template(name) for name in ("infinitetalk_i2v", "draft_i2v")]
+    titles = {node.get("title") for template in templates for node in template["nodes"]}
+    assert set(COUNTED) <= titles
+
+
+def test_the_stages_share_the_whole_without_gaps() -> None:
+    assert [end for _, end in STAGES.values()][:-1] == [begin for begin, _ in STAGES.values()][1:]
+    assert Progress("understand", "").percent == 0
+    assert Progress("done", "").percent == 100
+
+
+def test_there_is_no_eta_before_the_first_window_is_done() -> None:
+    clock = Clock()
+    told = list(sampled(render(4, 4, clock), clock, windows=4, steps=4))
+    assert [each.eta_seconds for _, _, each in told[:3]] == [None] * 3
+    assert told[3][2].eta_seconds is not None
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 30])
+@pytest.mark.parametrize("between", [0.0, 4.0, 40.0])
+def test_from_the_second_window_on_the_eta_of_steady_work_is_right(
+    steps: int, between: float
+) -> None:
+    clock = Clock()
+    told = list(sampled(render(6, steps, clock), clock, windows=6, steps=steps, between=between))
+    decode = between if steps > 1 else 0  # of one step a window, the two cannot be told apart
+    end = told[-1][1] + decode
+    for done, now, each in told:
+        if done >= 2 * steps:
+            assert each.eta_seconds == pytest.approx(end - now, abs=0.01)
+
+
+def test_the_eta_follows_work_that_becomes_slower() -> None:
+    clock = Clock()
+    pace = Pace(10, 1, clock)
+    pace.begin()
+    for window, seconds in enumerate([10, 10, 10, 20, 20, 20], 1):
+        clock.now += seconds
+        pace.step(window)
+    eta = pace.eta_seconds
+    assert eta is not None and 4 * 15 <= eta <= 4 * 20
+
+
+def test_the_eta_runs_down_and_never_below_zero() -> None:
+    clock = Clock()
+    pace = Pace(2, 1, clock)
+    pace.begin()
+    clock.now += 10
+    pace.step(1)
+    assert pace.eta_seconds == 10
+    clock.now += 4
+    assert pace.eta_seconds == 6
+    clock.now += 99
+    assert pace.eta_seconds == 0
+
+
+def test_without_the_samplers_start_the_second_window_gives_the_eta() -> None:
+    clock = Clock()
+    pace = Pace(3, 1, clock)
+    clock.now += 10
+    pace.step(1)
+    assert pace.eta_seconds is None
+    clock.now += 10
+    pace.step(2)
+    assert pace.eta_seconds == 10
+
+
+def test_a_payload_is_small_and_plain() -> None:
+    told = Progress("render", "window 2 of 3, step 1 of 4", 0.5, 2, 3, 1, 4, 12.345)
+    assert told.payload() == {
+        "stage": "render",
+        "percent": 51.5,
+        "message": "window 2 of 3, step 1 of 4",
+        "window": 2,
+        "windows": 3,
+        "eta_seconds": 12,
+    }
+
+
+# --- sending -------------------------------------------------------------------------------
+
+
+def numbered(number: int) -> Progress:
+    return Progress("render", str(number))
+
+
+class Recorder:
+    """Stands for RunPod: takes `seconds` for each update."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.messages: list[str] = []
+        self.times: list[float] = []
+        self.began = threading.Event()
+
+    def __call__(self, payload: dict[str, Any]) -> None:
+        self.times.append(time.monotonic())
+        self.began.set()
+        time.sleep(self.seconds)
+        self.messages.append(payload["message"])
+
+    def wait(self, count: int) -> None:
+        deadline = time.monotonic() + 5
+        while len(self.messages) < count and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert len(self.messages) >= count
+
+
+def test_the_latest_wins_and_the_order_is_kept() -> None:
+    send = Recorder(seconds=0.01)
+    with ProgressSender(send, every_seconds=0.05) as sender:
+        for number in range(100):
+            sender.report(numbered(number))
+            time.sleep(0.002)
+        send.wait(2)
+        last = len(send.messages)
+        sender.report(numbered(100))
+        send.wait(last + 1)
+    numbers = [int(message) for message in send.messages]
+    assert numbers == sorted(set(numbers)) and numbers[-1] == 100
+    assert len(numbers) < 20
+
+
+def test_updates_are_sent_no_oftener_than_allowed() -> None:
+    send = Recorder()
+    with ProgressSender(send, every_seconds=0.1) as sender:
+        for number in range(50):
+            sender.report(numbered(number))
+            time.sleep(0.01)
+    gaps = [after - before for before, after in itertools.pairwise(send.times)]
+    assert gaps and min(gaps) >= 0.1
+
+
+def test_the_first_update_is_sent_at_once() -> None:
+    send = Recorder()
+    with ProgressSender(send, every_seconds=60) as sender:
+        sender.report(numbered(1))
+        send.wait(1)
+
+
+def test_closing_waits_for_what_is_under_way_and_sends_no_more() -> None:
+    send = Recorder(seconds=0.2)
+    with ProgressSender(send, every_seconds=0.0) as sender:
+        sender.report(numbered(1))
+        assert send.began.wait(5)
+        sender.report(numbered(2))
+    assert send.messages == ["1"]
+    time.sleep(0.1)
+    assert send.messages == ["1"]
+
+
+def test_closing_does_not_wait_for_the_next_turn() -> None:
+    send = Recorder()
+    start = time.monotonic()
+    with ProgressSender(send, every_seconds=60) as sender:
+        sender.report(numbered(1))
+        send.wait(1)
+        sender.report(numbered(2))
+    assert time.monotonic() - start < 5
+
+
+def test_a_report_does_not_wait_for_a_slow_sending() -> None:
+    send = Recorder(seconds=0.5)
+    with ProgressSender(send) as sender:
+        sender.report(numbered(1))
+        assert send.began.wait(5)
+        start = time.monotonic()
+        sender.report(numbered(2))
+        assert time.monotonic() - start < 0.2
+
+
+def test_a_sending_that_fails_is_logged_once_and_the_next_is_tried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tried = []
+
+    def fail(payload: dict[str, Any]) -> None:
+        tried.append(payload["message"])
+        raise OSError("no route to https://example.com/?token=canary")
+
+    with ProgressSender(fail, every_seconds=0.0) as sender:
+        for number in range(3):
+            sender.report(numbered(number))
+            deadline = time.monotonic() + 5
+            while len(tried) <= number and time.monotonic() < deadline:
+                time.sleep(0.005)
+    assert tried == ["0", "1", "2"]
+    assert [r.getMessage() for r in caplog.records] == ["progress cannot be sent: OSError"]
+
+
+def test_a_sender_that_nothing_was_reported_to_closes() -> None:
+    with ProgressSender(Recorder()):
+        pass
