@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-real comfyui clean
+.PHONY: demo test check test-real soak comfyui clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -19,6 +19,10 @@ check: $(VENV)/.installed
 # Our graphs on the real node packs with tiny random weights: docs/verification.md tells how.
 test-real: $(VENV)/.installed
 	$(BIN)/pytest tests/real -rA --timeout 1800
+
+# Sixty good and bad jobs in a row; `make test` runs a short form.
+soak: comfyui
+	SOAK_JOBS=60 $(BIN)/pytest tests/comfy/test_soak.py -s
 
 comfyui: $(VENV)/.installed
 	$(BIN)/python scripts/install-comfyui --cpu

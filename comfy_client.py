@@ -308,7 +308,7 @@ class ComfyClient:
             event = listener.next_event(min(EVENT_SECONDS, state.next_poll - now))
             if event is not None:
                 on_event(event)
-            ended = event is not None and event.type in _LAST_EVENTS
+            ended = event is not None and _is_last(event)
             if ended or now >= state.next_poll:
                 state.next_poll = now + POLL_SECONDS
                 outcome = self._reconcile(prompt_id, state, ended)
@@ -367,6 +367,12 @@ class _Watch:
 
 
 _LAST_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
+
+
+def _is_last(event: Event) -> bool:
+    """Whether the prompt is over: success comes before the history is written, "no node" after."""
+    no_node = event.type == "executing" and event.data.get("node") is None
+    return no_node or event.type in _LAST_EVENTS
 
 
 class _Listener:

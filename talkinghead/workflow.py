@@ -86,10 +86,11 @@ def fill_template(plan: Plan, inputs: Inputs, profile: Profile, schemas: Schemas
     Raises:
         WorkflowRejected: this ComfyUI lacks a node class, or the template a slot.
     """
-    template = load_template(plan.template)
+    workflow = load_template(plan.template)
     if not plan.draft:
-        template = fill(template, profile.slots_for(plan.talk_model), schemas)
-    return fill(template, slots_of(plan, inputs), schemas)
+        _fill(workflow, profile.slots_for(plan.talk_model), schemas)
+    _fill(workflow, slots_of(plan, inputs), schemas)
+    return workflow
 
 
 def slots_of(plan: Plan, inputs: Inputs) -> Slots:
@@ -200,6 +201,12 @@ def fill(template: Workflow, slots: Slots, schemas: Schemas) -> Workflow:
         WorkflowRejected: the template has no such node or widget, or two nodes of one title.
     """
     workflow = copy.deepcopy(template)
+    _fill(workflow, slots, schemas)
+    return workflow
+
+
+def _fill(workflow: Workflow, slots: Slots, schemas: Schemas) -> None:
+    """Fill in place."""
     _check_classes(workflow, schemas)
     try:
         for title, values in slots.items():
@@ -211,7 +218,6 @@ def fill(template: Workflow, slots: Slots, schemas: Schemas) -> Workflow:
                 set_widget(node, name, value, schemas)
     except ConvertError as error:
         raise WorkflowRejected(f"the template does not fit: {error}") from error
-    return workflow
 
 
 def _check_classes(workflow: Workflow, schemas: Schemas) -> None:

@@ -1,0 +1,143 @@
+"""Many jobs in a row, good and bad: none hangs, none ends in a wrong state, nothing is left.
+
+In CI a short form; `make soak` runs SOAK_JOBS=60.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from talkinghead.progress import Progress
+from talkinghead.render import Job, run_job
+from talkinghead.studio import Studio
+from tests.comfy.test_faults import process_of
+from tests.conftest import FileServer
+
+JOBS = int(os.environ.get("SOAK_JOBS", "8"))
+JOB_SECONDS = 90  # two starts of ComfyUI on a busy machine
+Control = Callable[..., None]
+
+
+@pytest.fixture
+def fields(files: FileServer, portrait: Path, voice: Path) -> dict[str, Any]:
+    """A short job."""
+    (files.folder / "portrait.jpg").write_bytes(portrait.read_bytes())
+    (files.folder / "voice.wav").write_bytes(voice.read_bytes())
+    urls = {"image_url": files.url("portrait.jpg"), "wav_url": files.url("voice.wav")}
+    return urls | {"max_frame": 20, "width": 256, "height": 256}
+
+
+def succeed(job: Job, control: Control) -> str:
+    return "completed"
+
+
+def draft(job: Job, control: Control) -> str:
+    job.input = {**as_dict(job), "draft": True}
+    return "completed"
+
+
+def two_speak(job: Job, control: Control) -> str:
+    voice = as_dict(job)["wav_url"]
+    job.input = {k: v for k, v in as_dict(job).items() if k != "wav_url"} | {
+        "audio_urls": [voice, voice]
+    }
+    return "completed"
+
+
+def bad_input(job: Job, control: Control) -> str:
+    job.input = {**as_dict(job), "steps": 0}
+    return "invalid_request"
+
+
+def node_fails(job: Job, control: Control) -> str:
+    control(WanVideoSampler={"action": "raise"})
+    return "render_failed"
+
+
+def memory_once(job: Job, control: Control) -> str:
+    control(WanVideoSampler={"action": "oom", "times": 1})
+    return "completed"
+
+
+def cancelled(job: Job, control: Control) -> str:
+    control(step_seconds=0.5)
+
+    def report(progress: Progress) -> None:
+        if progress.message == "Sampler":
+            job.cancelled.set()
+
+    job.report = report
+    return "cancelled"
+
+
+def crash(job: Job, control: Control) -> str:
+    control(WanVideoSampler={"action": "exit", "times": 1, "at_step": 1})
+    return "completed"
+
+
+KINDS = (succeed, draft, node_fails, two_speak, cancelled, bad_input, memory_once, crash)
+
+
+def as_dict(job: Job) -> dict[str, Any]:
+    assert isinstance(job.input, dict)
+    return job.input
+
+
+def run_kind(
+    kind: Callable[[Job, Control], str], fields: dict[str, Any], studio: Studio, control: Control
+) -> None:
+    job = Job(id=f"soak-{kind.__name__}", input=dict(fields))
+    control()
+    expected = kind(job, control)
+    start = time.monotonic()
+    result = run_job(job, studio)
+    assert time.monotonic() - start < JOB_SECONDS
+    assert expected in (result["status"], result.get("error_code")), result
+
+
+def files_of(studio: Studio) -> set[str]:
+    work = next(studio.settings.work_dir.glob("comfyui-*"))
+    found = (p for name in ("input", "output", "temp") for p in (work / name).rglob("*"))
+    return {str(path) for path in found if path.is_file()}
+
+
+def rss_mb(studio: Studio) -> float:
+    with studio.comfy("unused", lambda: None) as client:
+        port = int(client.url.rsplit(":", 1)[1])
+    status = Path(f"/proc/{process_of(port)}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.timeout(3600)
+def test_mixed_jobs_end_as_they_should_and_leave_nothing(
+    studio: Studio, control: Control, fields: dict[str, Any]
+) -> None:
+    run_kind(succeed, fields, studio, control)
+    before = files_of(studio)
+    for kind in itertools.islice(itertools.cycle(KINDS), JOBS):
+        run_kind(kind, fields, studio, control)
+    assert files_of(studio) <= before
+    with studio.comfy("unused", lambda: None) as client:
+        queue = requests.get(f"{client.url}/queue", timeout=10).json()
+    assert queue == {"queue_running": [], "queue_pending": []}
+
+
+@pytest.mark.timeout(3600)
+def test_comfyui_is_no_larger_after_many_jobs_than_after_the_second(
+    studio: Studio, control: Control, fields: dict[str, Any]
+) -> None:
+    sizes = []
+    for _ in range(max(JOBS // 3, 4)):
+        run_kind(succeed, fields | {"max_frame": 100, "width": 480, "height": 480}, studio, control)
+        sizes.append(rss_mb(studio))
+    print("ComfyUI's RSS after each job, MB:", [round(size) for size in sizes])
+    assert sizes[-1] < sizes[1] + 60, "the frames of one such job are 270 MB"
