@@ -130,5 +130,6 @@ def _mux_audio(container: OutputContainer, stream: AudioStream, waveform: torch.
 
 def as_bytes(image: torch.Tensor) -> NDArray[np.uint8]:
     """8-bit pixels, rounded the way the real node rounds."""
-    pixels: NDArray[np.float32] = image.float().cpu().numpy()
-    return np.clip(pixels * 255 + 0.5, 0, 255).astype(np.uint8)
+    scaled = image.float().cpu().numpy() * 255 + 0.5
+    pixels: NDArray[np.uint8] = np.clip(scaled, 0, 255).astype(np.uint8)
+    return pixels
