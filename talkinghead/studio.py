@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from comfy_client import ComfyClient, ComfyError
+from comfy_client import ComfyClient, ComfyError, TimedOut
 from talkinghead.comfy_server import ComfyServer
 from talkinghead.convert import Graph, Schemas
 from talkinghead.delivery import Store, open_store
@@ -89,14 +89,16 @@ class Studio:
     def trim(self, client: ComfyClient, prompt_id: str, loaders: Graph) -> None:
         """Leave ComfyUI as the next job wants it: idle, without history or frames, with models.
 
-        A ComfyUI that does not come to rest is ended; the next job starts another.
+        A ComfyUI that does not come to rest is ended; the next job starts another. One that is
+        slow to run the loaders is not: the job may have ended before they were loaded.
         """
         try:
             client.wait_idle(prompt_id, deadline_seconds=self.idle_seconds)
             client.forget(prompt_id)
             if loaders:
-                kept = client.run(loaders, deadline_seconds=self.idle_seconds)
-                client.forget(kept.prompt_id)
+                with contextlib.suppress(TimedOut):
+                    kept = client.run(loaders, deadline_seconds=self.idle_seconds)
+                    client.forget(kept.prompt_id)
         except ComfyError as error:
             log.warning("ComfyUI does not come to rest, and is ended: %s", error)
             self.close()
