@@ -3,20 +3,89 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import ctypes
+import errno
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar, cast
 
 import av
+import av._core
+from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from talkinghead.errors import MediaInvalid
 
+Wanted = TypeVar("Wanted", AudioStream, VideoStream)
 
-def open_container(path: Path, formats: str) -> InputContainer:
-    """Open a file with one of FFmpeg's demuxers in `formats`, and no file or URL besides it."""
-    options = {"protocol_whitelist": "file", "format_whitelist": formats}
+MAX_STREAMS = 16  # a phone's film has up to eight
+MAX_PACKETS = 2_000_000  # an hour of Opus in its shortest packets is 1,440,000
+# One block of FFmpeg's memory: an index of MAX_PACKETS, or a frame of 16 megapixels as RGB. Without
+# it a header of 700 bytes that speaks of 170 million samples takes 4 GB.
+MAX_BLOCK_BYTES = 48 * 10**6
+
+REASONS = {  # where FFmpeg's own words are none to a caller
+    errno.ENOMEM: f"it has over {MAX_STREAMS} streams, or asks for far too much memory",
+    errno.EINVAL: "it is of none of the known formats",
+}
+
+# PyAV has no name for it; a library's symbols are looked up in those that it is linked to as well.
+ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_BLOCK_BYTES))
+
+
+def open_container(
+    path: Path,
+    formats: str,
+    codecs: Iterable[str],
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> InputContainer:
+    """Open a file with one of FFmpeg's demuxers in `formats`, and no file or URL besides it.
+
+    While it looks what the streams are, FFmpeg may use the decoders in `codecs`.
+    """
+    guard = {
+        "protocol_whitelist": "file",
+        "format_whitelist": formats,
+        "codec_whitelist": ",".join(codecs),
+        "max_streams": str(MAX_STREAMS),
+    }
     # Titles in an old encoding are no reason to refuse a file.
-    return av.open(str(path), options=options, metadata_errors="replace")
+    return av.open(str(path), options={**options, **guard}, metadata_errors="replace")
+
+
+def check_codec(
+    name: str, what: str, stream: AudioStream | VideoStream, codecs: Iterable[str]
+) -> None:
+    """Whether the stream is for one of the decoders in `codecs`: the others see too little use.
+
+    Raises:
+        MediaInvalid: it is not.
+    """
+    codec = stream.codec_context.name
+    if codec not in codecs:
+        allowed = ", ".join(one for one in codecs if not one.startswith("pcm_"))
+        raise MediaInvalid(f"{name}: the {what} is {codec}, allowed: {allowed}")
+
+
+def packets(
+    container: InputContainer, stream: Wanted, check: Callable[[], None]
+) -> Iterator[Packet[Wanted]]:
+    """The stream's packets; `check` is called for every packet of the file.
+
+    Raises:
+        ValueError: far too many packets.
+    """
+    # PyAV may stumble at the end of a file in which streams began later than its header.
+    with contextlib.suppress(IndexError):
+        for number, packet in enumerate(container.demux()):
+            check()
+            if number > MAX_PACKETS:
+                raise ValueError(f"more than {MAX_PACKETS} packets")
+            if packet.stream_index == stream.index:
+                yield cast("Packet[Wanted]", packet)
 
 
 @contextlib.contextmanager
@@ -25,5 +94,7 @@ def decoding(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, ValueError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+        reason = str(error)
+        if isinstance(error, av.FFmpegError):
+            reason = REASONS.get(error.errno or 0) or error.strerror or reason
         raise MediaInvalid(f"{name}: the {what} cannot be decoded: {reason}") from None

@@ -22,6 +22,7 @@ Inside: TypeAlias = npt.NDArray[np.bool_]
 TOKEN_PIXELS = 16  # the model reads each mask at every 16th pixel: one per token
 STRIP_INSET = 0.1  # as the wrapper's own masks for two speakers
 MASK_THRESHOLD = 127  # brighter is inside
+MAX_ASPECT = 6  # of the widest frame that can be asked for, 1536x256
 ASPECT_TOLERANCE = 0.03  # a mask made at 832x480 still fits a 16:9 picture
 
 
@@ -68,6 +69,19 @@ class Framing:
             min(y1 * y_scale, image.height),
         )
         return image.resize((self.render_width, self.render_height), resample, box=box)
+
+
+def check_shape(name: str, what: str, width: int, height: int) -> None:
+    """Whether so many pixels can be framed. `name` is the request's field, `what` it holds.
+
+    Raises:
+        MediaInvalid: less than a token of the model, or a strip.
+    """
+    shape = f"{name}: the {what} has {width}x{height} pixels, allowed:"
+    if min(width, height) < TOKEN_PIXELS:
+        raise MediaInvalid(f"{shape} {TOKEN_PIXELS}x{TOKEN_PIXELS} or more")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise MediaInvalid(f"{shape} sides up to {MAX_ASPECT}:1")
 
 
 def speaker_masks(framing: Framing, regions: Sequence[Region]) -> Masks:

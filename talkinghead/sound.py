@@ -8,17 +8,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import wave
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from av import codecs_available
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.container import InputContainer
 
-from talkinghead.containers import decoding, open_container
+from talkinghead.containers import check_codec, decoding, open_container, packets
 from talkinghead.errors import MediaInvalid
 
 Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
@@ -26,6 +28,12 @@ Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale 
 SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
 # Demuxers that may open a stranger's file: no playlists, which name other files.
 SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,asf"
+SOUND_CODECS = (
+    *("aac", "aac_latm", "alac", "mp3", "mp3float", "mp2", "mp2float", "flac", "opus", "libopus"),
+    *("vorbis", "ac3", "eac3", "amrnb", "amrwb", "wmav1", "wmav2", "wmapro", "gsm", "gsm_ms"),
+    *("adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt"),
+    *sorted(codec for codec in codecs_available if codec.startswith("pcm_")),
+)
 AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000  # a damaged header's rate would ask for endless filters
 # What AAC calls each number of channels; a WAV file may leave its layout open.
@@ -33,19 +41,21 @@ LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7
 SILENCE_PEAK = 1e-3  # -60 dBFS
 MAX_PEAK = 1e6  # far above any recording, and a sum of four stays finite
 BLOCK_SAMPLES = 65_536
+PLAIN_PCM = {"max_probe_packets": "1"}  # no search for DTS inside of PCM, which takes 5 ms
 
 
 @dataclass(frozen=True)
 class Sound:
     """What decoding a file's first audio stream gave. `duration` is in seconds.
 
-    `silent`: no sample reaches -60 dBFS.
+    `silent`: no sample reaches -60 dBFS. `pcm`: it is not compressed.
     """
 
     duration: float
     rate: int
     channels: int
     silent: bool
+    pcm: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,28 +64,44 @@ class Voice:
 
     name: str
     path: Path
+    sound: Sound
     offset: float = 0.0
 
 
-def probe_sound(name: str, source: Path, *, max_seconds: float) -> Sound:
+def probe_sound(
+    name: str, source: Path, *, max_seconds: float, check: Callable[[], None] = lambda: None
+) -> Sound:
     """Decode the file's first audio stream to learn its true length and whether it is silent.
 
-    Decoding stops a second after `max_seconds`.
+    Decoding stops a second after `max_seconds`; what `check` raises ends it, here and below.
 
     Raises:
         MediaInvalid: no audio stream, nothing in it, or samples that are not finite numbers.
     """
-    rate, channels = _form(name, source)
     samples, peak = 0, 0.0
-    for block in _decoded(name, source, rate, LAYOUTS[channels]):
-        samples += block.shape[1]
-        peak = max(peak, _peak(block))
-        if samples > (max_seconds + 1) * rate:
-            break
-    return Sound(samples / rate, rate, channels, silent=peak < SILENCE_PEAK)
+    with _opened(name, source) as container:
+        frames = _frames(name, container, check)
+        first = next(frames, None)
+        if first is None:
+            raise MediaInvalid(f"{name}: the file holds no sound")
+        rate, channels = _form(name, first)
+        for block in _resampled(name, itertools.chain([first], frames), rate, LAYOUTS[channels]):
+            samples += block.shape[1]
+            peak = max(peak, _peak(block))
+            if samples > (max_seconds + 1) * rate:
+                break
+        pcm = container.streams.audio[0].codec_context.name.startswith("pcm_")
+    return Sound(samples / rate, rate, channels, silent=peak < SILENCE_PEAK, pcm=pcm)
 
 
-def save_speech(voice: Voice | None, target: Path, *, seconds: float, padded_samples: int) -> None:
+def save_speech(
+    voice: Voice | None,
+    target: Path,
+    *,
+    seconds: float,
+    padded_samples: int,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Save what the model hears of one speaker: mono, 16 kHz, 16 bits, `padded_samples` long.
 
     The voice ends where `seconds` end, its offset counted in; the rest is silence. None is a
@@ -91,10 +117,16 @@ def save_speech(voice: Voice | None, target: Path, *, seconds: float, padded_sam
         yield from _mixed(voices, SPEECH_RATE_HZ, 1, heard)
         yield from _silence(1, padded_samples - heard)
 
-    _write_wav(target, blocks, SPEECH_RATE_HZ, 1)
+    _write_wav(target, blocks, SPEECH_RATE_HZ, 1, check)
 
 
-def save_mix(voices: Sequence[Voice], target: Path, *, seconds: float) -> None:
+def save_mix(
+    voices: Sequence[Voice],
+    target: Path,
+    *,
+    seconds: float,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Save the sum of the voices as 16-bit WAV of `seconds`, at the best rate and most channels.
 
     The rate is one that AAC takes. Left and right stay apart; a mono voice, and in a mix of more
@@ -104,19 +136,15 @@ def save_mix(voices: Sequence[Voice], target: Path, *, seconds: float) -> None:
     Raises:
         MediaInvalid: a voice cannot be decoded.
     """
-    forms = [_form(voice.name, voice.path) for voice in voices]
-    best, channels = max(rate for rate, _ in forms), max(count for _, count in forms)
+    best = max(voice.sound.rate for voice in voices)
+    channels = max(voice.sound.channels for voice in voices)
     rate = min((r for r in AAC_RATES_HZ if r >= best), default=AAC_RATES_HZ[-1])
     samples = round(seconds * rate)
-    _write_wav(target, lambda: _mixed(voices, rate, channels, samples), rate, channels)
+    _write_wav(target, lambda: _mixed(voices, rate, channels, samples), rate, channels, check)
 
 
-def _form(name: str, source: Path) -> tuple[int, int]:
+def _form(name: str, frame: AudioFrame) -> tuple[int, int]:
     """Rate and number of channels, as decoded: a header may tell half of either."""
-    with contextlib.closing(_frames(name, source)) as frames:
-        frame = next(frames, None)
-    if frame is None:
-        raise MediaInvalid(f"{name}: the file holds no sound")
     rate, channels = frame.sample_rate, frame.layout.nb_channels
     if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
         allowed = f"{MIN_RATE_HZ} to {MAX_RATE_HZ}"
@@ -127,20 +155,34 @@ def _form(name: str, source: Path) -> tuple[int, int]:
     return rate, channels
 
 
-def _frames(name: str, source: Path) -> Generator[AudioFrame]:
-    with decoding(name, "sound"), open_container(source, SOUND_FORMATS) as container:
+@contextlib.contextmanager
+def _opened(name: str, source: Path, *, pcm: bool = False) -> Iterator[InputContainer]:
+    """The file, which has an audio stream; `pcm` if that is known of it."""
+    with decoding(name, "sound"):
+        options = PLAIN_PCM if pcm else {}
+        container = open_container(source, SOUND_FORMATS, SOUND_CODECS, options)
+    with container:
         if not container.streams.audio:
             raise MediaInvalid(f"{name}: the file has no audio stream")
-        # PyAV may stumble at the end of a file in which streams began later than its header.
-        with contextlib.suppress(IndexError):
-            yield from container.decode(container.streams.audio[0])
+        check_codec(name, "sound", container.streams.audio[0], SOUND_CODECS)
+        yield container
 
 
-def _decoded(name: str, source: Path, rate: int, layout: str) -> Iterator[Samples]:
-    """The whole sound, block by block, at this rate and layout."""
-    for _, frames in itertools.groupby(_frames(name, source), key=_frame_form):
+def _frames(
+    name: str, container: InputContainer, check: Callable[[], None] = lambda: None
+) -> Iterator[AudioFrame]:
+    with decoding(name, "sound"):
+        for packet in packets(container, container.streams.audio[0], check):
+            yield from packet.decode()
+
+
+def _resampled(
+    name: str, frames: Iterable[AudioFrame], rate: int, layout: str
+) -> Iterator[Samples]:
+    """The sound, block by block, at this rate and layout."""
+    for _, alike in itertools.groupby(frames, key=_frame_form):
         resampler = AudioResampler("fltp", layout, rate)
-        for frame in itertools.chain(frames, [None]):
+        for frame in itertools.chain(alike, [None]):
             with decoding(name, "sound"):
                 blocks = resampler.resample(frame)
             for block in blocks:
@@ -194,15 +236,16 @@ def _silence(channels: int, samples: int) -> Iterator[Samples]:
 
 def _heard(voice: Voice, rate: int, channels: int) -> Iterator[Samples]:
     """The voice on so many channels: one, or at least as many as it has."""
-    _, own = _form(voice.name, voice.path)
+    own = voice.sound.channels
     layout = LAYOUTS[1 if own == 1 else max(channels, 2)]
-    for block in _decoded(voice.name, voice.path, rate, layout):
-        if channels == 1:
-            yield block.mean(axis=0, keepdims=True)
-        elif own == 1:
-            yield _on_the_front_pair(block, channels)
-        else:
-            yield block
+    with _opened(voice.name, voice.path, pcm=voice.sound.pcm) as container:
+        for block in _resampled(voice.name, _frames(voice.name, container), rate, layout):
+            if channels == 1:
+                yield block.mean(axis=0, keepdims=True)
+            elif own == 1:
+                yield _on_the_front_pair(block, channels)
+            else:
+                yield block
 
 
 def _on_the_front_pair(mono: Samples, channels: int) -> Samples:
@@ -213,12 +256,22 @@ def _on_the_front_pair(mono: Samples, channels: int) -> Samples:
 
 
 def _write_wav(
-    target: Path, blocks: Callable[[], Iterator[Samples]], rate: int, channels: int
+    target: Path,
+    blocks: Callable[[], Iterator[Samples]],
+    rate: int,
+    channels: int,
+    check: Callable[[], None],
 ) -> None:
     """Write the blocks; if they pass full scale, once more with one gain for all."""
-    peak = _write_blocks(target, blocks(), rate, channels, gain=1)
+
+    def watched() -> Iterator[Samples]:
+        for block in blocks():
+            check()
+            yield block
+
+    peak = _write_blocks(target, watched(), rate, channels, gain=1)
     if peak > 1:
-        _write_blocks(target, blocks(), rate, channels, gain=1 / peak)
+        _write_blocks(target, watched(), rate, channels, gain=1 / peak)
 
 
 def _write_blocks(

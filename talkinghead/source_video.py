@@ -6,7 +6,7 @@ import bisect
 import contextlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,6 @@ import av
 import numpy as np
 from av.buffer import Buffer
 from av.container import InputContainer, OutputContainer
-from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import (
@@ -29,12 +28,20 @@ from av.video.reformatter import (
 from av.video.stream import VideoStream
 from PIL import Image
 
-from talkinghead.containers import decoding, open_container
+from talkinghead.containers import check_codec, decoding, open_container, packets
 from talkinghead.errors import MediaInvalid, MediaTooLarge
-from talkinghead.masks import Framing
+from talkinghead.masks import Framing, check_shape
 
 # Demuxers that may open a stranger's file: no playlists, which name other files.
 VIDEO_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
+VIDEO_CODECS = (
+    *("h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "vp8", "libvpx", "mpeg4", "h263"),
+    *("mpeg2video", "mpeg1video", "msmpeg4", "msmpeg4v2", "wmv1", "wmv2", "wmv3", "vc1", "flv"),
+    *("mjpeg", "prores", "dnxhd", "cfhd", "dvvideo", "ffv1", "huffyuv", "ffvhuff", "utvideo"),
+    *("theora", "qtrle", "png", "rawvideo", "v210"),
+)
+MAX_MEGAPIXELS = 16  # also where a video grows while it plays
+MAX_FPS = 1000  # of the slow motion of phones
 DEFAULT_FPS = 25  # of a file that tells neither rate nor times
 # Matroska and FLV round times to whole milliseconds: a frame may begin that much later than said.
 ROUNDING_SECONDS = 0.001
@@ -62,20 +69,28 @@ class SourceVideo:
     fps: float
 
 
-def probe_source(name: str, path: Path, *, max_megapixels: float) -> SourceVideo:
+def probe_source(
+    name: str, path: Path, *, max_megapixels: float, check: Callable[[], None] = lambda: None
+) -> SourceVideo:
     """Read every packet's time and decode the first frame. `name` is the request's field.
 
+    What `check` raises ends it.
+
     Raises:
-        MediaInvalid: not a video, or no frame of it can be decoded.
+        MediaInvalid: not a video, a strip, too many frames a second, or none can be decoded.
         MediaTooLarge: more pixels than allowed.
     """
     with decoding(name, "video"), _opened(name, path) as (container, stream):
         _check_pixels(name, stream.width, stream.height, max_megapixels)
-        first = _first(name, _decoded(container, stream))
+        first = _first(name, _decoded(container, stream, check))
         width, height = _shown_size(first.frame, stream)
         _check_pixels(name, width, height, max_megapixels)
-    index = _read_index(name, path)
-    return SourceVideo(width, height, index.seconds, index.frames, index.frames / index.seconds)
+        check_shape(name, "video", width, height)
+    index = _read_index(name, path, check)
+    fps = index.frames / index.seconds
+    if index.frames > 1 and fps > MAX_FPS:
+        raise MediaInvalid(f"{name}: {fps:.0f} frames a second, allowed: {MAX_FPS}")
+    return SourceVideo(width, height, index.seconds, index.frames, fps)
 
 
 def save_frames(
@@ -87,27 +102,37 @@ def save_frames(
     framing: Framing,
     fps: Fraction | float,
     loop: bool,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Save an MP4 of one frame per time: the one that `source` shows then, as `framing` wants it.
 
     `times` are in seconds from the source's first frame, ascending. Past its end the source is
     repeated from its start if `loop`, else its last frame is held. The picture is upright, H.264 of
-    near-lossless quality in BT.709 colours.
+    near-lossless quality in BT.709 colours. `check` is called for each; what it raises ends it.
 
     Raises:
         MediaInvalid: not a video, or no frame of it can be decoded.
     """
-    index = _read_index(name, source)
-    ticks = (index.tick(time, loop=loop) for time in times)
-    _write_mp4(target, _pictures(name, source, index, ticks, framing), Fraction(fps))
+    index = _read_index(name, source, check)
+
+    def ticks() -> Iterator[int]:
+        for time in times:
+            check()
+            yield index.tick(time, loop=loop)
+
+    _write_mp4(
+        target, _pictures(name, source, index, ticks(), framing=framing, check=check), Fraction(fps)
+    )
 
 
 @contextlib.contextmanager
 def _opened(name: str, path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    with open_container(path, VIDEO_FORMATS) as container:
+    with open_container(path, VIDEO_FORMATS, VIDEO_CODECS) as container:
         stream = next(filter(_is_moving, container.streams.video), None)
         if stream is None:
             raise MediaInvalid(f"{name}: the file has no video stream that can be decoded")
+        check_codec(name, "video", stream, VIDEO_CODECS)
+        stream.codec_context.options = {"max_pixels": str(MAX_MEGAPIXELS * 10**6)}
         stream.thread_type, stream.codec_context.thread_count = "AUTO", DECODER_THREADS
         yield container, stream
 
@@ -123,21 +148,17 @@ def _check_pixels(name: str, width: int, height: int, max_megapixels: float) -> 
         raise MediaTooLarge(f"{name}: the video has {width}x{height} pixels, allowed: {allowed}")
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    # PyAV may stumble at the end of a file in which streams began later than its header.
-    with contextlib.suppress(IndexError):
-        yield from container.demux(stream)
-
-
 class _Timed(NamedTuple):
     tick: int
     frame: VideoFrame
 
 
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[_Timed]:
+def _decoded(
+    container: InputContainer, stream: VideoStream, check: Callable[[], None]
+) -> Iterator[_Timed]:
     """The frames that can be decoded, none earlier than the one before it."""
     last: int | None = None
-    for packet in _packets(container, stream):
+    for packet in packets(container, stream, check):
         try:
             frames = packet.decode()
         except av.InvalidDataError:
@@ -221,19 +242,19 @@ class _Index:
         return self.keyframes[place - 1] if place else self.start
 
 
-def _read_index(name: str, path: Path) -> _Index:
+def _read_index(name: str, path: Path, check: Callable[[], None]) -> _Index:
     """Read the packets' times; only the first frame is decoded."""
     with decoding(name, "video"), _opened(name, path) as (container, stream):
-        start, frame = _first(name, _decoded(container, stream))
+        start, frame = _first(name, _decoded(container, stream, check))
         orientation = _orientation(frame)
     frames, last, keyframes = 0, (start, 0), []
     with decoding(name, "video"), _opened(name, path) as (container, stream):
-        for packet in _packets(container, stream):
+        for packet in packets(container, stream, check):
             tick = packet.dts if packet.pts is None else packet.pts
             if tick is None or tick < start or packet.is_discard:
                 continue
             frames += 1
-            last = max(last, (tick, packet.duration or 0))
+            last = max(last, (tick, max(0, packet.duration or 0)))
             if packet.is_keyframe:
                 keyframes.append(tick)
         average = round((last[0] - start) / (frames - 1)) if frames > 1 else _step(stream)
@@ -249,8 +270,8 @@ class _Player:
     _shown: _Timed
     _next: _Timed | None
 
-    def __init__(self, name: str, source: Path, index: _Index) -> None:
-        self._name, self._source, self._index = name, source, index
+    def __init__(self, name: str, source: Path, index: _Index, check: Callable[[], None]) -> None:
+        self._name, self._source, self._index, self._check = name, source, index, check
         self._file = contextlib.ExitStack()
         self._seekable = True
         self._rewind()
@@ -280,7 +301,7 @@ class _Player:
         self._file.close()
         opened = self._file.enter_context(_opened(self._name, self._source))
         self._container, self._stream = opened
-        frames = _decoded(*opened)
+        frames = _decoded(*opened, self._check)
         self._play(_first(self._name, frames), frames)
 
     def _seek(self, keyframe: int) -> bool:
@@ -289,7 +310,7 @@ class _Player:
             self._container.seek(keyframe, stream=self._stream)
         except av.FFmpegError:
             return False
-        decoded = _decoded(self._container, self._stream)
+        decoded = _decoded(self._container, self._stream, self._check)
         # Frames that are shown before it may refer to what was skipped.
         frames = itertools.dropwhile(lambda timed: timed.tick < keyframe, decoded)
         first = next(frames, None)
@@ -303,10 +324,17 @@ class _Player:
 
 
 def _pictures(
-    name: str, source: Path, index: _Index, ticks: Iterator[int], framing: Framing
+    name: str,
+    source: Path,
+    index: _Index,
+    ticks: Iterator[int],
+    *,
+    framing: Framing,
+    check: Callable[[], None],
 ) -> Iterator[Image.Image]:
     reformatter = VideoReformatter()  # one for all: its table for HDR takes seconds to make
-    with decoding(name, "video"), contextlib.closing(_Player(name, source, index)) as player:
+    player = _Player(name, source, index, check)
+    with decoding(name, "video"), contextlib.closing(player):
         drawn: _Timed | None = None
         for tick in ticks:
             shown = player.frame_at(tick)

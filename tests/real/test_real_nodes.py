@@ -20,7 +20,7 @@ from talkinghead.models import load_manifest
 from talkinghead.render import Job, render
 from talkinghead.request import parse_request
 from talkinghead.settings import Settings
-from talkinghead.sound import Voice, save_mix
+from talkinghead.sound import Voice, probe_sound, save_mix
 from talkinghead.studio import Studio
 from tests.conftest import write_pan, write_tone
 
@@ -132,7 +132,7 @@ def expected_mix(request: Any, folder: Path) -> Path:  # noqa: ANN401 - RenderRe
         if person.audio_url is None:
             continue
         path = Path(person.audio_url.removeprefix("file://"))
-        voices.append(Voice(person.field, path, offset))
+        voices.append(Voice(person.field, path, probe_sound("v", path, max_seconds=60), offset))
         if request.audio_mode == "sequential":
             with av.open(str(path), "r") as file:
                 offset += (file.duration or 0) / av.time_base

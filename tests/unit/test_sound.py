@@ -66,19 +66,24 @@ FOUR = (
 )
 
 
+def heard(path: Path, offset: float = 0.0, name: str = "wav_url") -> Voice:
+    return Voice(name, path, probe_sound(name, path, max_seconds=60), offset)
+
+
 def write_four(folder: Path, offsets: tuple[float, ...]) -> list[Voice]:
     voices = []
     for index, (rate, channels, seconds, hz) in enumerate(FOUR):
         pitches = [hz * (1 + channel) for channel in range(channels)]
         path = folder / f"{index}.wav"
         write_sound(path, [sine(pitch, seconds, rate) for pitch in pitches], rate, "pcm_s16le")
-        voices.append(Voice(f"audio_urls.{index}", path, offsets[index]))
+        voices.append(heard(path, offsets[index], f"audio_urls.{index}"))
     return voices
 
 
 def test_the_length_of_a_voice_is_what_decodes(tone: Callable[..., Path]) -> None:
     path = tone(seconds=1.25, rate=44_100, channels=2)
-    assert probe_sound("wav_url", path, max_seconds=60) == Sound(1.25, 44_100, 2, silent=False)
+    expected = Sound(1.25, 44_100, 2, silent=False, pcm=True)
+    assert probe_sound("wav_url", path, max_seconds=60) == expected
 
 
 @pytest.mark.parametrize(("peak", "silent"), [(0.0, True), (0.0009, True), (0.0011, False)])
@@ -99,8 +104,9 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, bad: float, pla
     path = write_sound(tmp_path / "bad.wav", samples, 48_000)
     with pytest.raises(MediaInvalid, match="wav_url: the sound holds samples that are not finite"):
         probe_sound("wav_url", path, max_seconds=60)
+    voice = Voice("wav_url", path, Sound(1, 48_000, 2, False))
     with pytest.raises(MediaInvalid, match="wav_url: "):
-        save_mix([Voice("wav_url", path)], tmp_path / "mix.wav", seconds=1)
+        save_mix([voice], tmp_path / "mix.wav", seconds=1)
 
 
 @pytest.mark.parametrize("content", [b"", b"#EXTM3U\n/etc/passwd\n", b"not a sound" * 99])
@@ -152,7 +158,8 @@ def test_a_fault_names_the_voice_that_has_it(tone: Callable[..., Path], tmp_path
     samples = np.zeros((1, 16_000), np.float32)
     samples[0, 12_000] = np.nan
     bad = write_sound(tmp_path / "bad.wav", samples, 16_000)
-    voices = [Voice("wav_url", bad), Voice("wav_url_2", tone(seconds=1))]
+    half = Voice("wav_url", bad, Sound(1, 16_000, 1, False))
+    voices = [half, heard(tone(seconds=1), name="wav_url_2")]
     with pytest.raises(MediaInvalid, match=r"^wav_url: "):
         save_mix(voices, tmp_path / "mix.wav", seconds=1)
 
@@ -182,7 +189,7 @@ def test_a_speech_track_starts_at_its_offset_and_is_cut_and_padded(
     tmp_path: Path, offset: float, rate: int, channels: int
 ) -> None:
     source = write_sound(tmp_path / "v.wav", [sine(300, 2, rate)] * channels, rate)
-    voice = Voice("wav_url", source, offset)
+    voice = heard(source, offset)
     save_speech(voice, tmp_path / "s.wav", seconds=1.5, padded_samples=30_000)
     got_rate, track = read_wav(tmp_path / "s.wav")
     assert (got_rate, track.shape) == (16_000, (1, 30_000))
@@ -201,7 +208,7 @@ def test_a_listener_has_a_silent_track_of_the_same_length(tmp_path: Path) -> Non
 
 def test_a_loud_float_recording_is_turned_down_for_speech(tmp_path: Path) -> None:
     source = write_sound(tmp_path / "v.wav", [20 * sine(300, 1, 16_000)], 16_000)
-    save_speech(Voice("v", source), tmp_path / "s.wav", seconds=1, padded_samples=16_000)
+    save_speech(heard(source), tmp_path / "s.wav", seconds=1, padded_samples=16_000)
     track = read_wav(tmp_path / "s.wav")[1]
     assert np.allclose(track[0], 5 * sine(300, 1, 16_000), atol=1e-3)
 
@@ -211,7 +218,7 @@ def test_a_loud_float_recording_is_turned_down_for_speech(tmp_path: Path) -> Non
 def test_one_voice_alone_is_delivered_bit_for_bit(tmp_path: Path, rate: int, channels: int) -> None:
     noise = np.random.default_rng(1).uniform(-1, 1, (channels, 2 * rate))
     source = write_sound(tmp_path / "v.wav", noise, rate, "pcm_s16le")
-    save_mix([Voice("v", source)], tmp_path / "mix.wav", seconds=1.5)
+    save_mix([heard(source)], tmp_path / "mix.wav", seconds=1.5)
     with av.open(str(source)) as container:
         frames = [f.to_ndarray() for f in container.decode(audio=0)]
     original = np.concatenate(frames, axis=1)[0, : round(1.5 * rate) * channels]
@@ -223,7 +230,7 @@ def test_one_voice_alone_is_delivered_bit_for_bit(tmp_path: Path, rate: int, cha
 @pytest.mark.parametrize(("rate", "delivered"), [(37_800, 44_100), (192_000, 96_000)])
 def test_the_mix_has_a_rate_that_aac_takes(tmp_path: Path, rate: int, delivered: int) -> None:
     source = write_sound(tmp_path / "v.wav", [sine(300, 1, rate)], rate)
-    save_mix([Voice("v", source)], tmp_path / "mix.wav", seconds=1)
+    save_mix([heard(source)], tmp_path / "mix.wav", seconds=1)
     got, mix = read_wav(tmp_path / "mix.wav")
     assert got == delivered
     assert np.corrcoef(mix[0], sine(300, 1, delivered))[0, 1] > 0.999
@@ -233,7 +240,7 @@ def test_left_and_right_stay_apart_and_mono_goes_to_both(tmp_path: Path) -> None
     tones = [sine(hz, 1, 48_000) for hz in (300, 500, 700)]
     stereo = write_sound(tmp_path / "stereo.wav", tones[:2], 48_000)
     mono = write_sound(tmp_path / "mono.wav", tones[2:], 48_000)
-    save_mix([Voice("a", stereo), Voice("b", mono)], tmp_path / "mix.wav", seconds=1)
+    save_mix([heard(stereo), heard(mono)], tmp_path / "mix.wav", seconds=1)
     _, mix = read_wav(tmp_path / "mix.wav")
     assert np.allclose(mix, [tones[0] + tones[2], tones[1] + tones[2]], atol=1e-4)
 
@@ -243,7 +250,7 @@ def test_beside_surround_sound_the_others_play_on_the_front_pair(tmp_path: Path)
     surround = write_sound(tmp_path / "surround.wav", tones[:6], 48_000)
     stereo = write_sound(tmp_path / "stereo.wav", tones[6:8], 48_000)
     mono = write_sound(tmp_path / "mono.wav", tones[8:], 48_000)
-    voices = [Voice("a", mono), Voice("b", surround), Voice("c", stereo)]
+    voices = [heard(mono), heard(surround), heard(stereo)]
     save_mix(voices, tmp_path / "mix.wav", seconds=1)
     _, mix = read_wav(tmp_path / "mix.wav")
     expected = np.array(tones[:6])
@@ -255,7 +262,7 @@ def test_beside_surround_sound_the_others_play_on_the_front_pair(tmp_path: Path)
 def test_a_sum_over_full_scale_is_turned_down_by_one_gain(tmp_path: Path) -> None:
     one, other = 5 * sine(300, 4, 48_000), 5 * sine(470, 2, 48_000)
     voices = [
-        Voice(name, write_sound(tmp_path / name, [tone], 48_000), offset)
+        heard(write_sound(tmp_path / name, [tone], 48_000), offset, name)
         for name, tone, offset in (("a.wav", one, 0.0), ("b.wav", other, 1.0))
     ]
     save_mix(voices, tmp_path / "mix.wav", seconds=4)
@@ -274,7 +281,7 @@ def test_compressed_voices_are_mixed_where_they_begin(
 ) -> None:
     swell = sine(300, 2, 44_100) * np.linspace(0, 1, 88_200)
     source = write_sound(tmp_path / name, [swell, swell], 44_100, codec)
-    save_mix([Voice("v", source, 0.5)], tmp_path / "mix.wav", seconds=2.5)
+    save_mix([heard(source, 0.5)], tmp_path / "mix.wav", seconds=2.5)
     rate, mix = read_wav(tmp_path / "mix.wav")
     assert np.corrcoef(mix[0], at(0.5, swell, rate, mix.shape[1]))[0, 1] > 0.99
 
@@ -285,7 +292,7 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
         second = (sine(300, 1, 16_000) * 32767).astype("<i2").tobytes()
         for _ in range(600):
             file.writeframes(second)
-    voice = Voice("v", tmp_path / "long.wav")
+    voice = heard(tmp_path / "long.wav")
     tracemalloc.start()
     save_mix([voice, voice], tmp_path / "mix.wav", seconds=600)
     save_speech(voice, tmp_path / "s.wav", seconds=600, padded_samples=9_600_000)
