@@ -1,102 +1,133 @@
-"""URL -> file. The only door through which a job's inputs come in."""
+"""URLs -> files. The only door through which a job's inputs come in."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import requests
-import urllib3
-
-from talkinghead.errors import Cancelled, DownloadFailed, JobError, MediaTooLarge
+from talkinghead.download import Download, trusted_authorities
+from talkinghead.errors import NO_ROOM, Cancelled, DownloadFailed, JobError
 from talkinghead.redact import redact_url
+from talkinghead.url_guard import PUBLIC_ONLY, UrlGuard
 
-READ_SECONDS = 10  # longest silence of the server
-CHUNK_BYTES = 1 << 16
-MAX_REDIRECTS = 5
+POLL_SECONDS = 0.1  # how soon a cancelled job is noticed
+GRACE_SECONDS = 0.2  # of failures so near to each other, the first in the request is told
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to fetch. `name` is the request's field; `max_mb` is in 10^6 bytes, unpacked."""
+
+    name: str
+    url: str
+    target: Path
+    max_mb: float
 
 
 class Fetcher:
-    """Downloads one file at a time, bounded in bytes and in total time.
+    """Downloads a job's files, all at once, bounded in bytes and in total time.
 
     `local_files` admits file:// URLs: for the command line, never for a job.
     """
 
-    def __init__(self, *, seconds: float, local_files: bool = False) -> None:
+    def __init__(
+        self, *, seconds: float, guard: UrlGuard = PUBLIC_ONLY, local_files: bool = False
+    ) -> None:
         self.local_files = local_files
         self._seconds = seconds
+        self._guard = guard
+        self._tls = trusted_authorities()
 
-    def fetch(
-        self,
-        name: str,
-        url: str,
-        target: Path,
-        *,
-        max_mb: float,
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Stream `url` to `target`. `name` is the request's field, for the message of an error.
+    def fetch(self, inputs: Sequence[Input], *, check: Callable[[], None] = lambda: None) -> None:
+        """Fetch all of `inputs`, or none: the first that fails ends the others.
 
-        `check` is called while data comes; what it raises ends the download.
+        `check` is called while they come; what it raises ends them, too.
 
         Raises:
-            DownloadFailed: no answer, an answer other than 200, or not in time.
-            MediaTooLarge: more than `max_mb` (10^6 bytes), after decompression.
+            UrlBlocked: a URL, or what it redirects to, may not be fetched.
+            DownloadFailed: no answer, an answer without the file, or not in time.
+            MediaTooLarge: more than `max_mb`.
+            OSError: the disk is full.
         """
-        try:
-            if self.local_files and url.startswith("file://"):
-                shutil.copyfile(unquote(urlsplit(url).path), target)
-            else:
-                self._download(url, target, int(max_mb * 1e6), check)
-        except Cancelled:
-            raise
-        except JobError as error:
-            raise type(error)(f"{name}: {error}", field=name, url=redact_url(url)) from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            # The library's own text may quote the URL with its query.
-            reason = f"{name}: {redact_url(url)} could not be fetched: {_why(error)}"
-            raise DownloadFailed(reason, field=name, url=redact_url(url)) from None
-
-    def _download(self, url: str, target: Path, max_bytes: int, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._seconds
-        with requests.Session() as session:
-            session.max_redirects = MAX_REDIRECTS
-            with session.get(url, stream=True, timeout=READ_SECONDS) as response:
-                if response.status_code != 200:
-                    raise DownloadFailed(f"{redact_url(url)} gave HTTP {response.status_code}")
-                _stream(response.raw, target, max_bytes, deadline, check)
+        remote = [each for each in inputs if not self._is_local(each)]
+        for each in remote:
+            with _blame(each):
+                self._guard.check(each.url)
+        for each in inputs:
+            if self._is_local(each):
+                with _blame(each):
+                    _copy(each)
+        if remote:
+            self._download(remote, deadline, check)
+
+    def _is_local(self, each: Input) -> bool:
+        return self.local_files and each.url.startswith("file://")
+
+    def _download(
+        self, inputs: Sequence[Input], deadline: float, check: Callable[[], None]
+    ) -> None:
+        pool = ThreadPoolExecutor(len(inputs), thread_name_prefix="download")
+        with contextlib.ExitStack() as stack:
+            # Nobody waits for a thread that is stopped: it may be waiting for DNS.
+            stack.callback(pool.shutdown, wait=False)
+            running: dict[Future[None], Input] = {}
+            for each in inputs:
+                download = Download(
+                    each.url,
+                    each.target,
+                    max_bytes=int(each.max_mb * 1e6),
+                    deadline=deadline,
+                    guard=self._guard,
+                    tls=self._tls,
+                )
+                stack.callback(download.stop)
+                running[pool.submit(download.run)] = each
+            _wait(running, deadline, check)
 
 
-def _stream(
-    raw: urllib3.response.BaseHTTPResponse,
-    target: Path,
-    max_bytes: int,
-    deadline: float,
-    check: Callable[[], None],
+def _wait(
+    running: Mapping[Future[None], Input], deadline: float, check: Callable[[], None]
 ) -> None:
-    received = 0
-    with target.open("wb") as file:
-        # read1 returns what one read of the socket gave, so a slow drip meets the deadline too
-        while chunk := raw.read1(CHUNK_BYTES, decode_content=True):
-            check()
-            received += len(chunk)
-            if received > max_bytes:
-                raise MediaTooLarge(f"the file is larger than {max_bytes / 1e6:g} MB")
-            if time.monotonic() > deadline:
-                raise DownloadFailed("the download took too long")
-            file.write(chunk)
+    pending = set(running)
+    while pending:
+        left = deadline - time.monotonic()
+        timeout = max(0.0, min(left, POLL_SECONDS))
+        done, pending = wait(running, timeout=timeout, return_when=FIRST_EXCEPTION)
+        if any(future.exception() for future in done):
+            done, pending = wait(running, timeout=GRACE_SECONDS)
+        for future, each in running.items():
+            with _blame(each):
+                if future in done:
+                    future.result()
+                elif left <= 0:
+                    raise DownloadFailed(f"{redact_url(each.url)} took too long to download")
+        check()
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return "the server does not answer"
-    if isinstance(error, requests.TooManyRedirects):
-        return f"more than {MAX_REDIRECTS} redirects"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
-        return error.strerror or type(error).__name__
-    return type(error).__name__
+def _copy(each: Input) -> None:
+    path = unquote(urlsplit(each.url).path)
+    try:
+        shutil.copyfile(path, each.target)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        raise DownloadFailed(f"{path} could not be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _blame(each: Input) -> Iterator[None]:
+    """Have an error say which field it is about."""
+    try:
+        yield
+    except Cancelled:
+        raise
+    except JobError as error:
+        url = redact_url(each.url)
+        raise type(error)(f"{each.name}: {error}", field=each.name, url=url) from None

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from talkinghead.redact import redact_url
+from talkinghead.redact import redact_urls
 from talkinghead.request import RenderRequest
 from talkinghead.settings import LogFormat
 
@@ -88,6 +88,10 @@ def job_ended(result: Mapping[str, Any], seconds: float) -> None:
             sentence=sentence(result["error"]),
         )
         return
+    if "outputs" in result:
+        count, warnings = len(result["outputs"]), len(result["warnings"])
+        tell("job completed", seconds=seconds, outputs=count, warnings=warnings)
+        return
     info = result["video_info"]
     tell(
         "job completed",
@@ -106,7 +110,7 @@ class _PlainFormatter(logging.Formatter):
         facts = "".join(f" {name}={_word(value)}" for name, value in _facts(record).items())
         message = _line(record.getMessage())
         line = f"{_time(record)} {record.levelname}{job} {message}{':' if facts else ''}{facts}"
-        return _without_queries(f"{line}\n{trace}" if (trace := _traceback(record)) else line)
+        return redact_urls(f"{line}\n{trace}" if (trace := _traceback(record)) else line)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -116,9 +120,9 @@ class _JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname,
             **({} if job_id is None else {"job_id": job_id}),
-            "event": _without_queries(record.getMessage()),
+            "event": redact_urls(record.getMessage()),
             **_facts(record),
-            **({"traceback": _without_queries(trace)} if trace else {}),
+            **({"traceback": redact_urls(trace)} if trace else {}),
         }
         return json.dumps(fields, ensure_ascii=False, default=str)
 
@@ -126,7 +130,7 @@ class _JsonFormatter(logging.Formatter):
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
     facts: dict[str, Any] = getattr(record, "facts", {})
     return {
-        name: _without_queries(value) if isinstance(value, str) else value
+        name: redact_urls(value) if isinstance(value, str) else value
         for name, value in facts.items()
     }
 
@@ -149,8 +153,3 @@ def _word(value: object) -> str:
 
 def _line(text: str) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _without_queries(text: str) -> str:
-    """URLs lose their passwords, and what follows their path: that is where signatures are."""
-    return re.sub(r"\bhttps?://[^\s\"'<>]+", lambda url: redact_url(url[0]), text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -15,3 +16,8 @@ def redact_url(url: str) -> str:
         return "(not a URL)"
     hidden = "?..." if parts.query else ""
     return urlunsplit((parts.scheme, host + port, parts.path, "", "")) + hidden
+
+
+def redact_urls(text: str) -> str:
+    """The text; its URLs lose their passwords, and what follows their path: signatures, mostly."""
+    return re.sub(r"\bhttps?://[^\s\"'<>]+", lambda url: redact_url(url[0]), text)

@@ -90,7 +90,7 @@ class FileServer:
         self.folder = folder
         handler = functools.partial(_Handler, directory=str(folder))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/{name}"

@@ -22,6 +22,7 @@ from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.sound import Sound
 from talkinghead.studio import Studio
 from talkinghead.workflow import Inputs, fill, load_template, slots_of
+from tests.conftest import FileServer
 
 DOUBLES_DIR = PROJECT_DIR / "tests" / "doubles"
 
@@ -55,6 +56,7 @@ def settings(control_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Se
         comfyui_cpu=True,
         extra_node_dirs=str(DOUBLES_DIR),
         job_timeout_seconds=60,
+        allow_private_urls=True,
     )
 
 
@@ -74,6 +76,15 @@ def studio(session_studio: Studio, control: Callable[..., None]) -> Studio:
 def client(studio: Studio) -> Iterator[ComfyClient]:
     with studio.comfy("unused", lambda: None) as client:
         yield client
+
+
+@pytest.fixture
+def short_job(files: FileServer, portrait: Path, voice: Path) -> dict[str, Any]:
+    """The fields of a job that takes a second or two."""
+    (files.folder / "portrait.jpg").write_bytes(portrait.read_bytes())
+    (files.folder / "voice.wav").write_bytes(voice.read_bytes())
+    urls = {"image_url": files.url("portrait.jpg"), "wav_url": files.url("voice.wav")}
+    return urls | {"max_frame": 20, "width": 256, "height": 256}
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def handle_one(client: ComfyClient, fields: dict[str, Any], **environment: str) 
     worker = subprocess.run(
         [sys.executable, "handler.py", "--test_input", json.dumps({"input": fields})],
         cwd=PROJECT_DIR,
-        env=os.environ | {"COMFYUI_URL": client.url} | environment,
+        env=os.environ | {"COMFYUI_URL": client.url, "ALLOW_PRIVATE_URLS": "true"} | environment,
         capture_output=True,
         text=True,
         timeout=100,

@@ -67,6 +67,7 @@ def environment_of(folder: Path) -> dict[str, str]:
         "COMFYUI_CPU": "true",
         "EXTRA_NODE_DIRS": str(PROJECT_DIR / "tests" / "doubles"),
         "OMP_NUM_THREADS": "1",
+        "ALLOW_PRIVATE_URLS": "true",
     }
 
 

@@ -1,48 +1,184 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import gzip
 import http.server
+import ipaddress
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import trustme
 
-from talkinghead.errors import Cancelled, DownloadFailed, MediaTooLarge
-from talkinghead.fetch import Fetcher
+from talkinghead import prepare
+from talkinghead.errors import Cancelled, DownloadFailed, JobError, MediaTooLarge, UrlBlocked
+from talkinghead.fetch import Fetcher, Input
+from talkinghead.request import parse_request
+from talkinghead.settings import Settings
+from talkinghead.studio import Studio
+from talkinghead.url_guard import Resolver, UrlGuard
 from tests.conftest import FileServer
+from tests.store import S3Server
+
+ANYWHERE = UrlGuard(blocked=())
+# 127.0.0.2 stands for the public internet, 127.0.0.1 for what is internal.
+INTERNAL = (ipaddress.ip_network("127.0.0.1/32"), ipaddress.ip_network("::/0"))
+PUBLIC = "127.0.0.2"
+
+BODY = bytes(range(256)) * 1000
 
 
 class OddServer(http.server.BaseHTTPRequestHandler):
     """Answers by path: as servers do that mean no good, or fare no good."""
 
-    def do_GET(self) -> None:
-        {"/drip": self._drip, "/bomb": self._bomb, "/loop": self._loop, "/cut": self._cut}[
-            self.path
-        ]()
+    protocol_version = "HTTP/1.1"
+    asked: ClassVar[list[dict[str, str]]] = []  # the headers of each request, and its path
 
-    def _drip(self) -> None:
-        self._head(200, {"Content-Length": "1000"})
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        self.asked.append({"path": path, **dict(self.headers)})
+        self.close_connection = True
+        with contextlib.suppress(ConnectionError):
+            getattr(self, f"answer_{path.strip('/').split('/')[0]}")()
+
+    @property
+    def visits(self) -> int:
+        return len([each for each in self.asked if each["path"] == self.path.split("?")[0]])
+
+    def answer_file(self) -> None:
+        self.head(200, {"Content-Length": str(len(BODY))})
+        self.wfile.write(BODY)
+
+    def answer_drip(self) -> None:
+        self.head(200, {"Content-Length": "1000"})
+        self.drip(b"x")
+
+    def answer_slowhead(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.drip(b"X")
+
+    def answer_continue(self) -> None:
+        self.drip(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def answer_headers(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        self.drip(b"X")
+
+    def answer_silence(self) -> None:
+        time.sleep(5)
+
+    def answer_bomb(self) -> None:
+        body = gzip.compress(bytes(20_000_000))
+        self.head(200, {"Content-Encoding": "gzip", "Content-Length": str(len(body))})
+        self.wfile.write(body)
+
+    def answer_bombs(self) -> None:
+        body = gzip.compress(gzip.compress(bytes(20_000_000)))
+        self.head(200, {"Content-Encoding": "gzip, gzip", "Content-Length": str(len(body))})
+        self.wfile.write(body)
+
+    def answer_notgzip(self) -> None:
+        self.head(200, {"Content-Encoding": "gzip", "Content-Length": "4"})
+        self.wfile.write(b"half")
+
+    def answer_declared(self) -> None:
+        self.head(200, {"Content-Length": "9999999999"})
+        self.wfile.write(b"x" * 1000)
+
+    def answer_endless(self) -> None:
+        self.head(200, {"Transfer-Encoding": "chunked"})
+        while True:
+            self.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+
+    def answer_loop(self) -> None:
+        self.head(302, {"Location": "/loop"})
+
+    def answer_to(self) -> None:
+        self.head(302, {"Location": self.path.split("?", 1)[1]})
+
+    def answer_hops(self) -> None:
+        left = int(self.path.split("/")[2])
+        self.head(307, {"Location": f"/hops/{left - 1}" if left else "/file"})
+
+    def answer_cut(self) -> None:
+        self.head(200, {"Content-Length": "1000"})
+        self.wfile.write(b"half")
+
+    def answer_cutchunks(self) -> None:
+        self.head(200, {"Transfer-Encoding": "chunked"})
+        self.wfile.write(b"ff\r\nhalf")
+
+    def answer_busy(self) -> None:
+        """503 at first, the file then."""
+        if self.visits == 1:
+            self.head(503, {"Retry-After": "1", "Content-Length": "0"})
+        else:
+            self.answer_file()
+
+    def answer_overrun(self) -> None:
+        self.head(429, {"Retry-After": "3600", "Content-Length": "0"})
+
+    def answer_missing(self) -> None:
+        self.head(404, {"Content-Length": "0"})
+
+    def answer_ill(self) -> None:
+        self.head(503, {"Retry-After": "9" * 5000, "Content-Length": "0"})
+
+    def answer_resumed(self) -> None:
+        """Breaks off in the middle at first; then goes on from there."""
+        if self.visits == 1:
+            self.half('"one"')
+        elif self.headers.get("If-Range") == '"one"':
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            length = len(BODY) - start
+            whole = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
+            self.head(206, {"Content-Length": str(length), "Content-Range": whole})
+            self.wfile.write(BODY[start:])
+
+    def answer_changed(self) -> None:
+        """Breaks off in the middle at first; the file is another one then."""
+        if self.visits == 1:
+            self.half('"one"')
+        else:
+            self.head(200, {"Content-Length": "3"})
+            self.wfile.write(b"new")
+
+    def answer_weak(self) -> None:
+        """Breaks off in the middle at first; says nothing of what would be the same file."""
+        if self.visits == 1:
+            self.half('W/"one"')
+        else:
+            assert "Range" not in self.headers
+            self.answer_file()
+
+    def answer_elsewhere(self) -> None:
+        """Breaks off in the middle at first; goes on at another place then."""
+        if self.visits == 1:
+            self.half('"one"')
+        elif self.visits == 2:
+            self.head(206, {"Content-Length": "3", "Content-Range": "bytes 0-2/3"})
+            self.wfile.write(b"bad")
+        else:
+            self.answer_file()
+
+    def half(self, etag: str) -> None:
+        self.head(200, {"Content-Length": str(len(BODY)), "ETag": etag})
+        self.wfile.write(BODY[: len(BODY) // 2])
+
+    def drip(self, data: bytes) -> None:
         for _ in range(100):
-            self.wfile.write(b"x")
+            self.wfile.write(data)
             self.wfile.flush()
             time.sleep(0.05)
 
-    def _bomb(self) -> None:
-        body = gzip.compress(bytes(20_000_000))
-        self._head(200, {"Content-Encoding": "gzip", "Content-Length": str(len(body))})
-        self.wfile.write(body)
-
-    def _loop(self) -> None:
-        self._head(302, {"Location": "/loop"})
-
-    def _cut(self) -> None:
-        self._head(200, {"Content-Length": "1000"})
-        self.wfile.write(b"half")
-
-    def _head(self, status: int, headers: dict[str, str]) -> None:
+    def head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -52,24 +188,71 @@ class OddServer(http.server.BaseHTTPRequestHandler):
         """Requests are not part of a test's output."""
 
 
-@pytest.fixture
-def odd() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), OddServer)
+@contextlib.contextmanager
+def serving(host: str, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[int]:
+    """An OddServer at the address; its port."""
+    server = http.server.ThreadingHTTPServer((host, port), OddServer)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server.server_port
     server.shutdown()
     server.server_close()
 
 
-def fetch(url: str, target: Path, seconds: float = 5, max_mb: float = 1) -> None:
-    Fetcher(seconds=seconds).fetch("wav_url", url, target, max_mb=max_mb)
+@pytest.fixture
+def odd() -> Iterator[str]:
+    OddServer.asked.clear()
+    with serving("127.0.0.1") as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def public() -> Iterator[int]:
+    """The port of a server on what stands for the public internet."""
+    OddServer.asked.clear()
+    with serving(PUBLIC) as port:
+        yield port
+
+
+class Names:
+    """A resolver: what it is asked, and what it answers from a list, the last for ever."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        self.asked.append(host)
+        return [self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]]
+
+
+def internet(resolver: Resolver) -> UrlGuard:
+    return UrlGuard(blocked=INTERNAL, resolver=resolver)
+
+
+def fetch(
+    url: str, target: Path, *, seconds: float = 5, max_mb: float = 1, guard: UrlGuard = ANYWHERE
+) -> None:
+    Fetcher(seconds=seconds, guard=guard).fetch([Input("wav_url", url, target, max_mb)])
+
+
+def took(action: Callable[[], None], expected: type[JobError]) -> float:
+    """Seconds until the action fails as expected."""
+    start = time.monotonic()
+    with pytest.raises(expected):
+        action()
+    return time.monotonic() - start
+
+
+# What comes, and what is said if it does not
 
 
 def test_a_file_arrives_as_it_is(files: FileServer, tmp_path: Path) -> None:
-    (files.folder / "a.bin").write_bytes(bytes(range(256)) * 999)
+    (files.folder / "a.bin").write_bytes(BODY)
     fetch(files.url("a.bin"), tmp_path / "got")
-    assert (tmp_path / "got").read_bytes() == bytes(range(256)) * 999
+    assert (tmp_path / "got").read_bytes() == BODY
 
 
 def test_a_404_names_field_and_url_without_its_query(files: FileServer, tmp_path: Path) -> None:
@@ -78,35 +261,7 @@ def test_a_404_names_field_and_url_without_its_query(files: FileServer, tmp_path
     assert str(caught.value).startswith("wav_url: http://127.0.0.1:")
     assert "none.wav" in str(caught.value) and "gave HTTP 404" in str(caught.value)
     assert "topsecret" not in str(caught.value) + str(caught.value.details)
-
-
-def test_a_file_over_the_limit_stops_at_the_limit(files: FileServer, tmp_path: Path) -> None:
-    (files.folder / "big").write_bytes(bytes(3_000_000))
-    with pytest.raises(MediaTooLarge, match="wav_url: the file is larger than 1 MB"):
-        fetch(files.url("big"), tmp_path / "got")
-    assert (tmp_path / "got").stat().st_size <= 1_000_000
-
-
-def test_the_limit_counts_what_a_compressed_answer_unpacks_to(odd: str, tmp_path: Path) -> None:
-    with pytest.raises(MediaTooLarge):
-        fetch(f"{odd}/bomb", tmp_path / "got")
-
-
-def test_a_server_that_drips_meets_the_total_deadline(odd: str, tmp_path: Path) -> None:
-    start = time.monotonic()
-    with pytest.raises(DownloadFailed, match="took too long"):
-        fetch(f"{odd}/drip", tmp_path / "got", seconds=0.5)
-    assert time.monotonic() - start < 2
-
-
-def test_redirects_have_an_end(odd: str, tmp_path: Path) -> None:
-    with pytest.raises(DownloadFailed, match="more than 5 redirects"):
-        fetch(f"{odd}/loop", tmp_path / "got")
-
-
-def test_an_answer_cut_short_is_no_file(odd: str, tmp_path: Path) -> None:
-    with pytest.raises(DownloadFailed):
-        fetch(f"{odd}/cut", tmp_path / "got")
+    assert caught.value.details["field"] == "wav_url"
 
 
 def test_no_server_is_said_as_no_connection(tmp_path: Path) -> None:
@@ -117,21 +272,404 @@ def test_no_server_is_said_as_no_connection(tmp_path: Path) -> None:
         fetch(f"http://127.0.0.1:{port}/a.wav?key=topsecret", tmp_path / "got")
 
 
+def test_a_name_that_nobody_knows_is_said(tmp_path: Path) -> None:
+    def nobody(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with pytest.raises(DownloadFailed, match="could not be fetched: its host is not known"):
+        fetch("http://example.com/", tmp_path / "got", guard=UrlGuard(resolver=nobody))
+
+
+def test_a_name_that_is_not_resolved_for_now_is_tried_again(public: int, tmp_path: Path) -> None:
+    class Unsteady(Names):
+        def __call__(self, host: str, port: int) -> list[str]:
+            if not self.asked:
+                self.asked.append(host)
+                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+            return super().__call__(host, port)
+
+    url = f"http://media.example:{public}/file"
+    fetch(url, tmp_path / "got", guard=internet(Unsteady(PUBLIC)))
+    assert (tmp_path / "got").read_bytes() == BODY
+
+
+def test_a_second_address_is_tried_where_the_first_does_not_answer(
+    public: int, tmp_path: Path
+) -> None:
+    guard = internet(lambda host, port: ["127.0.0.3", PUBLIC])
+    fetch(f"http://media.example:{public}/file", tmp_path / "got", guard=guard)
+    assert (tmp_path / "got").read_bytes() == BODY
+
+
+def test_a_presigned_url_is_asked_for_as_it_was_signed(s3: S3Server, tmp_path: Path) -> None:
+    bucket, key = s3.environment["S3_BUCKET"], "caf\u00e9 au lait/a+b (1)~=&%.wav"
+    s3.client().put_object(Bucket=bucket, Key=key, Body=BODY)
+    place = {"Bucket": bucket, "Key": key}
+    fetch(s3.client().generate_presigned_url("get_object", Params=place), tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == BODY
+
+
 def test_a_local_file_is_read_for_the_command_line_only(tmp_path: Path) -> None:
     source = tmp_path / "a voice.wav"
     source.write_bytes(b"sound")
-    fetcher = Fetcher(seconds=5, local_files=True)
-    fetcher.fetch("wav_url", source.as_uri(), tmp_path / "got", max_mb=1)
+    wanted = Input("wav_url", source.as_uri(), tmp_path / "got", 1)
+    Fetcher(seconds=5, local_files=True).fetch([wanted])
     assert (tmp_path / "got").read_bytes() == b"sound"
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(UrlBlocked):
         fetch(source.as_uri(), tmp_path / "got2")
 
 
-def test_a_cancelled_job_ends_its_download(odd: str, tmp_path: Path) -> None:
-    def check() -> None:
-        raise Cancelled("the job was cancelled")
+def test_a_full_disk_is_no_fault_of_the_url(odd: str) -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        fetch(f"{odd}/file", Path("/dev/full"))
+    assert caught.value.errno == errno.ENOSPC
+    assert len(OddServer.asked) == 1
 
+
+# Bounds
+
+
+def test_a_file_over_the_limit_stops_at_the_limit(odd: str, tmp_path: Path) -> None:
+    with pytest.raises(MediaTooLarge, match="wav_url: the file is larger than 1 MB"):
+        fetch(f"{odd}/endless", tmp_path / "got")
+    assert (tmp_path / "got").stat().st_size <= 1_000_000
+
+
+def test_a_declared_length_over_the_limit_is_refused_before_anything_is_read(
+    odd: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MediaTooLarge, match="larger than 1 MB"):
+        fetch(f"{odd}/declared", tmp_path / "got")
+    assert (tmp_path / "got").stat().st_size == 0
+
+
+@pytest.mark.parametrize("path", ["bomb", "bombs"])
+def test_the_limit_counts_what_a_compressed_answer_unpacks_to(
+    odd: str, tmp_path: Path, path: str
+) -> None:
+    with pytest.raises(MediaTooLarge):
+        fetch(f"{odd}/{path}", tmp_path / "got")
+    assert (tmp_path / "got").stat().st_size <= 1_000_000
+
+
+@pytest.mark.parametrize("path", ["drip", "slowhead", "headers", "continue", "silence"])
+def test_a_server_that_is_slow_in_any_way_meets_the_total_deadline(
+    odd: str, tmp_path: Path, path: str
+) -> None:
+    with pytest.raises(DownloadFailed, match="took too long") as caught:
+        fetch(f"{odd}/{path}", tmp_path / "got", seconds=0.4)
+    assert caught.value.details["field"] == "wav_url"
+    assert wait_for(no_downloads, seconds=2)
+
+
+def no_downloads() -> bool:
+    return not any(thread.name.startswith("download") for thread in threading.enumerate())
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_resolver_that_hangs_meets_the_total_deadline(tmp_path: Path) -> None:
+    def hangs(host: str, port: int) -> list[str]:
+        time.sleep(2)
+        return [PUBLIC]
+
+    guard = internet(hangs)
+    url = "http://media.example/"
+    assert (
+        took(lambda: fetch(url, tmp_path / "got", seconds=0.3, guard=guard), DownloadFailed) < 1.5
+    )
+
+
+def test_redirects_have_an_end(odd: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match="more than 5 redirects"):
+        fetch(f"{odd}/loop", tmp_path / "got")
+    assert len(OddServer.asked) == 6
+
+
+def test_five_redirects_are_followed(odd: str, tmp_path: Path) -> None:
+    fetch(f"{odd}/hops/4", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == BODY
+
+
+# The guard at the connection
+
+
+def test_a_name_is_resolved_once_and_connected_to_where_it_was_checked(
+    public: int, tmp_path: Path
+) -> None:
+    names = Names(PUBLIC, "127.0.0.1")
+    fetch(f"http://media.example:{public}/file", tmp_path / "got", guard=internet(names))
+    assert (tmp_path / "got").read_bytes() == BODY  # nobody listens at the other address
+    assert names.asked == ["media.example"]
+    assert OddServer.asked[0]["Host"] == f"media.example:{public}"
+
+
+def test_a_name_that_turns_internal_at_a_redirect_is_blocked(public: int, tmp_path: Path) -> None:
+    names = Names(PUBLIC, "127.0.0.1")
+    url = f"http://media.example:{public}/hops/0?token=topsecret"
+    with serving("127.0.0.1", port=public), pytest.raises(UrlBlocked, match=r"^wav_url") as caught:
+        fetch(url, tmp_path / "got", guard=internet(names))
+    assert "topsecret" not in str(caught.value) + str(caught.value.details)
+    assert names.asked == ["media.example"] * 2
+    assert [each["path"] for each in OddServer.asked] == ["/hops/0"]
+
+
+def test_a_name_that_turns_internal_at_another_attempt_is_blocked(
+    public: int, tmp_path: Path
+) -> None:
+    names = Names(PUBLIC, "127.0.0.1")
+    with serving("127.0.0.1", port=public), pytest.raises(UrlBlocked):
+        fetch(f"http://media.example:{public}/cut", tmp_path / "got", guard=internet(names))
+    assert len(OddServer.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.1:{port}/file",
+        "//127.0.0.1:{port}/file",
+        "http://localhost:{port}/file",
+        "http://[::1]:{port}/file",
+        "http://2130706433:{port}/file",
+        "http://0x7f.1:{port}/file",
+        "http://user:pass@media.example:{public}/file",
+        "http://[::1/file",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1:{port}/file",
+        "http://\xff/",
+    ],
+)
+def test_a_redirect_is_followed_to_no_internal_place(
+    public: int, tmp_path: Path, location: str
+) -> None:
+    with serving("127.0.0.1") as port:
+        place = location.format(port=port, public=public)
+        guard = internet(lambda host, port: [PUBLIC if host == "media.example" else "127.0.0.1"])
+        with pytest.raises(UrlBlocked):
+            redirect_to(place, tmp_path / "got", guard)
+    assert OddServer.asked == []
+
+
+def redirect_to(location: str, target: Path, guard: UrlGuard) -> None:
+    """Fetch from a server that sends us on to `location`, whatever bytes it holds."""
+    with socket.create_server((PUBLIC, 0)) as server:
+        answer = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+
+        def once() -> None:
+            connection = server.accept()[0]
+            connection.recv(4096)
+            connection.sendall(answer.encode("latin-1"))
+            connection.close()
+
+        threading.Thread(target=once, daemon=True).start()
+        port = server.getsockname()[1]
+        fetch(f"http://media.example:{port}/", target, guard=guard)
+
+
+def test_a_location_in_utf_8_and_with_spaces_is_followed(public: int, tmp_path: Path) -> None:
+    location = f"http://{PUBLIC}:{public}/file/caf\u00e9 au lait".encode().decode("latin-1")
+    redirect_to(location, tmp_path / "got", internet(Names(PUBLIC)))
+    assert OddServer.asked[0]["path"] == "/file/caf%C3%A9%20au%20lait"
+
+
+def test_an_internal_url_is_refused_before_any_other_is_asked_for(
+    public: int, tmp_path: Path
+) -> None:
+    wanted = [
+        Input("image_url", f"http://{PUBLIC}:{public}/file", tmp_path / "a", 1),
+        Input("wav_url", "http://127.0.0.1/b?sig=topsecret", tmp_path / "b", 1),
+    ]
+    with pytest.raises(UrlBlocked, match=r"^wav_url: http://127.0.0.1/b\?... may not") as caught:
+        Fetcher(seconds=5, guard=internet(Names(PUBLIC))).fetch(wanted)
+    assert caught.value.details == {"field": "wav_url", "url": "http://127.0.0.1/b?..."}
+    assert OddServer.asked == []
+
+
+def test_no_proxy_and_no_netrc_of_the_environment_is_used(
+    public: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password canary\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    names = Names(PUBLIC)
+    fetch(f"http://media.example:{public}/file", tmp_path / "got", guard=internet(names))
+    assert "Authorization" not in OddServer.asked[0]
+
+
+# TLS
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that the system trusts."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    OddServer.asked.clear()
+    return authority
+
+
+def certified(authority: trustme.CA, name: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def test_the_certificate_must_be_the_hosts_at_the_address_that_was_checked(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    names = Names(PUBLIC, "127.0.0.1")
+    seen: list[str | None] = []
+    context = certified(authority, "media.example")
+    context.sni_callback = lambda sock, name, context: seen.append(name)
+    with serving(PUBLIC, context) as port:
+        fetch(f"https://media.example.:{port}/file", tmp_path / "got", guard=internet(names))
+    assert (tmp_path / "got").read_bytes() == BODY
+    assert seen == ["media.example"] and names.asked == ["media.example."]
+    assert OddServer.asked[0]["Host"] == f"media.example:{port}"
+
+
+@pytest.mark.parametrize("name", ["other.example", PUBLIC])
+def test_a_certificate_of_another_host_or_of_the_address_is_refused_at_once(
+    authority: trustme.CA, tmp_path: Path, name: str
+) -> None:
+    with (
+        serving(PUBLIC, certified(authority, name)) as port,
+        pytest.raises(DownloadFailed, match="its certificate is not valid"),
+    ):
+        url = f"https://media.example:{port}/file"
+        fetch(url, tmp_path / "got", guard=internet(Names(PUBLIC)))
+    assert OddServer.asked == []
+
+
+def test_a_certificate_of_an_authority_that_nobody_knows_is_refused(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    with (
+        serving(PUBLIC, certified(trustme.CA(), "media.example")) as port,
+        pytest.raises(DownloadFailed, match="its certificate is not valid"),
+    ):
+        url = f"https://media.example:{port}/file"
+        fetch(url, tmp_path / "got", guard=internet(Names(PUBLIC)))
+
+
+# Another attempt
+
+
+@pytest.mark.parametrize("path", ["cut", "cutchunks"])
+def test_an_answer_cut_short_is_no_file(odd: str, tmp_path: Path, path: str) -> None:
+    with pytest.raises(DownloadFailed, match="could not be fetched: the connection broke"):
+        fetch(f"{odd}/{path}", tmp_path / "got")
+    assert len(OddServer.asked) == 4
+
+
+def test_a_busy_server_is_asked_again_when_it_says(odd: str, tmp_path: Path) -> None:
     start = time.monotonic()
+    fetch(f"{odd}/busy", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == BODY
+    assert time.monotonic() - start >= 1
+
+
+def test_a_server_that_wants_to_be_left_alone_for_long_is(odd: str, tmp_path: Path) -> None:
+    seconds = took(lambda: fetch(f"{odd}/overrun", tmp_path / "got", seconds=60), DownloadFailed)
+    assert seconds < 2 and len(OddServer.asked) == 1
+
+
+def test_a_server_that_stays_ill_is_asked_four_times(odd: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match="could not be fetched: it gave HTTP 503"):
+        fetch(f"{odd}/ill", tmp_path / "got")
+    assert len(OddServer.asked) == 4
+
+
+@pytest.mark.parametrize("path", ["declared", "notgzip", "missing", "to?http://u:p@127.0.0.1/"])
+def test_what_another_attempt_does_not_mend_is_not_tried_again(
+    odd: str, tmp_path: Path, path: str
+) -> None:
+    assert took(lambda: fetch(f"{odd}/{path}", tmp_path / "got"), JobError) < 1
+    assert len(OddServer.asked) == 1
+
+
+def test_a_download_that_broke_off_goes_on_from_there(odd: str, tmp_path: Path) -> None:
+    fetch(f"{odd}/resumed", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == BODY
+    assert OddServer.asked[1]["Range"] == f"bytes={len(BODY) // 2}-"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("changed", b"new"), ("weak", BODY), ("elsewhere", BODY)]
+)
+def test_a_download_that_cannot_go_on_starts_over(
+    odd: str, tmp_path: Path, path: str, expected: bytes
+) -> None:
+    fetch(f"{odd}/{path}", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == expected
+
+
+# Several at once
+
+
+def wanted(odd: str, tmp_path: Path, *paths: str) -> list[Input]:
+    return [Input(f"f{i}", f"{odd}/{path}", tmp_path / f"{i}", 1) for i, path in enumerate(paths)]
+
+
+def test_files_come_at_the_same_time(odd: str, tmp_path: Path) -> None:
+    start = time.monotonic()
+    Fetcher(seconds=5, guard=ANYWHERE).fetch(wanted(odd, tmp_path, "busy", "busy/2", "busy/3"))
+    assert 1 <= time.monotonic() - start < 2
+    assert all((tmp_path / name).read_bytes() == BODY for name in "012")
+
+
+def test_the_first_failure_ends_the_others(odd: str, tmp_path: Path) -> None:
+    inputs = wanted(odd, tmp_path, "drip", "declared", "silence")
+    seconds = took(lambda: Fetcher(seconds=60, guard=ANYWHERE).fetch(inputs), MediaTooLarge)
+    assert seconds < 1
+    assert wait_for(no_downloads, seconds=1)
+
+
+def test_of_several_failures_the_first_in_the_request_is_told(odd: str, tmp_path: Path) -> None:
+    inputs = wanted(odd, tmp_path, "declared", "declared/2", "declared/3")
+    with pytest.raises(MediaTooLarge, match=r"^f0: "):
+        Fetcher(seconds=5, guard=ANYWHERE).fetch(inputs)
+
+
+def test_a_url_that_a_request_names_twice_is_fetched_once(odd: str, tmp_path: Path) -> None:
+    studio = Studio(Settings(comfyui_url="http://127.0.0.1:9", allow_private_urls=True))
+    voices = [f"{odd}/file/a", f"{odd}/file/b", f"{odd}/file/a"]
+    request = parse_request({"image_url": f"{odd}/file/i", "audio_urls": voices})
+    sources = prepare.fetch(request, tmp_path, studio, lambda: None)
+    assert [path.read_bytes() for path in sources.voices if path] == [BODY] * 3
+    asked = [each["path"] for each in OddServer.asked]
+    assert sorted(asked) == ["/file/a", "/file/b", "/file/i"]
+
+
+def test_a_worker_fetches_from_no_internal_address_unless_it_is_set_to(
+    odd: str, tmp_path: Path
+) -> None:
+    studio = Studio(Settings(comfyui_url="http://127.0.0.1:9"))
+    request = parse_request({"image_url": f"{odd}/file", "wav_url": f"{odd}/file"})
+    with pytest.raises(UrlBlocked, match=r"^image_url: .* not on the public internet"):
+        prepare.fetch(request, tmp_path, studio, lambda: None)
+    assert OddServer.asked == []
+
+
+@pytest.mark.parametrize("path", ["drip", "silence", "ill"])
+def test_a_cancelled_job_ends_its_downloads(odd: str, tmp_path: Path, path: str) -> None:
+    start = time.monotonic()
+
+    def check() -> None:
+        if time.monotonic() - start > 0.2:
+            raise Cancelled("the job was cancelled")
+
     with pytest.raises(Cancelled, match=r"^the job was cancelled$"):
-        Fetcher(seconds=60).fetch("a", f"{odd}/drip", tmp_path / "got", max_mb=1, check=check)
+        inputs = wanted(odd, tmp_path, path, "drip")
+        Fetcher(seconds=60, guard=ANYWHERE).fetch(inputs, check=check)
     assert time.monotonic() - start < 1
+    assert wait_for(no_downloads, seconds=1)
