@@ -1,94 +1,307 @@
-"""Where the finished video goes: S3-compatible storage, or into the result as a data URI."""
+"""Where the finished video goes: a bucket, the caller's own URL, a volume, or into the result."""
 
 from __future__ import annotations
 
 import base64
+import json
+import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import boto3
-from boto3.exceptions import S3UploadFailedError
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
-from talkinghead.errors import DeliveryFailed, ResultTooLarge
+from talkinghead.errors import (
+    DeadlineExceeded,
+    DeliveryFailed,
+    InvalidRequest,
+    JobError,
+    ResultTooLarge,
+    UrlBlocked,
+)
+from talkinghead.parcel import (
+    BUNDLE_NAME,
+    RESULT_NAME,
+    VIDEO_NAME,
+    Item,
+    ItemStore,
+    Parcel,
+    Patience,
+    Store,
+    read_kept,
+)
+from talkinghead.plan import Plan
+from talkinghead.request import Delivery, RenderRequest
+from talkinghead.s3 import S3Store
 from talkinghead.settings import Settings
+from talkinghead.upload import UploadStore
+from talkinghead.url_guard import PUBLIC_ONLY, UrlGuard
+
+KEEP_SECONDS = 60  # to copy a video that could not be delivered: its time was used up
+CHUNK_BYTES = 1 << 20
+# The least that an encode takes, in bits a pixel. Measured with x264 at crf 19: a photo that does
+# not move at all 0.006 (720p) to 0.008 (480p), the draft's moving mouth 0.03, a swaying head 0.05
+# to 0.1. The model moves the whole head.
+LEAST_BITS, LEAST_DRAFT_BITS = 0.010, 0.005
 
 
-class Store(Protocol):
-    """A place for finished videos."""
-
-    def deliver(self, video: Path, job_id: str) -> dict[str, Any]:
-        """Put the video there; returns the part of the result that says where it is."""
+# After these a video that was paid for is kept; a cancelled job's is not.
+UNDELIVERED = (DeliveryFailed, ResultTooLarge, UrlBlocked, DeadlineExceeded)
 
 
-def open_store(settings: Settings) -> Store:
-    """S3 if it is configured, else inline."""
-    return S3Store(settings) if settings.s3_bucket else InlineStore(settings.max_inline_mb)
+class Stores:
+    """The places that a worker can deliver to. With `only`, all goes there."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        only: Store | None = None,
+        guard: UrlGuard = PUBLIC_ONLY,
+    ) -> None:
+        self._only = only
+        self._guard = guard
+        bucket = settings.bucket
+        self._s3 = None if bucket is None else S3Store.from_settings(bucket, settings)
+        there = only is None and settings.volume_dir.is_dir()
+        self._volume = VolumeStore(settings.volume_dir / "talkinghead") if there else None
+        self._inline = InlineStore(settings.max_inline_mb)
+
+    def choose(self, request: RenderRequest) -> Store:
+        """The place for a request's video: the one it names, else the bucket, else the result.
+
+        Raises:
+            InvalidRequest: the worker has no such place.
+        """
+        if self._only is not None:
+            return self._only
+        if request.upload_url is not None:
+            return UploadStore(request.upload_url, self._guard)
+        return self.named(request.delivery)
+
+    def named(self, delivery: Delivery | None) -> S3Store | VolumeStore | InlineStore:
+        """The place of that name; without one the bucket, else the result.
+
+        Raises:
+            InvalidRequest: the worker has no such place.
+        """
+        places = {"s3": self._s3, "volume": self._volume, "inline": self._inline}
+        store = places[delivery] if delivery else self._s3 or self._inline
+        if store is None:
+            there = [name for name, place in places.items() if place is not None]
+            raise InvalidRequest(
+                f'delivery is "{delivery}", which this worker does not have; allowed: '
+                + ", ".join(f'"{name}"' for name in there),
+                problems=[{"field": "delivery", "got": delivery, "allowed": there}],
+            )
+        return store
+
+    def find(self, store: Store, job: str, asked: str, patience: Patience) -> dict[str, Any] | None:
+        """The result of a job that was rendered before, delivered now if it was only kept.
+
+        Raises:
+            DeliveryFailed, ResultTooLarge, DeadlineExceeded, Cancelled
+        """
+        result = store.find(job, asked, patience)
+        if result is not None or self._volume is None or store is self._volume:
+            return result
+        kept = self._volume.kept(job, asked)
+        if kept is None:
+            return None
+        try:
+            place = store.deliver(kept, patience)
+        except UNDELIVERED as error:
+            raise _kept(error, kept.video) from None
+        self._volume.forget(job)
+        return {**kept.result, **place}
+
+    def deliver(self, parcel: Parcel, store: Store, patience: Patience) -> dict[str, Any]:
+        """Put the parcel into the store; if that fails, keep it on the volume, if there is one.
+
+        Raises:
+            DeliveryFailed, ResultTooLarge, UrlBlocked, DeadlineExceeded: with the place where it is
+                kept.
+            Cancelled
+        """
+        try:
+            return store.deliver(parcel, patience)
+        except UNDELIVERED as error:
+            if self._volume is None or store is self._volume:
+                raise
+            try:
+                place = self._volume.deliver(parcel, Patience(KEEP_SECONDS))
+            except DeliveryFailed as other:
+                raise type(error)(f"{error}; {other}", **error.details) from None
+            raise _kept(error, place["video_path"]) from None
+
+    def put(
+        self, job: str, items: Sequence[Item], store: ItemStore, patience: Patience
+    ) -> list[dict[str, Any]]:
+        """Put the items into the store; if that fails, keep them on the volume, if there is one.
+
+        Raises:
+            DeliveryFailed, ResultTooLarge: with the places where they are kept.
+            Cancelled
+        """
+        try:
+            return store.put(job, items, patience)
+        except UNDELIVERED as error:
+            if self._volume is None or store is self._volume:
+                raise
+            try:
+                places = self._volume.put(job, items, Patience(KEEP_SECONDS))
+            except DeliveryFailed as other:
+                raise type(error)(f"{error}; {other}", **error.details) from None
+            paths = [place["path"] for place in places]
+            message = f"{error}; what was made is kept: {', '.join(paths)}"
+            raise type(error)(message, **{**error.details, "paths": paths}) from None
+
+
+def _kept(error: JobError, path: Path | str) -> JobError:
+    message = f"{error}; the video is kept at {path}"
+    return type(error)(message, **{**error.details, "video_path": str(path)})
+
+
+def check_room(plan: Plan, store: Store) -> None:
+    """Refuse a render whose result is surely too large.
+
+    Raises:
+        ResultTooLarge
+    """
+    if store.max_mb is None:
+        return
+    frames = min(plan.frames, plan.delivered_frames)
+    bits = LEAST_DRAFT_BITS if plan.draft else LEAST_BITS
+    least_mb = frames * plan.width * plan.height * bits / 8 * 4 / 3 / 1e6
+    if least_mb > store.max_mb:
+        raise ResultTooLarge(
+            f"{plan.delivered_frames} frames of {plan.width}x{plan.height} make a result of "
+            f"{least_mb:.1f} MB or more, allowed: {store.max_mb:g} MB; {SMALLER}"
+        )
+
+
+SMALLER = "configure S3 storage, give upload_url, or ask for a shorter or smaller video"
 
 
 class InlineStore:
     """The result carries the video itself."""
 
     def __init__(self, max_mb: float) -> None:
+        self.max_mb: float | None = max_mb
         self._max_mb = max_mb
 
-    def deliver(self, video: Path, job_id: str) -> dict[str, Any]:
+    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
         """Raises:
         ResultTooLarge: the platform would drop the result.
         """
-        size_mb = 4 * -(-video.stat().st_size // 3) / 1e6
+        bundle = {} if parcel.bundle is None else {"bundle": parcel.bundle}
+        size_mb = (4 * -(-parcel.video.stat().st_size // 3) + len(json.dumps(bundle))) / 1e6
         if size_mb > self._max_mb:
             raise ResultTooLarge(
                 f"the video makes a result of {size_mb:.1f} MB, allowed: {self._max_mb:g} MB; "
-                "configure S3 storage, or ask for a shorter or smaller video"
+                + SMALLER
             )
-        content = base64.b64encode(video.read_bytes()).decode("ascii")
-        return {"video": f"data:video/mp4;base64,{content}"}
+        return {"video": _data_uri(parcel.video, "video/mp4"), **bundle}
 
-
-class S3Store:
-    """A bucket. The key is prefix/job id/name, so a retried job overwrites its own video."""
-
-    def __init__(self, settings: Settings) -> None:
-        assert settings.s3_key and settings.s3_secret and settings.s3_bucket
-        self._bucket = settings.s3_bucket
-        self._prefix = settings.s3_prefix.strip("/")
-        self._url_seconds = settings.s3_url_seconds
-        custom = settings.s3_endpoint is not None
-        self._client = boto3.client(
-            "s3",
-            region_name=settings.s3_region,
-            endpoint_url=settings.s3_endpoint,
-            aws_access_key_id=settings.s3_key.get_secret_value(),
-            aws_secret_access_key=settings.s3_secret.get_secret_value(),
-            config=Config(
-                signature_version="s3v4",
-                # R2, B2 and older MinIO refuse the checksums that boto3 sends by default.
-                request_checksum_calculation="when_required" if custom else "when_supported",
-                response_checksum_validation="when_required" if custom else "when_supported",
-                s3={"addressing_style": "path"} if custom else {},
-                connect_timeout=10,
-                retries={"mode": "standard", "max_attempts": 5},
-            ),
-        )
-
-    def deliver(self, video: Path, job_id: str) -> dict[str, Any]:
+    def put(self, job: str, items: Sequence[Item], patience: Patience) -> list[dict[str, Any]]:
         """Raises:
-        DeliveryFailed: the store refuses the video, or does not answer.
+        ResultTooLarge: the platform would drop the result.
         """
-        key = "/".join(part for part in (self._prefix, job_id, video.name) if part)
-        try:
-            self._client.upload_file(
-                str(video), self._bucket, key, ExtraArgs={"ContentType": "video/mp4"}
+        size_mb = sum(4 * -(-item.path.stat().st_size // 3) for item in items) / 1e6
+        if size_mb > self._max_mb:
+            raise ResultTooLarge(
+                f"the outputs make a result of {size_mb:.1f} MB, allowed: {self._max_mb:g} MB; "
+                "configure S3 storage, or make fewer or smaller ones"
             )
-        except (S3UploadFailedError, BotoCoreError, ClientError) as error:
+        return [{"data": _data_uri(item.path, item.content_type)} for item in items]
+
+    def find(self, job: str, asked: str, patience: Patience) -> None:
+        """Nothing is kept."""
+
+
+def _data_uri(path: Path, content_type: str) -> str:
+    content = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f"data:{content_type};base64,{content}"
+
+
+class VolumeStore:
+    """A folder for each job, on a network volume."""
+
+    max_mb: float | None = None
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
+        """Raises:
+        DeliveryFailed: the volume is full, or not to be written to.
+        """
+        folder = self._folder / parcel.job
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / VIDEO_NAME).unlink(missing_ok=True)  # that of another request
+            for name, content in parcel.documents():
+                (folder / name).write_bytes(content)
+            _copy(parcel.video, folder / VIDEO_NAME, patience)
+        except OSError as error:
             raise DeliveryFailed(
-                f"the bucket {self._bucket} did not take the video: {error}"
+                f"the volume did not take the video: {error.strerror or error}"
             ) from None
-        url = self._client.generate_presigned_url(
-            "get_object",
-            Params={"Bucket": self._bucket, "Key": key},
-            ExpiresIn=self._url_seconds,
-        )
-        return {"video_url": url, "output_video_url": url}
+        return self._place(parcel.job, bundled=parcel.bundle is not None)
+
+    def put(self, job: str, items: Sequence[Item], patience: Patience) -> list[dict[str, Any]]:
+        """Raises:
+        DeliveryFailed: the volume is full, or not to be written to.
+        """
+        folder = self._folder / job
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for item in items:
+                _copy(item.path, folder / item.path.name, patience)
+        except OSError as error:
+            raise DeliveryFailed(
+                f"the volume did not take the outputs: {error.strerror or error}"
+            ) from None
+        return [{"path": str(folder / item.path.name)} for item in items]
+
+    def find(self, job: str, asked: str, patience: Patience) -> dict[str, Any] | None:
+        """The job's whole result, if its video is there."""
+        kept = self.kept(job, asked)
+        if kept is None:
+            return None
+        return {**kept.result, **self._place(job, bundled=kept.bundle is not None)}
+
+    def kept(self, job: str, asked: str) -> Parcel | None:
+        """The job's parcel, if its video is there."""
+        folder = self._folder / job
+        try:
+            kept = read_kept((folder / RESULT_NAME).read_bytes(), asked)
+            bundle = (folder / BUNDLE_NAME).read_bytes() if kept and kept.bundled else b"null"
+        except OSError:
+            return None
+        if kept is None or not (folder / VIDEO_NAME).is_file():
+            return None
+        return Parcel(job, asked, folder / VIDEO_NAME, kept.result, json.loads(bundle))
+
+    def forget(self, job: str) -> None:
+        """Delete the job's folder."""
+        shutil.rmtree(self._folder / job, ignore_errors=True)
+
+    def _place(self, job: str, *, bundled: bool) -> dict[str, Any]:
+        folder = self._folder / job
+        bundle = {"bundle_path": str(folder / BUNDLE_NAME)} if bundled else {}
+        return {"video_path": str(folder / VIDEO_NAME), **bundle}
+
+
+def _copy(source: Path, target: Path, patience: Patience) -> None:
+    """Copy so that the target is whole when it is there."""
+    partial = target.with_suffix(".part")
+    try:
+        with source.open("rb") as read, partial.open("wb") as written:
+            while chunk := read.read(CHUNK_BYTES):
+                patience.check()
+                written.write(chunk)
+            written.flush()
+            os.fsync(written.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

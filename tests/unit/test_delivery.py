@@ -1,16 +1,46 @@
+"""Where videos go, on a real S3 server, a real HTTP server and real folders."""
+
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
-from pydantic import ValidationError
 
-from talkinghead.delivery import InlineStore, S3Store, open_store
-from talkinghead.errors import DeliveryFailed, ResultTooLarge
-from talkinghead.settings import Settings
-from tests.store import BUCKET, SECRET, S3Server
+from talkinghead.delivery import InlineStore, Stores, check_room
+from talkinghead.errors import (
+    Cancelled,
+    DeliveryFailed,
+    InvalidRequest,
+    JobError,
+    ResultTooLarge,
+    UrlBlocked,
+)
+from talkinghead.media import Picture
+from talkinghead.parcel import Parcel, Patience, Store, hash_request
+from talkinghead.plan import Plan, make_plan
+from talkinghead.request import parse_request
+from talkinghead.s3 import S3Store
+from talkinghead.settings import PROJECT_DIR, Settings
+from talkinghead.sound import Sound
+from talkinghead.url_guard import UrlGuard
+from tests.store import BUCKET, SECRET, S3Server, Wire
+
+MB = 1_000_000
+ASKED = hash_request({"image_url": "https://x/i.jpg"})
+RESULT = {"status": "completed", "video_info": {"frames": 3}, "generation_params": {"seed": 7}}
+ANYWHERE = UrlGuard(blocked=())
 
 
 @pytest.fixture
@@ -27,8 +57,47 @@ def on_s3(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.fixture
+def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    monkeypatch.setenv("VOLUME_DIR", str(folder))
+    return folder
+
+
+def parcel_of(video: Path, job: str = "job", **fields: Any) -> Parcel:
+    return Parcel(job, fields.pop("asked", ASKED), video, RESULT, **fields)
+
+
+def chosen(stores: Stores, **fields: Any) -> Store:
+    request = {"image_url": "https://x/i.jpg", "wav_url": "https://x/a.wav"} | fields
+    return stores.choose(parse_request(request))
+
+
+def deliver(parcel: Parcel, *, seconds: float = 20.0, **fields: Any) -> dict[str, Any]:
+    """As the worker would, with the settings of the environment."""
+    stores = Stores(Settings(), guard=ANYWHERE)
+    return stores.deliver(parcel, chosen(stores, **fields), Patience(seconds))
+
+
+@contextlib.contextmanager
+def in_background(work: Callable[[], Any]) -> Iterator[Future[Any]]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# Inline
+
+
 def test_without_storage_the_result_carries_the_video(video: Path) -> None:
-    place = open_store(Settings()).deliver(video, "job")
+    place = deliver(parcel_of(video))
     head, _, content = place["video"].partition(",")
     assert head == "data:video/mp4;base64"
     assert base64.b64decode(content) == video.read_bytes()
@@ -36,14 +105,45 @@ def test_without_storage_the_result_carries_the_video(video: Path) -> None:
 
 def test_a_result_that_the_platform_would_drop_is_refused_with_its_size(video: Path) -> None:
     with pytest.raises(ResultTooLarge, match=r"a result of 1\.4 MB, allowed: 1 MB; configure S3"):
-        InlineStore(1).deliver(video, "job")
+        InlineStore(1).deliver(parcel_of(video), Patience(1))
+
+
+def test_a_bundle_in_the_result_counts_as_part_of_its_size(video: Path) -> None:
+    bundle = {"graph": "x" * 500_000}
+    with pytest.raises(ResultTooLarge, match=r"a result of 1\.9 MB"):
+        InlineStore(1.5).deliver(parcel_of(video, bundle=bundle), Patience(1))
+    assert InlineStore(2).deliver(parcel_of(video, bundle=bundle), Patience(1))["bundle"] == bundle
+
+
+def plan_of(seconds: float, **fields: Any) -> Plan:
+    request = {"image_url": "https://x/i.jpg", "wav_url": "https://x/a.wav"} | fields
+    voice = Sound(seconds, 16_000, 1, silent=False)
+    return make_plan(parse_request(request), [voice], Picture(512, 512))
+
+
+def test_what_surely_does_not_fit_is_refused_before_it_is_rendered() -> None:
+    plan = plan_of(395.0, resolution="720p")
+    with pytest.raises(ResultTooLarge, match=r"9875 frames of 720x1280 .* MB or more, allowed: 9"):
+        check_room(plan, InlineStore(9.5))
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_what_may_fit_is_rendered(draft: bool) -> None:
+    check_room(plan_of(120.0, draft=draft), InlineStore(9.5))
+
+
+def test_a_bucket_takes_a_video_of_any_length(on_s3: pytest.MonkeyPatch) -> None:
+    check_room(plan_of(395.0, resolution="720p"), chosen(Stores(Settings())))
+
+
+# A bucket
 
 
 def test_with_storage_the_result_has_a_url_that_anybody_can_open_for_a_while(
     on_s3: pytest.MonkeyPatch, video: Path
 ) -> None:
     on_s3.setenv("S3_PREFIX", "/renders/")
-    place = open_store(Settings()).deliver(video, "job-1")
+    place = deliver(parcel_of(video, "job-1"))
     assert place["video_url"] == place["output_video_url"]
     assert f"/{BUCKET}/renders/job-1/talkinghead.mp4?" in place["video_url"]
     answer = requests.get(place["video_url"], timeout=10)
@@ -52,27 +152,355 @@ def test_with_storage_the_result_has_a_url_that_anybody_can_open_for_a_while(
     assert SECRET not in place["video_url"]
 
 
+def test_of_a_public_bucket_the_result_has_the_public_url(
+    on_s3: pytest.MonkeyPatch, video: Path
+) -> None:
+    on_s3.setenv("S3_PUBLIC_URL", "https://cdn.example.com/")
+    on_s3.setenv("S3_PREFIX", "a b")
+    place = deliver(parcel_of(video, "job-p"))
+    assert place["video_url"] == "https://cdn.example.com/a%20b/job-p/talkinghead.mp4"
+
+
 def test_the_same_job_twice_leaves_one_video(
     on_s3: pytest.MonkeyPatch, s3: S3Server, video: Path
 ) -> None:
     for _ in range(2):
-        open_store(Settings()).deliver(video, "job-twice")
-    listed = s3.client().list_objects_v2(Bucket=BUCKET, Prefix="job-twice/")
-    assert listed["KeyCount"] == 1
+        deliver(parcel_of(video, "job-twice"))
+    assert s3.keys("job-twice/") == ["job-twice/result.json", "job-twice/talkinghead.mp4"]
 
 
-def test_a_store_that_refuses_is_delivery_failed_without_the_secret(
+def find(job: str, asked: str = ASKED, **fields: Any) -> dict[str, Any] | None:
+    stores = Stores(Settings())
+    return stores.find(chosen(stores, **fields), job, asked, Patience(20))
+
+
+def test_a_job_that_was_delivered_is_found_with_its_whole_result(
     on_s3: pytest.MonkeyPatch, video: Path
 ) -> None:
+    deliver(parcel_of(video, "job-found", bundle={"seed": 7}))
+    found = find("job-found")
+    assert found is not None
+    assert found.items() >= RESULT.items()
+    assert requests.get(found["video_url"], timeout=10).content == video.read_bytes()
+    assert requests.get(found["bundle_url"], timeout=10).json() == {"seed": 7}
+
+
+def test_another_request_under_the_same_id_is_not_found(
+    on_s3: pytest.MonkeyPatch, video: Path
+) -> None:
+    deliver(parcel_of(video, "job-other"))
+    assert find("job-other", hash_request({"image_url": "https://x/other.jpg"})) is None
+
+
+def test_a_result_whose_video_is_gone_is_not_found(
+    on_s3: pytest.MonkeyPatch, s3: S3Server, video: Path
+) -> None:
+    deliver(parcel_of(video, "job-gone"))
+    s3.client().delete_object(Bucket=BUCKET, Key="job-gone/talkinghead.mp4")
+    assert find("job-gone") is None
+
+
+def test_wrong_keys_are_told_before_anything_is_rendered_without_the_secret(
+    on_s3: pytest.MonkeyPatch,
+) -> None:
     on_s3.setenv("S3_KEY", "nobody")
-    with pytest.raises(
-        DeliveryFailed, match=f"the bucket {BUCKET} did not take the video"
-    ) as caught:
-        S3Store(Settings()).deliver(video, "job")
+    with pytest.raises(DeliveryFailed, match=f"the bucket {BUCKET} did not take") as caught:
+        find("job")
     assert SECRET not in str(caught.value)
 
 
-def test_half_a_configuration_is_refused_at_start(on_s3: pytest.MonkeyPatch) -> None:
-    on_s3.delenv("S3_SECRET")
-    with pytest.raises(ValidationError, match="half configured: S3_SECRET not set"):
-        Settings()
+def test_a_bucket_that_is_not_there_is_told_before_anything_is_rendered(
+    on_s3: pytest.MonkeyPatch,
+) -> None:
+    on_s3.setenv("S3_BUCKET", "nowhere")
+    with pytest.raises(DeliveryFailed, match="NoSuchBucket"):
+        find("job")
+
+
+def test_a_store_that_is_away_does_not_stop_the_render(on_s3: pytest.MonkeyPatch) -> None:
+    on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
+    assert find("job") is None
+
+
+def test_a_store_that_refuses_is_delivery_failed_at_once_without_the_secret(
+    on_s3: pytest.MonkeyPatch, video: Path
+) -> None:
+    on_s3.setenv("S3_SECRET", "wrong-canary")
+    start = time.monotonic()
+    with pytest.raises(DeliveryFailed, match=f"the bucket {BUCKET} did not take the") as caught:
+        deliver(parcel_of(video))
+    assert time.monotonic() - start < 2
+    assert "canary" not in str(caught.value)
+
+
+def test_a_store_that_stays_away_is_given_up_in_time(
+    on_s3: pytest.MonkeyPatch, video: Path
+) -> None:
+    on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(DeliveryFailed, match=r"not taken within 3 s; .*Could not connect"):
+        deliver(parcel_of(video), seconds=3)
+    assert time.monotonic() - start < 8
+
+
+def large(tmp_path: Path, megabytes: int) -> Path:
+    """A file without two equal parts."""
+    path = tmp_path / "large.mp4"
+    path.write_bytes(os.urandom(MB) * megabytes)
+    return path
+
+
+def test_a_store_that_dies_in_the_upload_and_comes_back_has_one_whole_video_and_no_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s3").mkdir()
+    server = S3Server(tmp_path / "s3")
+    path = large(tmp_path, 40)
+    with server.running(), Wire(server.port, bytes_per_second=20 * MB) as wire:
+        for name, value in (server.environment | {"S3_ENDPOINT": wire.url}).items():
+            monkeypatch.setenv(name, value)
+        with in_background(lambda: deliver(parcel_of(path, "job-k"), seconds=60)) as delivered:
+            wait_until(lambda: wire.passed > 15 * MB)
+            server.go()
+            time.sleep(0.5)
+            server.come()
+            url = delivered.result()["video_url"]
+        assert wire.passed > len(path.read_bytes()) + 5 * MB, "it was sent more than once"
+        assert server.keys("job-k/") == ["job-k/result.json", "job-k/talkinghead.mp4"]
+        assert server.unfinished("job-k/") == []
+        assert requests.get(url, timeout=20).content == path.read_bytes()
+
+
+def test_a_slow_store_gets_the_video_whole(
+    on_s3: pytest.MonkeyPatch, s3: S3Server, tmp_path: Path
+) -> None:
+    path = large(tmp_path, 10)
+    with Wire(s3.port, bytes_per_second=5 * MB) as wire:
+        on_s3.setenv("S3_ENDPOINT", wire.url)
+        url = deliver(parcel_of(path, "job-slow"))["video_url"]
+        assert requests.get(url, timeout=20).content == path.read_bytes()
+    assert s3.unfinished("job-slow/") == []
+
+
+def test_a_cancelled_upload_ends_at_once_and_leaves_no_parts(
+    on_s3: pytest.MonkeyPatch, s3: S3Server, tmp_path: Path
+) -> None:
+    cancelled = threading.Event()
+
+    def check() -> None:
+        if cancelled.is_set():
+            raise Cancelled("the job was cancelled")
+
+    with Wire(s3.port, bytes_per_second=5 * MB) as wire:
+        on_s3.setenv("S3_ENDPOINT", wire.url)
+        stores = Stores(Settings())
+        parcel = parcel_of(large(tmp_path, 60), "job-c")
+        work = lambda: stores.deliver(parcel, chosen(stores), Patience(60, check))  # noqa: E731
+        with in_background(work) as delivered:
+            wait_until(lambda: wire.passed > 2 * MB)
+            cancelled.set()
+            start = time.monotonic()
+            with pytest.raises(Cancelled):
+                delivered.result(10)
+            assert time.monotonic() - start < 3
+        wait_until(lambda: s3.unfinished("job-c/") == [])
+        assert s3.keys("job-c/") == ["job-c/result.json"]
+
+
+def test_parts_that_could_not_be_deleted_are_deleted_with_the_next_job(
+    on_s3: pytest.MonkeyPatch, s3: S3Server, video: Path, tmp_path: Path
+) -> None:
+    with Wire(s3.port, bytes_per_second=20 * MB) as wire:
+        on_s3.setenv("S3_ENDPOINT", wire.url)
+        bucket = Settings().bucket
+        assert bucket is not None
+        store = S3Store.from_settings(bucket, Settings())
+        with in_background(
+            lambda: store.deliver(parcel_of(large(tmp_path, 40), "job-left"), Patience(2))
+        ) as delivered:
+            wait_until(lambda: wire.passed > 10 * MB)
+            wire.away = True
+            with pytest.raises(DeliveryFailed, match="not taken within 2 s"):
+                delivered.result()
+        assert s3.unfinished("job-left/")
+        wire.away, wire.bytes_per_second = False, float("inf")
+        store.deliver(parcel_of(video, "job-next"), Patience(20))
+        wait_until(lambda: s3.unfinished("job-left/") == [])
+
+
+def test_memory_does_not_grow_with_the_video(on_s3: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "talkinghead.mp4"
+    with path.open("wb") as file:
+        file.truncate(1000 * MB)
+    small = tmp_path / "small.mp4"
+    small.write_bytes(bytes(20 * MB))
+    script = textwrap.dedent("""
+        import resource, sys
+        from pathlib import Path
+        from tests.unit.test_delivery import deliver, parcel_of
+        for number, path in enumerate(sys.argv[1:]):
+            deliver(parcel_of(Path(path), f"job-memory-{number}"), seconds=100)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
+    """)
+    command = [sys.executable, "-c", script, str(small), str(path)]
+    done = subprocess.run(
+        command, cwd=PROJECT_DIR, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = map(int, done.stdout.split())
+    assert after - before < 40, f"{after - before} MB more for 1000 MB than for 20"
+
+
+# A presigned URL
+
+
+def presigned(s3: S3Server, key: str, *, at: str | None = None, **parameters: Any) -> str:
+    return s3.client(at).generate_presigned_url(
+        "put_object", Params={"Bucket": BUCKET, "Key": key, **parameters}, ExpiresIn=60
+    )
+
+
+@pytest.mark.parametrize("signed", [{}, {"ContentType": "video/mp4"}])
+def test_a_presigned_url_gets_the_video_and_nobody_sees_its_signature(
+    s3: S3Server, video: Path, signed: dict[str, str]
+) -> None:
+    url = presigned(s3, "theirs/video.mp4", **signed)
+    place = deliver(parcel_of(video, bundle={"seed": 7}), upload_url=url)
+    stored = s3.client().get_object(Bucket=BUCKET, Key="theirs/video.mp4")
+    assert stored["Body"].read() == video.read_bytes()
+    assert stored["ContentType"] == "video/mp4"
+    assert place == {"uploaded_to": url.split("?")[0] + "?...", "bundle": {"seed": 7}}
+
+
+def test_a_url_that_is_no_longer_valid_is_told_without_its_signature(
+    s3: S3Server, video: Path
+) -> None:
+    url = presigned(s3, "theirs/late.mp4").replace("X-Amz-Signature=", "X-Amz-Signature=0")
+    with pytest.raises(DeliveryFailed, match=r"upload_url: .* gave HTTP 403: it must be") as caught:
+        deliver(parcel_of(video), upload_url=url)
+    assert "Signature" not in str(caught.value)
+
+
+def test_an_upload_to_a_url_is_tried_again(s3: S3Server, video: Path) -> None:
+    with Wire(s3.port) as wire:
+        wire.away = True
+        url = presigned(s3, "theirs/again.mp4", at=wire.url)
+        with in_background(lambda: deliver(parcel_of(video), upload_url=url)) as delivered:
+            time.sleep(0.5)
+            wire.away = False
+            delivered.result()
+    stored = s3.client().get_object(Bucket=BUCKET, Key="theirs/again.mp4")
+    assert stored["Body"].read() == video.read_bytes()
+
+
+def test_a_url_that_nobody_answers_at_is_given_up_in_time(video: Path) -> None:
+    url = "http://127.0.0.1:9/v.mp4?X-Amz-Signature=canary"
+    with pytest.raises(DeliveryFailed, match=r"within 1 s; upload_url: .* no answer") as caught:
+        deliver(parcel_of(video), upload_url=url, seconds=1)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_cancelled_upload_to_a_url_ends_at_once(s3: S3Server, tmp_path: Path) -> None:
+    with Wire(s3.port, bytes_per_second=2 * MB) as wire:
+        url = presigned(s3, "theirs/stopped.mp4", at=wire.url)
+
+        def check() -> None:
+            if wire.passed > MB:
+                raise Cancelled("the job was cancelled")
+
+        stores = Stores(Settings(), guard=ANYWHERE)
+        start = time.monotonic()
+        with pytest.raises(Cancelled):
+            store = chosen(stores, upload_url=url)
+            stores.deliver(parcel_of(large(tmp_path, 40)), store, Patience(60, check))
+        assert time.monotonic() - start < 5
+    assert s3.keys("theirs/stopped.mp4") == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "169.254.169.254", "localhost"])
+def test_an_internal_address_gets_no_video_and_is_told_before_anything_is_rendered(
+    host: str,
+) -> None:
+    with pytest.raises(UrlBlocked, match=r"upload_url: .* public internet"):
+        find("job", upload_url=f"http://{host}/v.mp4?X-Amz-Signature=canary")
+
+
+def test_upload_url_and_delivery_exclude_each_other() -> None:
+    with pytest.raises(InvalidRequest, match="upload_url and delivery exclude each other"):
+        chosen(Stores(Settings()), upload_url="https://x/v.mp4", delivery="inline")
+
+
+# A volume
+
+
+def test_a_volume_gets_the_video_and_its_documents(volume: Path, video: Path) -> None:
+    place = deliver(parcel_of(video, "job-v", bundle={"seed": 7}), delivery="volume")
+    folder = volume / "talkinghead" / "job-v"
+    assert place == {
+        "video_path": str(folder / "talkinghead.mp4"),
+        "bundle_path": str(folder / "talkinghead.json"),
+    }
+    assert (folder / "talkinghead.mp4").read_bytes() == video.read_bytes()
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"talkinghead.mp4", "talkinghead.json", "result.json"}
+    found = find("job-v", delivery="volume")
+    assert found == RESULT | place
+
+
+def test_what_a_worker_does_not_have_cannot_be_asked_for() -> None:
+    with pytest.raises(InvalidRequest, match=r'delivery is "volume", .* allowed: "inline"'):
+        chosen(Stores(Settings()), delivery="volume")
+
+
+def test_a_video_that_cannot_be_delivered_is_kept_on_the_volume_and_the_error_says_where(
+    on_s3: pytest.MonkeyPatch, volume: Path, video: Path
+) -> None:
+    on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
+    kept = volume / "talkinghead" / "job-kept" / "talkinghead.mp4"
+    with pytest.raises(DeliveryFailed, match=f"the video is kept at {kept}") as caught:
+        deliver(parcel_of(video, "job-kept"), seconds=1)
+    assert kept.read_bytes() == video.read_bytes()
+    assert caught.value.details["video_path"] == str(kept)
+
+
+def test_a_kept_video_is_delivered_when_the_job_comes_again_and_then_not_kept_any_more(
+    on_s3: pytest.MonkeyPatch, s3: S3Server, volume: Path, video: Path
+) -> None:
+    with on_s3.context() as away:
+        away.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(DeliveryFailed):
+            deliver(parcel_of(video, "job-back", bundle={"seed": 7}), seconds=1)
+    found = find("job-back")
+    assert found is not None and found.items() >= RESULT.items()
+    assert requests.get(found["video_url"], timeout=10).content == video.read_bytes()
+    assert requests.get(found["bundle_url"], timeout=10).json() == {"seed": 7}
+    assert list((volume / "talkinghead").iterdir()) == []
+
+
+def test_a_video_that_is_too_large_for_the_result_is_kept_on_the_volume(
+    monkeypatch: pytest.MonkeyPatch, volume: Path, video: Path
+) -> None:
+    monkeypatch.setenv("MAX_INLINE_MB", "1")
+    with pytest.raises(ResultTooLarge, match="the video is kept at"):
+        deliver(parcel_of(video, "job-big"))
+    assert (volume / "talkinghead" / "job-big" / "talkinghead.mp4").exists()
+
+
+def test_a_volume_that_cannot_be_written_to_is_told_too(
+    on_s3: pytest.MonkeyPatch, volume: Path, video: Path
+) -> None:
+    (volume / "talkinghead").write_text("a file where the folder should be")
+    on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DeliveryFailed, match=r"Could not connect.*; the volume did not take the"):
+        deliver(parcel_of(video), seconds=1)
+
+
+def test_a_cancelled_job_is_not_kept(volume: Path, video: Path) -> None:
+    def check() -> None:
+        raise Cancelled("the job was cancelled")
+
+    stores = Stores(Settings())
+    with pytest.raises(JobError) as caught:
+        stores.deliver(parcel_of(video), chosen(stores, delivery="volume"), Patience(9, check))
+    assert isinstance(caught.value, Cancelled)
+    assert not list(volume.rglob("*.mp4")) and not list(volume.rglob("*.part"))

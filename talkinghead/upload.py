@@ -1,0 +1,164 @@
+"""Delivery to a presigned PUT URL of the caller's. Nobody sees its query again."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.util import Url
+
+from talkinghead.download import trusted_authorities
+from talkinghead.errors import DeliveryFailed, UrlBlocked
+from talkinghead.parcel import Parcel, PassingFault, Patience, keep_trying, wait_for
+from talkinghead.redact import redact_url
+from talkinghead.url_guard import UrlGuard
+
+CONNECT_SECONDS = 5.0  # for each address of a host
+ANSWER_SECONDS = 30.0  # longest silence of the server
+PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+_PORTS = {"http": 80, "https": 443}
+
+
+class UploadStore:
+    """One PUT of the video; a bundle goes into the result, since no file can lie beside it."""
+
+    max_mb: float | None = None
+
+    def __init__(self, url: str, guard: UrlGuard) -> None:
+        self._url = url
+        self._guard = guard
+        self._shown = f"upload_url: {redact_url(url)}"
+
+    def find(self, job: str, asked: str, patience: Patience) -> None:
+        """What lies there cannot be asked; whether it may be written to, can.
+
+        Raises:
+            UrlBlocked, DeliveryFailed
+        """
+        try:
+            parts = self._guard.check(self._url)
+            self._guard.addresses(parts, _port(parts))
+        except UrlBlocked as error:
+            raise UrlBlocked(f"upload_url: {error}", field="upload_url") from None
+        except socket.gaierror:
+            raise DeliveryFailed(f"{self._shown}: its host is not known") from None
+
+    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
+        """Raises:
+        DeliveryFailed: the host refuses the video, or does not take it in time.
+        """
+        keep_trying(lambda: self._put(parcel.video, patience), patience)
+        bundle = {} if parcel.bundle is None else {"bundle": parcel.bundle}
+        return {"uploaded_to": redact_url(self._url), **bundle}
+
+    def _put(self, video: Path, patience: Patience) -> None:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
+        with video.open("rb") as file:
+            put = _Put(self._url, file, video.stat().st_size, self._guard)
+            running = pool.submit(put.run)
+            pool.shutdown(wait=False)  # nobody waits for a thread that is stopped
+            try:
+                status = wait_for(running, patience)
+            except socket.gaierror:
+                raise PassingFault(f"{self._shown}: its host name could not be resolved") from None
+            except (HTTPError, http.client.HTTPException, OSError) as error:
+                reason = f"{self._shown} gave no answer: {type(error).__name__}"
+                raise PassingFault(reason) from None
+            finally:
+                put.stop()
+        self._judge(status)
+
+    def _judge(self, status: int) -> None:
+        if status in PASSING_STATUSES:
+            raise PassingFault(f"{self._shown} gave HTTP {status}")
+        if status not in (200, 201, 204):
+            raise DeliveryFailed(
+                f"{self._shown} gave HTTP {status}: it must be signed for PUT with Content-Type "
+                "video/mp4, and still be valid",
+                field="upload_url",
+            )
+
+
+class _Put:
+    """One request. `run` works, in a thread of its own; `stop` ends it from another."""
+
+    def __init__(self, url: str, file: BinaryIO, size: int, guard: UrlGuard) -> None:
+        self._url = url
+        self._file = file
+        self._size = size
+        self._guard = guard
+        self._socket: socket.socket | None = None
+
+    def run(self) -> int:
+        """Send the file; returns the HTTP status. The answer's text may quote the signature."""
+        parts = self._guard.check(self._url)
+        with contextlib.closing(self._connect(parts)) as connection:
+            connection.timeout = ANSWER_SECONDS
+            # A server that refuses does not take the rest.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(
+                    "PUT",
+                    parts.request_uri,
+                    body=self._file,
+                    headers=self._headers(parts),
+                    preload_content=False,
+                )
+            with contextlib.closing(connection.getresponse()) as response:
+                return response.status
+
+    def stop(self) -> None:
+        """End it soon."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket.shutdown, which takes the TLS state away under the thread.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def _headers(self, parts: Url) -> dict[str, str]:
+        usual = parts.port in (None, _PORTS[str(parts.scheme)])
+        return {
+            "Host": _host(parts) if usual else f"{_host(parts)}:{parts.port}",
+            "User-Agent": "talkinghead",
+            "Content-Type": "video/mp4",
+            "Content-Length": str(self._size),
+            "Connection": "close",
+        }
+
+    def _connect(self, parts: Url) -> HTTPConnection:
+        failure: Exception = OSError("no address")
+        for address in self._guard.addresses(parts, _port(parts)):
+            connection = _connection(parts, address)
+            try:
+                connection.connect()
+            except (NewConnectionError, ConnectTimeoutError) as error:
+                failure = error
+            else:
+                self._socket = connection.sock
+                return connection
+        raise failure
+
+
+def _connection(parts: Url, address: str) -> HTTPConnection:
+    """To the address; the certificate must be the host's all the same."""
+    if parts.scheme == "http":
+        return HTTPConnection(address, _port(parts), timeout=CONNECT_SECONDS)
+    tls: ssl.SSLContext = trusted_authorities()
+    name = _host(parts).strip("[]")
+    return HTTPSConnection(
+        address, _port(parts), timeout=CONNECT_SECONDS, ssl_context=tls, server_hostname=name
+    )
+
+
+def _port(parts: Url) -> int:
+    return parts.port or _PORTS[str(parts.scheme)]
+
+
+def _host(parts: Url) -> str:
+    """As in the Host header and in certificates: without the dot that ends a full name."""
+    return str(parts.host).rstrip(".")

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from talkinghead import __version__
+from talkinghead.bundle import make_bundle, without_secrets
+from talkinghead.media import Picture
+from talkinghead.plan import make_plan
+from talkinghead.request import parse_request
+from talkinghead.sound import Sound
+
+REQUEST = {
+    "image_url": "https://user:canary-1@x.example/i.jpg?X-Amz-Signature=canary-2",
+    "speakers": [{"audio_url": "https://x.example/a.wav?token=canary-3#canary-4"}, {}],
+    "upload_url": "https://bucket.example/key?X-Amz-Signature=canary-5",
+    "prompt": "smiling",
+    "seed": 7,
+}
+
+
+def bundle_of(inputs: dict[str, Path]) -> dict[str, Any]:
+    plan = make_plan(
+        parse_request(REQUEST), [Sound(2.0, 16_000, 1, silent=False), None], Picture(512, 512)
+    )
+    return make_bundle(
+        REQUEST,
+        plan,
+        workflow={"nodes": []},
+        graph={"1": {"class_type": "LoadImage", "inputs": {"image": "job-1/picture.png"}}},
+        inputs=inputs,
+        result={"video_info": {"sha256": "ab"}},
+        machine={
+            "system": {"comfyui_version": "0.3.75", "argv": ["/home/somebody/main.py"]},
+            "devices": [{"name": "cuda:0 NVIDIA L4"}],
+        },
+    )
+
+
+def test_a_request_loses_what_its_urls_carry_in_secret_and_keeps_the_rest() -> None:
+    assert without_secrets(REQUEST) == {
+        "image_url": "https://x.example/i.jpg?...",
+        "speakers": [{"audio_url": "https://x.example/a.wav?..."}, {}],
+        "prompt": "smiling",
+        "seed": 7,
+    }
+
+
+def test_a_bundle_tells_what_made_the_video(tmp_path: Path) -> None:
+    (tmp_path / "picture").write_bytes(b"pixels")
+    bundle = bundle_of({"image_url": tmp_path / "picture"})
+    assert bundle["plan"]["seed"] == 7
+    assert bundle["plan"]["frames"] == 50
+    assert bundle["inputs"] == {
+        "image_url": {"sha256": hashlib.sha256(b"pixels").hexdigest(), "bytes": 6}
+    }
+    assert bundle["graph"]["1"]["class_type"] == "LoadImage"
+    assert bundle["machine"]["devices"] == [{"name": "cuda:0 NVIDIA L4"}]
+    assert bundle["machine"]["system"] == {"comfyui_version": "0.3.75"}
+
+
+def test_a_bundle_names_every_version() -> None:
+    versions = bundle_of({})["versions"]
+    assert versions["talkinghead"] == __version__
+    names = {re.sub(r".*/", "", url) for url in versions["pins"]}
+    assert names == {"ComfyUI", "ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite"}
+
+
+def test_a_bundle_holds_no_secret_and_is_json() -> None:
+    assert "canary" not in json.dumps(bundle_of({}))
