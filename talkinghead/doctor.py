@@ -1,0 +1,162 @@
+"""Whether this host can render: each thing that a job needs, and what to do where it is not so.
+
+`talkinghead doctor` shows it; a worker looks before it takes jobs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from comfy_client import ComfyError
+from talkinghead.convert import ConvertError, Schemas, to_api
+from talkinghead.errors import JobError
+from talkinghead.gpu import read_host, tuning_for
+from talkinghead.lint import traps
+from talkinghead.model_store import ModelStore
+from talkinghead.models import Profile, load_manifest
+from talkinghead.s3 import S3Store
+from talkinghead.settings import PROJECT_DIR, Settings
+from talkinghead.studio import Studio
+from talkinghead.workflow import check, fill, load_template
+
+State = Literal["ok", "failed", "skipped"]
+
+# A job's files: the frames of ten minutes at 480p, losslessly encoded, and the sources.
+FREE_GB = 5.0
+SHOWN_PROBLEMS = 3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at; `message` says what was found, or what to do."""
+
+    name: str
+    state: State
+    message: str
+
+
+class Unfit(Exception):
+    """This worker could not render; the message says why."""
+
+
+def ensure_fit(studio: Studio) -> None:
+    """For a worker before it takes jobs; ends ComfyUI if it is not fit.
+
+    Raises:
+        Unfit: a check failed.
+    """
+    failed = [each for each in examine(studio) if each.state == "failed"]
+    if failed:
+        studio.close()
+        raise Unfit("; ".join(f"{each.name}: {each.message}" for each in failed))
+
+
+def examine(studio: Studio) -> Iterator[Check]:
+    """Every check, one after another. The studio is entered: its ComfyUI starts meanwhile."""
+    settings = studio.settings
+    yield _gpu(settings)
+    yield _disk(settings)
+    yield _models(studio)
+    yield _storage(settings)
+    yield from _comfyui(studio)
+
+
+def _drafts_only(settings: Settings) -> bool:
+    """A host without GPU, and nobody asks for models: it renders the CPU preview."""
+    return settings.comfyui_url is None and settings.on_cpu and settings.model_profile == "auto"
+
+
+def _gpu(settings: Settings) -> Check:
+    host = read_host(settings)
+    if host.gpu is not None:
+        tuning = tuning_for(settings, load_manifest())
+        capability = f", compute capability {host.gpu.capability}" if host.gpu.capability else ""
+        found = f"{host.gpu.name}, {host.gpu.vram_gib:.0f} GB{capability}: {tuning}"
+        return Check("GPU", "ok", f"{found}; host memory {host.ram_gib:.0f} GB")
+    if settings.comfyui_url:
+        return Check("GPU", "skipped", "the server at COMFYUI_URL tells of none")
+    if settings.on_cpu:
+        return Check("GPU", "skipped", "none here: only drafts are rendered in useful time")
+    return Check("GPU", "failed", "nvidia-smi does not answer: check the driver of the host")
+
+
+def _disk(settings: Settings) -> Check:
+    place = settings.work_dir.absolute()
+    there = next(each for each in (place, *place.parents) if each.is_dir())
+    free = shutil.disk_usage(there).free / 1e9
+    if free < FREE_GB:
+        todo = f"{FREE_GB:g} GB are needed: make room, or set WORK_DIR"
+        return Check("disk", "failed", f"{there} has {free:.1f} GB free; {todo}")
+    return Check("disk", "ok", f"{there} has {free:.0f} GB free")
+
+
+def _models(studio: Studio) -> Check:
+    settings, name = studio.settings, "model files"
+    if settings.comfyui_url:
+        return Check(name, "skipped", "those of the server at COMFYUI_URL: see the workflows")
+    if _drafts_only(settings):
+        return Check(name, "skipped", "drafts need none")
+    store, files = ModelStore(settings), load_manifest().files_of(studio.profile)
+    missing = [each for each, file in files.items() if store.find(each, file) is None]
+    if missing:
+        todo = "run `talkinghead models fetch`"
+        return Check(name, "failed", f"missing or damaged: {', '.join(missing)}; {todo}")
+    return Check(name, "ok", f"{len(files)} files, whole as far as their sums are known")
+
+
+def _storage(settings: Settings) -> Check:
+    if settings.bucket is None:
+        return Check("storage", "skipped", "no bucket is set: results carry short videos alone")
+    try:
+        store = S3Store(
+            settings.bucket,
+            prefix=settings.s3_prefix,
+            url_seconds=settings.s3_url_seconds,
+            public_url=settings.s3_public_url,
+        )
+        store.check()
+    except JobError as error:
+        return Check("storage", "failed", str(error))
+    return Check("storage", "ok", f"the bucket {settings.bucket.name} can be written")
+
+
+def _comfyui(studio: Studio) -> Iterator[Check]:
+    try:
+        with studio.comfy("doctor", lambda: None) as client:
+            schemas = studio.schemas(client, fresh=True)
+            version = client.system_stats().get("system", {}).get("comfyui_version", "")
+    except (JobError, ComfyError) as error:
+        yield Check("ComfyUI", "failed", str(error))
+        return
+    yield Check("ComfyUI", "ok", f"{version} with {len(schemas)} node classes".strip())
+    for path in sorted((PROJECT_DIR / "workflows").glob("*.json")):
+        yield _workflow(path, studio, schemas)
+
+
+def _workflow(path: Path, studio: Studio, schemas: Schemas) -> Check:
+    name, draft = f"workflow {path.stem}", path.stem.startswith("draft_")
+    if not draft and _drafts_only(studio.settings):
+        return Check(name, "skipped", "needs a GPU")
+    profile = None if draft else studio.profile
+    if problems := list(dict.fromkeys(_problems(path.stem, profile, schemas))):
+        more = len(problems) - SHOWN_PROBLEMS
+        shown = "; ".join(problems[:SHOWN_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
+        return Check(name, "failed", shown)
+    return Check(name, "ok", "node classes, inputs and model files are there")
+
+
+def _problems(template: str, profile: Profile | None, schemas: Schemas) -> Iterator[str]:
+    """What ComfyUI would refuse or compute wrongly, with each talk model of the profile."""
+    fillings = [profile.slots_for(talk) for talk in profile.talk_models] if profile else [{}]
+    for slots in fillings:
+        try:
+            graph = to_api(fill(load_template(template), slots, schemas), schemas)
+        except (JobError, ConvertError) as error:
+            yield str(error)
+            continue
+        yield from map(str, check(graph, schemas))
+        yield from (str(each) for each in traps(graph, schemas) if each.severity == "error")

@@ -1,0 +1,189 @@
+"""Which models and settings are chosen for a host."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from talkinghead.errors import ModelsMissing
+from talkinghead.gpu import (
+    ARCHITECTURES,
+    Gpu,
+    Host,
+    Tuning,
+    active_profile,
+    choose,
+    parse_gpu,
+    read_gpu,
+    read_host,
+    sage_runs,
+    table,
+)
+from talkinghead.media import Picture
+from talkinghead.models import load_manifest
+from talkinghead.plan import make_plan
+from talkinghead.request import parse_request
+from talkinghead.settings import PROJECT_DIR, Settings
+from talkinghead.sound import Sound
+
+MANIFEST = load_manifest()
+
+
+def host(
+    vram: float, capability: float = 8.9, ram: float = math.inf, *, sage: bool = False
+) -> Host:
+    return Host(Gpu("card", vram, capability), ram, sage)
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
+@pytest.mark.parametrize(
+    ("vram", "expected"),
+    [
+        (16, Tuning("gguf-q4", "sdpa", 25, True)),
+        (24, Tuning("fp8", "sdpa", 10, True)),
+        (32, Tuning("fp8", "sdpa", 0, True)),
+        (48, Tuning("fp8", "sdpa", 0, False)),
+        (80, Tuning("fp16", "sdpa", 0, True)),
+    ],
+)
+def test_each_usual_card_gets_its_row(vram: float, capability: float, expected: Tuning) -> None:
+    assert choose(host(vram, capability), MANIFEST) == expected
+
+
+def test_the_table_in_the_docs_is_what_is_chosen() -> None:
+    assert table(MANIFEST) in (PROJECT_DIR / "docs" / "tuning.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("vram", "expected"),
+    [
+        (11.8, "gguf-q4"),  # RTX 3060
+        (14.9, "gguf-q4"),  # T4
+        (22.5, "fp8"),  # A10G, with ECC
+        (45.0, "fp8"),  # L40S, with ECC
+        (79.6, "fp16"),  # H100
+        (141.0, "fp16"),
+    ],
+)
+def test_a_card_counts_by_what_it_says_it_has(vram: float, expected: str) -> None:
+    assert choose(host(vram), MANIFEST).profile == expected
+
+
+@pytest.mark.parametrize(
+    ("ram", "expected"), [(64, "fp16"), (48, "fp8"), (26, "gguf-q4"), (8, "gguf-q4")]
+)
+def test_a_host_with_little_memory_gets_smaller_models(ram: float, expected: str) -> None:
+    assert choose(host(80, ram=ram), MANIFEST).profile == expected
+
+
+def test_no_gpu_gets_the_smallest_profile_and_no_tuning() -> None:
+    assert choose(Host(None, 64), MANIFEST) == Tuning("gguf-q4", "sdpa", 0, True)
+
+
+def test_sage_attention_is_taken_where_it_runs() -> None:
+    assert choose(host(24, sage=True), MANIFEST).attention == "sageattn"
+
+
+def test_a_card_without_bf16_decodes_in_fp32() -> None:
+    tuning = choose(host(16, capability=7.5), MANIFEST)
+    vae = tuning.apply(MANIFEST.profile("gguf-q4")).slots["VAE"]
+    assert vae == {"model_name": "wan_2.1_vae.safetensors", "precision": "fp32"}
+
+
+def test_what_is_set_by_hand_is_taken() -> None:
+    tuning = choose(
+        host(80, sage=True), MANIFEST, profile="fp8", attention="sdpa", force_offload=True
+    )
+    assert tuning == Tuning("fp8", "sdpa", 0, True)
+
+
+def test_a_large_profile_on_a_small_card_swaps_every_block_it_must() -> None:
+    assert choose(host(16), MANIFEST, profile="fp16").blocks_to_swap == 40
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({}, 25), ({"use_block_swap": False}, 0), ({"use_block_swap": True, "blocks_to_swap": 7}, 7)],
+)
+def test_a_request_that_does_not_say_swaps_what_the_gpu_needs(
+    fields: dict[str, Any], expected: int
+) -> None:
+    request = parse_request({"image_url": "http://a/a.png", "wav_url": "http://a/a.wav"} | fields)
+    voice, picture = Sound(4.0, 48_000, 2, False), Picture(512, 512)
+    assert make_plan(request, [voice], picture, blocks_to_swap=25).blocks_to_swap == expected
+
+
+def test_an_unknown_profile_is_refused() -> None:
+    with pytest.raises(ModelsMissing, match="MODEL_PROFILE is 'fp99'"):
+        choose(host(24), MANIFEST, profile="fp99")
+
+
+def test_the_tuning_reaches_the_nodes_of_the_template() -> None:
+    slots = Tuning("fp8", "sageattn", 10, False).apply(MANIFEST.profile("fp8")).slots
+    assert slots["Wan model"] == {
+        "model": "Wan2_1-I2V-14B-480p_fp8_e4m3fn_scaled_KJ.safetensors",
+        "base_precision": "fp16",
+        "attention_mode": "sageattn",
+    }
+    assert slots["Sampler"] == {"force_offload": False}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("NVIDIA GeForce RTX 4090, 24564, 8.9", Gpu("NVIDIA GeForce RTX 4090", 24564 / 1024, 8.9)),
+        ("A100, 81920, 8.0\nA100, 81920, 8.0", Gpu("A100", 80, 8.0)),
+        ("Old driver, 16384, [N/A]", Gpu("Old driver", 16, None)),
+        ("No devices were found", None),
+        ("", None),
+    ],
+)
+def test_the_gpu_is_read_from_what_nvidia_smi_prints(said: str, expected: Gpu | None) -> None:
+    assert parse_gpu(said) == expected
+
+
+def program(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of programs, the only one on the PATH."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    read_gpu.cache_clear()
+    yield tmp_path
+    read_gpu.cache_clear()
+
+
+def test_a_host_is_asked_once_and_tuned(tools: Path) -> None:
+    asked = tools / "asked"
+    program(tools / "nvidia-smi", f'echo "NVIDIA GeForce RTX 4090, 24564, 8.9"; echo x >> {asked}')
+    python = program(tools / "python", "exit 1")
+    settings = Settings(comfyui_cpu=False, comfyui_python=python, model_profile="fp8")
+    for _ in range(2):
+        profile = active_profile(settings)
+    model = (profile.slots["Wan model"] or {})["model"]
+    assert model == "Wan2_1-I2V-14B-480p_fp8_e4m3fn_scaled_KJ.safetensors"
+    assert profile.blocks_to_swap == 10
+    assert asked.read_text() == "x\n"
+
+
+def test_a_driver_that_fails_counts_as_no_gpu(tools: Path) -> None:
+    program(tools / "nvidia-smi", 'echo "NVIDIA-SMI has failed, because, no driver"; exit 9')
+    assert read_gpu() is None
+
+
+def test_sage_attention_counts_if_its_call_ends_well(tmp_path: Path) -> None:
+    assert sage_runs(str(program(tmp_path / "works", "exit 0")))
+    assert not sage_runs(str(program(tmp_path / "fails", "exit 1")))
+    assert not sage_runs(str(tmp_path / "nowhere"))
+
+
+def test_a_server_that_does_not_answer_counts_as_no_gpu() -> None:
+    assert read_host(Settings(comfyui_url="http://127.0.0.1:9")).gpu is None

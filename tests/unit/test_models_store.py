@@ -1,0 +1,399 @@
+"""Finding, checking and fetching model files, against a stand-in for the hub on loopback."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from talkinghead.cli import app
+from talkinghead.errors import ModelsMissing
+from talkinghead.model_store import ModelStore, found_models, link_models
+from talkinghead.models import Manifest, ModelFile, Profile, load_manifest
+from talkinghead.settings import PROJECT_DIR, Settings
+from tests.hub import COMMIT, Hub, HubFile
+
+REPO = "org/models"
+MB = 2**20
+FOLDERS = ("diffusion_models", "loras", "vae", "text_encoders", "clip_vision", "wav2vec2")
+KILLS = 10
+
+FETCH = """
+import sys
+from pathlib import Path
+from talkinghead.model_store import ModelStore
+from talkinghead.models import load_manifest
+from talkinghead.settings import Settings
+ModelStore(Settings()).fetch(load_manifest(Path(sys.argv[1])).files)
+"""
+
+
+def hub_files(sizes: list[int]) -> dict[str, HubFile]:
+    """Files of these sizes, random and always the same."""
+    dice = random.Random(7)
+    return {
+        f"{REPO}/split_files/model_{index}.safetensors": HubFile(dice.randbytes(size))
+        for index, size in enumerate(sizes)
+    }
+
+
+def manifest_of(files: dict[str, HubFile]) -> Manifest:
+    """A manifest of what the hub has; every other file's size and sum are not known."""
+    entries = {}
+    for index, (key, file) in enumerate(files.items()):
+        known = {"bytes": len(file.content), "sha256": file.sha256}
+        path = key.removeprefix(f"{REPO}/")
+        entries[Path(path).name] = {
+            "folder": FOLDERS[index % len(FOLDERS)],
+            "repo": REPO,
+            "path": path,
+            "licence": "MIT",
+            **(known if index % 2 == 0 else {"sha256": "unconfirmed"}),
+        }
+    return Manifest.model_validate({"files": entries, "profiles": {}})
+
+
+def write_manifest(manifest: Manifest, path: Path) -> Path:
+    path.write_text(yaml.safe_dump(manifest.model_dump(mode="json", by_alias=True)))
+    return path
+
+
+def contents(store: ModelStore, manifest: Manifest) -> dict[str, bytes]:
+    """What lies where ComfyUI will look for each file."""
+    return {
+        name: (store.folder / file.folder / name).read_bytes()
+        for name, file in manifest.files.items()
+    }
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    volume = tmp_path / "volume"
+    (volume / "models").mkdir(parents=True)
+    return Settings(comfyui_dir=tmp_path / "comfy", volume_dir=volume)
+
+
+@pytest.fixture
+def store(settings: Settings) -> ModelStore:
+    return ModelStore(settings)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with two small files, the first of which has a known sum."""
+    with Hub(hub_files([70_000, 50_000])).running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
+
+
+@pytest.fixture
+def files(hub: Hub) -> dict[str, ModelFile]:
+    return manifest_of(dict(hub.files)).files
+
+
+def start_fetch(hub: Hub, manifest: Path, folder: Path) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "MODELS_DIR": str(folder),
+        "COMFYUI_DIR": str(folder.parent / "comfy"),
+    }
+    command = [sys.executable, "-c", FETCH, str(manifest)]
+    return subprocess.Popen(command, env=environment, cwd=PROJECT_DIR)
+
+
+def kill_at_random(process: subprocess.Popen[bytes], hub: Hub, seconds: float) -> bool:
+    """End a fetch so long after its first GET; whether it was still at work."""
+    before = hub.gets.total()
+    while hub.gets.total() == before and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+def test_a_fetch_that_is_killed_ten_times_ends_with_every_file_whole(tmp_path: Path) -> None:
+    # The hub's library writes pieces of 10 MB: only what is larger can be gone on with.
+    files = hub_files([96 * MB, 25 * MB, *[MB] * 6])
+    manifest, dice = manifest_of(files), random.Random(1)
+    written, folder = write_manifest(manifest, tmp_path / "m.yaml"), tmp_path / "models"
+    with Hub(files, pause_seconds=0.01).running() as hub:  # 25 MB/s for each file
+        for _ in range(KILLS):
+            process = start_fetch(hub, written, folder)
+            assert kill_at_random(process, hub, dice.uniform(0.0, 0.8))
+        hub.pause_seconds = 0
+        assert start_fetch(hub, written, folder).wait(60) == 0
+    store = ModelStore(Settings(models_dir=folder, comfyui_dir=tmp_path / "comfy"))
+    assert hub.ranges.total() > 0, "no download went on where it was"
+    assert contents(store, manifest) == {Path(k).name: f.content for k, f in files.items()}
+    assert not list(folder.rglob("*.incomplete"))
+    assert [store.problem(p, f, fresh=True) for p, f in _places(store, manifest)] == [None] * 8
+
+
+def _places(store: ModelStore, manifest: Manifest) -> list[tuple[Path, ModelFile]]:
+    files = manifest.files.items()
+    return [(store.folder / file.folder / name, file) for name, file in files]
+
+
+def test_two_workers_that_share_a_volume_fetch_each_file_once(tmp_path: Path) -> None:
+    files = hub_files([2 * MB] * 8)
+    written = write_manifest(manifest_of(files), tmp_path / "m.yaml")
+    with Hub(files, pause_seconds=0.05).running() as hub:
+        both = [start_fetch(hub, written, tmp_path / "models") for _ in range(2)]
+        assert [process.wait(60) for process in both] == [0, 0]
+    assert set(hub.gets.values()) == {1}
+    assert hub.sent.total() == 8 * 2 * MB
+
+
+def test_what_was_fetched_is_found_and_not_fetched_again(
+    store: ModelStore, files: dict[str, ModelFile], hub: Hub
+) -> None:
+    first = store.fetch(files)
+    assert store.fetch(files) == first
+    assert set(hub.gets.values()) == {1}
+    assert first["model_0.safetensors"] == store.folder / "diffusion_models/model_0.safetensors"
+
+
+@pytest.mark.parametrize("name", ["model_0.safetensors", "model_1.safetensors"])
+def test_a_file_that_was_damaged_is_set_aside_and_fetched_again(
+    name: str, store: ModelStore, files: dict[str, ModelFile], hub: Hub
+) -> None:
+    path = store.fetch(files)[name]
+    good = path.read_bytes()
+    path.write_bytes(bytes(100) + good[100:])
+    assert store.find(name, files[name]) is None
+    assert store.fetch(files)[name].read_bytes() == good
+    assert path.with_name(f"{name}.bad").read_bytes()[:100] == bytes(100)
+    assert hub.gets[f"{REPO}/{files[name].path}"] == 2
+
+
+def test_a_download_that_arrives_damaged_is_fetched_again(
+    store: ModelStore, files: dict[str, ModelFile], hub: Hub
+) -> None:
+    key = next(iter(hub.files))
+    hub.files[key].faulty = 1
+    path = store.fetch(files)["model_0.safetensors"]
+    assert path.read_bytes() == hub.files[key].content
+    assert hub.gets[key] == 2
+
+
+def test_a_download_that_is_damaged_twice_is_never_put_into_place(
+    store: ModelStore, files: dict[str, ModelFile], hub: Hub
+) -> None:
+    next(iter(hub.files.values())).faulty = 9
+    with pytest.raises(ModelsMissing, match=r"model_0\.safetensors from org/models has the sum"):
+        store.fetch(files)
+    assert not (store.folder / "diffusion_models" / "model_0.safetensors").exists()
+
+
+def test_a_full_disk_is_said_before_the_first_byte(
+    store: ModelStore, files: dict[str, ModelFile], hub: Hub
+) -> None:
+    hub.files[f"{REPO}/split_files/model_1.safetensors"].announced = 10**16
+    with pytest.raises(ModelsMissing, match=r"GB free, and 10000000\.\d GB are to be fetched"):
+        store.fetch(files)
+    assert hub.gets.total() == 0
+
+
+def test_a_file_that_is_another_at_the_hub_is_refused_before_the_first_byte(
+    store: ModelStore, files: dict[str, ModelFile], hub: Hub
+) -> None:
+    key = next(iter(hub.files))
+    hub.files[key].content = hub.files[key].content[::-1]
+    with pytest.raises(ModelsMissing, match=r"sha256 is \w+ at org/models, revision main, and"):
+        store.fetch(files)
+    assert hub.gets.total() == 0
+
+
+def test_a_file_that_the_hub_does_not_have_is_named(
+    store: ModelStore, files: dict[str, ModelFile]
+) -> None:
+    other = {"other.gguf": files["model_0.safetensors"].model_copy(update={"path": "no.gguf"})}
+    with pytest.raises(ModelsMissing, match=r"other\.gguf cannot be fetched .* main: HTTP 404"):
+        store.fetch(other)
+
+
+def test_the_token_of_the_environment_is_sent_and_not_told(
+    store: ModelStore,
+    files: dict[str, ModelFile],
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_canary")
+    said: list[str] = []
+    store.fetch(files, tell=said.append)
+    assert hub.tokens == {"Bearer hf_canary"}
+    assert "hf_canary" not in "".join(said) + caplog.text
+
+
+def test_a_file_is_not_summed_again_while_size_and_time_stay(
+    store: ModelStore, files: dict[str, ModelFile]
+) -> None:
+    name = "model_0.safetensors"
+    path = store.fetch(files)[name]
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert store.problem(path, files[name]) is None
+    assert "has the sum" in str(store.problem(path, files[name], fresh=True))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "comfy/models/diffusion_models/model_0.safetensors",
+        "comfy/models/unet/model_0.safetensors",
+        "volume/models/diffusion_models/model_0.safetensors",
+        f"volume/huggingface-cache/hub/models--org--models/snapshots/{COMMIT}/split_files/"
+        "model_0.safetensors",
+        "baked/diffusion_models/model_0.safetensors",
+    ],
+)
+def test_a_file_that_is_there_is_used_where_it_lies(
+    place: str, settings: Settings, tmp_path: Path, files: dict[str, ModelFile], hub: Hub
+) -> None:
+    extra = settings.model_copy(update={"extra_model_dirs": str(tmp_path / "baked")})
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(next(iter(hub.files.values())).content)
+    name = "model_0.safetensors"
+    assert ModelStore(extra).fetch({name: files[name]}) == {name: path}
+    assert hub.gets.total() == 0
+
+
+def test_a_damaged_file_in_a_cache_is_passed_over(
+    settings: Settings, tmp_path: Path, files: dict[str, ModelFile], hub: Hub
+) -> None:
+    cache = settings.volume_dir / "huggingface-cache/hub/models--org--models/snapshots" / COMMIT
+    path = cache / str(files["model_0.safetensors"].path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(70_000))
+    found = ModelStore(settings).fetch(files)["model_0.safetensors"]
+    assert found.is_relative_to(settings.volume_dir / "models")
+    assert path.read_bytes() == bytes(70_000)
+
+
+def test_files_are_fetched_to_the_volume_or_else_to_comfyui(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    with_volume = Settings(comfyui_dir=tmp_path / "comfy", volume_dir=volume)
+    assert ModelStore(with_volume).folder == volume / "models"
+    without = with_volume.model_copy(update={"volume_dir": tmp_path / "none"})
+    assert ModelStore(without).folder == tmp_path / "comfy" / "models"
+    chosen = with_volume.model_copy(update={"models_dir": tmp_path / "mine"})
+    assert ModelStore(chosen).folder == tmp_path / "mine"
+
+
+def test_a_damaged_file_where_comfyui_looks_is_set_aside_at_the_start(settings: Settings) -> None:
+    profile = load_manifest().profile("gguf-q4")
+    bad = settings.comfyui_dir / "models" / "vae" / "wan_2.1_vae.safetensors"
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"half")
+    assert found_models(settings, profile) == {}
+    assert [path.name for path in bad.parent.iterdir()] == ["wan_2.1_vae.safetensors.bad"]
+
+
+@pytest.mark.parametrize("fetch", [True, False])
+def test_a_start_fetches_what_is_missing_if_the_settings_say_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, fetch: bool
+) -> None:
+    name = "Wan2_1-InfiniteTalk_Multi_Q8.gguf"
+    file = load_manifest().files[name]
+    talk_models = dict.fromkeys(load_manifest().profile("gguf-q4").talk_models, name)
+    with Hub({f"{file.repo}/{file.path}": HubFile(b"weights")}).running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        chosen = settings.model_copy(update={"fetch_models": fetch})
+        found = found_models(chosen, Profile(slots={}, talk_models=talk_models))
+    assert {key: path.read_bytes() for key, path in found.items()} == (
+        {f"diffusion_models/{name}": b"weights"} if fetch else {}
+    )
+
+
+def test_found_files_are_linked_into_one_folder_that_goes_first(tmp_path: Path) -> None:
+    here, there = tmp_path / "a" / "blob", tmp_path / "w.safetensors"
+    here.parent.mkdir()
+    here.write_bytes(b"vae")
+    there.write_bytes(b"wav")
+    links = tmp_path / "links"
+    models = {"vae/v.safetensors": here, "wav2vec2/w.safetensors": there}
+    entry = link_models(models, links)
+    assert (
+        link_models(models, links)
+        == entry
+        == {
+            "models": {
+                "base_path": str(links),
+                "is_default": True,
+                "vae": "vae",
+                "wav2vec2": "wav2vec2",
+            }
+        }
+    )
+    assert (links / "vae" / "v.safetensors").read_bytes() == b"vae"
+    assert link_models({}, links) == {}
+
+
+@pytest.fixture
+def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setenv("COMFYUI_DIR", str(tmp_path / "comfy"))
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path / "models"))
+    return CliRunner()
+
+
+def test_the_list_names_every_file_of_every_profile(command_line: CliRunner) -> None:
+    said = command_line.invoke(app, ["models", "list"]).output
+    manifest = load_manifest()
+    assert [name for name in (*manifest.profiles, *manifest.files) if name not in said] == []
+
+
+def test_where_tells_each_place_and_fails_if_one_is_missing(
+    command_line: CliRunner, tmp_path: Path
+) -> None:
+    for name, file in load_manifest().files_of(load_manifest().profile("tiny")).items():
+        path = tmp_path / "models" / file.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"random")
+    result = command_line.invoke(app, ["models", "where", "--profile", "tiny"])
+    assert result.exit_code == 0, result.output
+    assert f"tiny-wan-vae.safetensors: {tmp_path}/models/vae/tiny-wan-vae.safetensors" in (
+        result.output
+    )
+    (tmp_path / "models/vae/tiny-wan-vae.safetensors").unlink()
+    result = command_line.invoke(app, ["models", "where", "--profile", "tiny"])
+    assert (result.exit_code, "tiny-wan-vae.safetensors: missing" in result.output) == (1, True)
+
+
+def test_verify_names_what_is_damaged_and_what_is_missing(
+    command_line: CliRunner, tmp_path: Path
+) -> None:
+    bad = tmp_path / "models" / "vae" / "wan_2.1_vae.safetensors"
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"half")
+    result = command_line.invoke(app, ["models", "verify", "--profile", "fp8"])
+    assert result.exit_code == 1
+    assert f"damaged: {bad} has 4 bytes, expected: 253815318" in result.output
+    assert "missing: clip_vision_h.safetensors" in result.output
+
+
+def test_files_that_are_made_here_are_not_asked_of_the_hub(command_line: CliRunner) -> None:
+    result = command_line.invoke(app, ["models", "fetch", "--profile", "tiny"])
+    assert result.exit_code == 1
+    assert "scripts/make-tiny-models makes it" in " ".join(result.output.split())
+
+
+def test_an_unknown_profile_is_refused(command_line: CliRunner) -> None:
+    result = command_line.invoke(app, ["models", "fetch", "--profile", "fp99"])
+    assert result.exit_code == 2
+    assert "fp99" in result.output
