@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # The container's command: the worker, which starts ComfyUI as its child and ends it again.
-# RunPod's SIGTERM reaches the worker itself, because exec leaves no shell between them.
+# exec leaves no shell between RunPod and the worker: SIGTERM reaches it, its exit status is ours.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 # glibc's allocator keeps what large frames leave behind; tcmalloc gives it back.
 tcmalloc=$(ldconfig -p 2>/dev/null | awk '/libtcmalloc_minimal\.so/ {print $NF; exit}') || true
+
+# ComfyUI's log beside the worker's, each line marked; of a progress bar, only its last state.
+# The worker keeps our process id, and names ComfyUI's folder after it.
+comfyui_log="${WORK_DIR:-${TMPDIR:-/tmp}/talkinghead}/comfyui-$$/comfyui.log"
+tail -F --lines=+1 --pid=$$ "${comfyui_log}" 2>/dev/null \
+    | sed --unbuffered -e 's/.*\r//' -e 's/^/comfyui: /' &
+
 if [ -n "${tcmalloc}" ]; then
     export LD_PRELOAD="${tcmalloc}${LD_PRELOAD:+:${LD_PRELOAD}}"
 fi
-
 exec "${PYTHON:-python3}" -u handler.py "$@"

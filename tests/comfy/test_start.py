@@ -1,0 +1,127 @@
+"""start.sh as the container runs it: one process, ComfyUI its child, both logs in one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.settings import PROJECT_DIR, Settings
+from talkinghead.studio import Studio
+
+START_SECONDS = 90
+RESTART_SECONDS = 20  # of the 30 in which it shall be back: it is ready about 10 s after its start
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    settings = {
+        "PYTHON": sys.executable,
+        "WORK_DIR": str(tmp_path / "work"),
+        "COMFYUI_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+    }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    api = ["--rp_serve_api", "--rp_api_host", "127.0.0.1", "--rp_api_port", port]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(PROJECT_DIR / "start.sh"), *api],
+            env=os.environ | settings,
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+        )
+    url = f"http://127.0.0.1:{port}/docs"
+    try:
+        wait_until(lambda: process.poll() is not None or answers(url), START_SECONDS)
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until(happened: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def comfyui_of(worker: subprocess.Popen[bytes]) -> int | None:
+    """The id of the worker's ComfyUI, if it lives."""
+    found = subprocess.run(
+        ["pgrep", "--parent", str(worker.pid), "--full", "main.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return int(found.stdout) if found.stdout.strip() else None
+
+
+def test_a_comfyui_that_dies_is_back_and_sigterm_ends_both_with_status_0(
+    worker: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    def log() -> str:
+        return (tmp_path / "log").read_text()
+
+    wait_until(lambda: "comfyui: Starting server" in log(), START_SECONDS)
+    first = comfyui_of(worker)
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: comfyui_of(worker) not in {None, first}, RESTART_SECONDS)
+    second = comfyui_of(worker)
+    assert "ComfyUI died between two jobs" in log()
+
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert not Path(f"/proc/{second}").exists()
+    assert not list((tmp_path / "work").iterdir())
+
+
+def counting_studio(folder: Path) -> tuple[Studio, Path]:
+    """A studio whose ComfyUI ends at once, and the file with a byte for each of its starts."""
+    starts = folder / "starts"
+    starts.touch()
+    (folder / "main.py").write_text(f"open({str(starts)!r}, 'a').write('.')\n")
+    settings = Settings(comfyui_dir=folder, work_dir=folder / "work", comfyui_cpu=True)
+    return Studio(settings), starts
+
+
+def test_a_comfyui_that_died_between_two_jobs_is_revived(tmp_path: Path) -> None:
+    studio, starts = counting_studio(tmp_path)
+
+    def is_back() -> bool:
+        studio.revive()
+        return starts.stat().st_size > 1
+
+    with studio:
+        wait_until(is_back, 20)
+
+
+def test_a_comfyui_that_the_worker_ended_stays_ended(tmp_path: Path) -> None:
+    studio, starts = counting_studio(tmp_path)
+    with studio:
+        wait_until(lambda: starts.stat().st_size == 1, 20)
+        studio.close()
+        studio.revive()
+        with pytest.raises(ComfyUIUnavailable, match="not been started"):
+            studio.check_alive()

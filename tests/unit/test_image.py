@@ -1,0 +1,178 @@
+"""The image's files, as far as they can be tried without building it."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from talkinghead.models import load_manifest
+from talkinghead.settings import PROJECT_DIR, Settings
+
+INSTRUCTION = re.compile(r"^([A-Z]+)\s+((?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+def instructions(name: str) -> list[str]:
+    """What follows each `name` in the Dockerfile, its continued lines joined."""
+    text = (PROJECT_DIR / "Dockerfile").read_text("utf-8")
+    text = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)
+    found = INSTRUCTION.findall(text)
+    return [re.sub(r"\s*\\\n\s*", " ", rest) for each, rest in found if each == name]
+
+
+def run_step(containing: str) -> str:
+    return next(step for step in instructions("RUN") if containing in step)
+
+
+def copied() -> list[str]:
+    return [source for line in instructions("COPY") for source in shlex.split(line)[:-1]]
+
+
+def is_ignored(path: str) -> bool:
+    """As Docker decides: the last pattern that fits the path, or a folder above it, wins."""
+    ignored = False
+    levels = [path.rsplit("/", up)[0] for up in range(path.count("/") + 1)]
+    for line in (PROJECT_DIR / ".dockerignore").read_text("utf-8").splitlines():
+        pattern = line.removeprefix("!").removeprefix("**/")
+        where = [level.rsplit("/", 1)[-1] for level in levels] if "**/" in line else levels
+        if line and not line.startswith("#") and any(fnmatch.fnmatch(at, pattern) for at in where):
+            ignored = not line.startswith("!")
+    return ignored
+
+
+def tool(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def test_the_dockerfile_pleases_hadolint() -> None:
+    command = [tool("hadolint"), "--no-color", str(PROJECT_DIR / "Dockerfile")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("path", copied())
+def test_what_the_image_copies_is_there_and_not_ignored(path: str) -> None:
+    assert (PROJECT_DIR / path).exists()
+    assert not is_ignored(path)
+
+
+@pytest.mark.parametrize(
+    "path", [".git", ".venv/bin/python", ".comfyui/main.py", "tests/store.py", "out/demo.mp4"]
+)
+def test_what_the_image_does_not_need_stays_out_of_the_build(path: str) -> None:
+    assert is_ignored(path)
+
+
+def test_compiled_files_stay_out_of_the_build() -> None:
+    assert is_ignored("talkinghead/__pycache__/render.pyc")
+    assert not is_ignored("talkinghead/render.py")
+
+
+def test_every_file_of_the_package_is_copied() -> None:
+    named = [PROJECT_DIR / name for name in copied()]
+    needed = [
+        "handler.py",
+        "comfy_client.py",
+        "model_manifest.yaml",
+        "custom_nodes.txt",
+        "start.sh",
+    ]
+    needed += ["README.md", "LICENSE", "pyproject.toml"]  # pip builds the package from these
+    assert all(PROJECT_DIR / name in named for name in needed)
+    assert {PROJECT_DIR / name for name in ("talkinghead", "workflows", "custom_nodes")} <= {*named}
+
+
+def test_comfyui_and_its_packs_are_pinned_in_one_place() -> None:
+    pins = re.findall(r"^(https\S+) (\S+)$", (PROJECT_DIR / "custom_nodes.txt").read_text(), re.M)
+    assert len(pins) == 3
+    for name in ("Dockerfile", "docker-compose.yml", "start.sh", ".github/workflows/image.yml"):
+        text = (PROJECT_DIR / name).read_text("utf-8")
+        assert not re.search(r"git (clone|fetch|checkout)", text)
+        assert not any(url in text or ref in text for url, ref in pins)
+
+
+def test_the_image_has_comfyui_where_the_worker_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_step("install-comfyui").split()[2]
+    for line in instructions("ENV"):
+        for name, value in (pair.split("=", 1) for pair in shlex.split(line)):
+            monkeypatch.setenv(name, value)
+    assert str(Settings().comfyui_dir) == folder
+
+
+@pytest.mark.parametrize("source", ["Git, with the node packs", "a wheel, without node packs"])
+def test_an_image_without_the_node_packs_is_not_built(tmp_path: Path, source: str) -> None:
+    (tmp_path / ".install-comfyui.json").write_text(f'{{"source": "{source}"}}')
+    (tmp_path / "custom_nodes" / "pack" / ".git").mkdir(parents=True)
+    (tmp_path / "custom_nodes" / "pack" / "broken.py").write_text("no python")
+    _, checks = run_step("install-comfyui").split("&&", 1)
+    code = checks.replace("/opt/ComfyUI", str(tmp_path)).replace("python ", f"{sys.executable} ")
+    done = subprocess.run(["sh", "-c", code], check=False)
+    assert (done.returncode == 0) is source.startswith("Git")
+    assert (tmp_path / "custom_nodes" / "pack" / ".git").exists() is (done.returncode != 0)
+
+
+@pytest.mark.parametrize("profile", ["", "fp8"])
+def test_models_are_baked_into_the_image_only_when_asked(tmp_path: Path, profile: str) -> None:
+    models = tmp_path / "models"
+    command = tmp_path / "talkinghead"
+    command.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nmkdir -p {models}\ntouch {models}/a\n'
+    )
+    command.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PROFILE": profile}
+    code = run_step("models fetch").replace("/opt/ComfyUI/models", str(models))
+    subprocess.run(["sh", "-c", code], env=environment, check=True)
+    said = (tmp_path / "said").read_text() if profile else ""
+    assert said == ("models fetch --profile fp8\nmodels verify --profile fp8\n" if profile else "")
+    assert models.exists() is bool(profile)
+
+
+def test_the_example_profile_of_the_dockerfile_is_in_the_manifest() -> None:
+    text = (PROJECT_DIR / "Dockerfile").read_text("utf-8")
+    assert set(re.findall(r"PROFILE=(\w+)", text)) <= load_manifest().profiles.keys()
+
+
+def test_start_sh_is_executable_and_parses() -> None:
+    script = PROJECT_DIR / "start.sh"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def compose() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((PROJECT_DIR / "docker-compose.yml").read_text())
+    worker: dict[str, Any] = content["services"]["worker"]
+    assert set(content["volumes"]) == {"models"}
+    return worker
+
+
+def test_compose_sets_settings_that_there_are() -> None:
+    names = {name.lower() for name in compose()["environment"]} - {"hf_token"}
+    assert names <= Settings.model_fields.keys()
+
+
+def test_compose_shows_the_api_to_this_machine_alone_and_keeps_the_models() -> None:
+    worker = compose()
+    assert worker["ports"] == ["127.0.0.1:8000:8000"]
+    assert worker["volumes"] == [f"models:{worker['environment']['MODELS_DIR']}"]
+    assert worker["command"][0] == "./start.sh"
+    device = worker["deploy"]["resources"]["reservations"]["devices"][0]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert any(
+        f"useradd --create-home --uid 10001 {worker['user']} " in step
+        for step in instructions("RUN")
+    )
+
+
+def test_the_workflow_builds_on_a_tag_alone() -> None:
+    text = (PROJECT_DIR / ".github/workflows/image.yml").read_text("utf-8")
+    content = yaml.load(text, yaml.BaseLoader)
+    assert content["on"] == {"push": {"tags": ["v*"]}}
+    assert content["jobs"]["image"]["steps"][-1]["with"]["push"] == "true"
