@@ -10,7 +10,9 @@ ExecutableNodeDTO in its source) and of VideoHelperSuite's VHS.core.js.
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, NotRequired, TypeAlias, TypedDict, TypeGuard
@@ -38,9 +40,12 @@ Schemas: TypeAlias = Mapping[str, NodeSchema]
 MUTED, BYPASSED = 2, 4
 REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
 VIRTUAL = frozenset({REROUTE, PRIMITIVE, "Note", "MarkdownNote"})
+GROUP_NODES = ("workflow>", "workflow/")  # how the types of the GUI's old group nodes start
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 # Widgets that exist in the browser only; the GUI exports them, no node takes them.
 BROWSER_INPUTS = frozenset({"audioUI", "preview", "video-preview"})
+# Inputs whose value the browser makes when the GUI runs the workflow: no file holds it.
+BROWSER_TYPES = frozenset({"AUDIO_RECORD", "LOAD_3D", "WEBCAM"})
 NOISE_KEYS = ("videopreview", "$$canvas-image-preview")
 
 
@@ -49,6 +54,7 @@ class ConvertError(ValueError):
 
     def __init__(self, problem: str, node: Node | None = None) -> None:
         super().__init__(f"{_described(node)}: {problem}" if node else problem)
+        self.problem = problem
 
 
 def _described(node: Node) -> str:
@@ -99,10 +105,13 @@ class Input:
 
     @property
     def is_widget(self) -> bool:
-        forced = self.options.get("forceInput") or (
-            self.optional and self.options.get("defaultInput")
-        )
-        return self.type in WIDGET_TYPES and not forced
+        return self.type in WIDGET_TYPES and not self.is_forced
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether it is a socket whatever its type."""
+        options = self.options
+        return bool(options.get("forceInput") or (self.optional and options.get("defaultInput")))
 
     @property
     def default(self) -> Value:
@@ -203,11 +212,18 @@ def _stored(node: Node, schema: NodeSchema) -> dict[str, Any]:
         if slots:
             raise ConvertError("widgets_values is a mapping; this class needs a list", node)
         return {}
-    values = values or []
-    missing = [name for name in slots[len(values) :] if name]
-    if missing:
-        raise ConvertError(f"widgets_values is too short: no {', '.join(missing)}", node)
+    values = _without_sockets(values or [], schema)
     return {name: value for name, value in zip(slots, values, strict=False) if name}
+
+
+def _without_sockets(values: list[Any], schema: NodeSchema) -> list[Any]:
+    """The list without the slots of inputs that are sockets only, which old files still have."""
+    old = [each for each in _inputs(schema) if each.is_widget or each.is_forced]
+    if len(values) != sum(2 if each.control else 1 for each in old):
+        return values
+    # As the GUI does it: by the place of the input, not of its slot.
+    forced = {index for index, each in enumerate(old) if each.is_forced}
+    return [value for index, value in enumerate(values) if index not in forced]
 
 
 def _stored_by_name(node: Node, slots: Sequence[str | None]) -> dict[str, Any]:
@@ -228,20 +244,12 @@ def widget_names(schema: NodeSchema, node: Node) -> list[str]:
 def widgets_of(node: Node, schemas: Schemas) -> dict[str, Any]:
     """Every widget of a GUI node: name -> value.
 
-    A name that a VHS mapping lacks has its default, as in the GUI. Raises ConvertError for an
-    unknown class, and for widgets_values that are too short or of the wrong form.
+    A value that the file lacks is its default, as in the GUI. Raises ConvertError for an unknown
+    class, and for widgets_values of the wrong form.
     """
     schema = _schema_of(node, schemas)
     stored = _stored(node, schema)
     return {each.name: stored.get(each.name, each.default) for each in _widgets(schema, stored)}
-
-
-def get_widget(node: Node, name: str, schemas: Schemas) -> Value:
-    """One widget's value. Raises ConvertError where the node has no such widget."""
-    values = widgets_of(node, schemas)
-    _check_name(node, name, values)
-    value: Value = values[name]
-    return value
 
 
 def set_widget(node: Node, name: str, value: Value, schemas: Schemas) -> None:
@@ -257,7 +265,11 @@ def set_widget(node: Node, name: str, value: Value, schemas: Schemas) -> None:
     if _is_keyed(node["type"]):
         node["widgets_values"] = {**_stored(node, schema), name: value}
     else:
-        node["widgets_values"][_slots(schema).index(name)] = value
+        values = [*(node.get("widgets_values") or ())]
+        defaults = _placed_values(schema, _stored(node, schema))
+        values += defaults[len(values) :]
+        values[_slots(schema).index(name)] = value
+        node["widgets_values"] = values
 
 
 def _check_name(node: Node, name: str, known: Iterable[str]) -> None:
@@ -271,6 +283,9 @@ def _sockets_in(node: Node) -> list[dict[str, Any]]:
 
 
 # ---- GUI file -> API graph
+
+INPUT_NODE = -10  # the frontend's id for where the links from a subgraph's inputs start
+MAX_NODES, MAX_NESTING = 20_000, 50  # subgraphs in subgraphs multiply
 
 
 class _Link(NamedTuple):
@@ -288,79 +303,309 @@ class _Socket(NamedTuple):
     link: int | None
 
 
-class _Wiring:
-    """Where the inputs of a workflow's nodes come from."""
+class _Widget(NamedTuple):
+    spec: Input
+    value: Value
+
+
+class _Constant(NamedTuple):
+    value: Value
+
+
+class _File:
+    """What all levels of a workflow share."""
 
     def __init__(self, gui: Workflow, schemas: Schemas) -> None:
-        self._schemas = schemas
-        self._nodes: dict[NodeId, Node] = {node["id"]: node for node in gui["nodes"]}
-        self._links = {entry[0]: _Link(*entry[:6]) for entry in gui["links"]}
+        definitions = (gui.get("definitions") or {}).get("subgraphs") or []
+        self.schemas = schemas
+        self.subgraphs: dict[str, Workflow] = {each["id"]: each for each in definitions}
+        self._order = {name: index for index, name in enumerate(self.subgraphs)}
+        self.nodes = 0
+
+    def is_later(self, name: str, than: str | None) -> bool:
+        """Whether the frontend builds a subgraph after the one that has an instance of it."""
+        return than is not None and self._order[name] > self._order[than]
+
+
+class _Level:
+    """One graph of a workflow as it runs: the root, or a subgraph in one instance of it."""
+
+    def __init__(self, content: Workflow, file: _File, host: tuple["_Level", Node] | None) -> None:
+        self._file, self._host = file, host
+        self.path: str = f"{host[0].path}{host[1]['id']}:" if host else ""
+        self._outputs: list[dict[str, Any]] = content.get("outputs") or []
+        self.nodes = self._unique(content["nodes"])
+        self._links = {link.id: link for link in map(_read_link, content["links"])}
+        self._known: dict[NodeId, dict[str, _Widget]] = {}
+        self._definition: str | None = content["id"] if host else None
+        self.inner = {
+            node["id"]: self._instance(node)
+            for node in content["nodes"]
+            if node["type"] in file.subgraphs
+        }
+
+    def _unique(self, nodes: Sequence[Node]) -> dict[NodeId, Node]:
+        unique: dict[NodeId, Node] = {}
+        for node in nodes:
+            if node["id"] in unique:
+                raise self.error("another node has the same id", node)
+            unique[node["id"]] = node
+        self._file.nodes += len(unique)
+        if self._file.nodes > MAX_NODES:
+            raise ConvertError(f"the workflow has more than {MAX_NODES} nodes")
+        return unique
+
+    def _instance(self, node: Node) -> "_Level":
+        if self.path.count(":") >= MAX_NESTING:
+            raise self.error(f"subgraphs are nested more than {MAX_NESTING} deep", node)
+        return _Level(self._file.subgraphs[node["type"]], self._file, (self, node))
+
+    def error(self, problem: str, node: Node) -> ConvertError:
+        """The fault, with the node named as it is in the graph."""
+        return ConvertError(problem, node | {"id": f"{self.path}{node['id']}"})
+
+    def runs(self) -> Iterator[tuple["_Level", Node]]:
+        """Every node here and in the subgraphs that ComfyUI is to run."""
+        for node in self.nodes.values():
+            if node["id"] in self.inner:
+                yield from self.inner[node["id"]].runs()
+            elif node.get("mode") not in (MUTED, BYPASSED) and node["type"] not in VIRTUAL:
+                yield self, node
 
     def sockets(self, node: Node) -> list[_Socket]:
-        """In the GUI's order: plain sockets, those of widgets, then any the schema lacks."""
-        schema = self._schemas.get(node["type"])
-        inputs = sorted(_inputs(schema), key=lambda each: each.is_widget) if schema else []
-        types = {each.name: each.type for each in inputs}
+        """In the GUI's order: plain sockets, those of widgets, then any the class lacks."""
+        types = self._socket_types(node)
         written = {each["name"]: each for each in _sockets_in(node)}
         for name, each in written.items():
             types.setdefault(name, str(each.get("type")))
         return [_Socket(name, types[name], written.get(name, {}).get("link")) for name in types]
 
-    def link(self, node: Node, socket: _Socket) -> _Link:
+    def _socket_types(self, node: Node) -> dict[str, str]:
+        if node["id"] in self.inner:
+            inputs = self._file.subgraphs[node["type"]].get("inputs") or []
+            return {each["name"]: str(each.get("type")) for each in inputs}
+        schema = self._file.schemas.get(node["type"])
+        known = sorted(_inputs(schema), key=lambda each: each.is_widget) if schema else []
+        return {each.name: each.type for each in known}
+
+    def _link(self, node: Node, socket: _Socket) -> _Link:
         link = None if socket.link is None else self._links.get(socket.link)
         if link is None:
-            raise ConvertError(f"input {socket.name!r}: there is no link {socket.link}", node)
-        if link.origin not in self._nodes:
-            raise ConvertError(f"input {socket.name!r}: there is no node {link.origin}", node)
+            raise self.error(f"input {socket.name!r}: there is no link {socket.link}", node)
+        if link.origin not in self.nodes and not (self._host and link.origin == INPUT_NODE):
+            raise self.error(f"input {socket.name!r}: there is no node {link.origin}", node)
         return link
 
-    def origin(self, node: Node, socket: _Socket) -> Node:
-        return self._nodes[self.link(node, socket).origin]
+    # ---- Widgets, with the values that primitives and the subgraph's own widgets give them
 
-    def source(self, node: Node, start: _Socket) -> list[Any] | None:
-        """[node id, output slot] behind bypassed nodes and reroutes; None where they lead nowhere.
+    def widgets(self, node: Node) -> dict[str, _Widget]:
+        """Every widget of a node, an instance of a subgraph included: name -> what it sends."""
+        if node["id"] not in self._known:
+            found = self._stored(node)
+            for socket in self.sockets(node):
+                if socket.link is not None and socket.name in found:
+                    found[socket.name] = self._fed(node, socket, found[socket.name])
+            self._known[node["id"]] = found
+        return self._known[node["id"]]
 
-        The node may be a muted one.
+    def _fed(self, node: Node, socket: _Socket, own: _Widget) -> _Widget:
+        link = self._link(node, socket)
+        if link.origin != INPUT_NODE:
+            origin = self.nodes[link.origin]
+            is_primitive = origin["type"] == PRIMITIVE
+            return own._replace(value=self._primitive(origin, own.spec)) if is_primitive else own
+        host, instance, outer = self._outside(node, link)
+        promoted = host.widgets(instance).get(outer.name)
+        return own._replace(value=promoted.value) if promoted else own
+
+    def _primitive(self, node: Node, spec: Input) -> Value:
+        if self._host:
+            raise self.error("a primitive in a subgraph: the GUI cannot run it", node)
+        values = node.get("widgets_values")
+        if not values or not isinstance(values, list):
+            raise self.error("the primitive holds no value", node)
+        fed = [self._widget_at(link) for link in self._links.values() if link.origin == node["id"]]
+        return _snapped(_clamped(values[0], [each.spec for each in fed if each]), spec)
+
+    def _outside(self, node: Node, link: _Link) -> tuple["_Level", Node, _Socket]:
+        """The socket of our instance that a link from the subgraph's inputs stands for."""
+        assert self._host
+        host, instance = self._host
+        sockets = host.sockets(instance)
+        if link.origin_slot >= len(sockets):
+            raise self.error(f"its subgraph has no input {link.origin_slot}", node)
+        return host, instance, sockets[link.origin_slot]
+
+    def _stored(self, node: Node) -> dict[str, _Widget]:
+        if node["id"] in self.inner:
+            return self._promoted(node)
+        named = node | {"id": f"{self.path}{node['id']}"} if self._host else node
+        schema = _schema_of(named, self._file.schemas)
+        for each in _inputs(schema):
+            if each.type in BROWSER_TYPES:
+                raise ConvertError(f"input {each.name!r} is made by the browser at run time", named)
+        values = widgets_of(named, self._file.schemas)
+        return {each.name: _Widget(each, values[each.name]) for each in _widgets(schema, values)}
+
+    def _promoted(self, node: Node) -> dict[str, _Widget]:
+        """The widgets that an instance shows for its subgraph, with its own values."""
+        if self._file.is_later(node["type"], self._definition):
+            return {}  # when the frontend makes the instance, there is no inner node yet
+        found = self.inner[node["id"]].promotable(self._file.subgraphs[node["type"]])
+        values = node.get("widgets_values")
+        values = values if isinstance(values, list) else []
+        for name, value in zip(list(found), values, strict=False):
+            found[name] = found[name]._replace(value=value)
+        for (owner, name), value in zip(self._shown(node), values, strict=False):
+            if owner == "-1" and name in found and value is not None:
+                found[name] = found[name]._replace(value=value)
+        return found
+
+    def _shown(self, instance: Node) -> list[list[str]]:
+        """[inner node id, widget] for each widget that an instance shows; -1: its own."""
+        properties = instance.get("properties")
+        shown = properties.get("proxyWidgets") if isinstance(properties, dict) else None
+        try:
+            pairs = json.loads(shown) if isinstance(shown, str) else shown or []
+            return [[str(owner), str(name)] for owner, name in pairs]
+        except (ValueError, TypeError):
+            raise self.error("properties.proxyWidgets is no list of pairs", instance) from None
+
+    def promotable(self, definition: Workflow) -> dict[str, _Widget]:
+        """Per input of this subgraph, the first widget that it feeds."""
+        found: dict[str, _Widget] = {}
+        for each in definition.get("inputs") or []:
+            links = [self._links[link] for link in each.get("linkIds") or [] if link in self._links]
+            widgets = filter(None, map(self._widget_at, links))
+            if first := next(widgets, None):
+                found[each["name"]] = first
+        return found
+
+    def _widget_at(self, link: _Link) -> _Widget | None:
+        node = self.nodes.get(link.target)
+        if node is None or node["type"] in VIRTUAL:
+            return None
+        name = next((each.name for each in self.sockets(node) if each.link == link.id), None)
+        return self._stored(node).get(name) if name else None
+
+    # ---- Links, followed to the node that makes the value
+
+    def source(self, node: Node, start: _Socket) -> list[Any] | _Constant | None:
+        """[node id, output slot] or a value, seen through bypassed nodes, reroutes, subgraphs.
+
+        None where the link leads nowhere. The node may be a muted one.
         """
-        socket: _Socket | None = start
-        wanted = start.type
-        seen: set[int] = set()
-        while socket is not None and socket.link is not None:
-            link = self.link(node, socket)
-            if link.id in seen:
-                raise ConvertError("bypassed nodes or reroutes form a circle", node)
-            seen.add(link.id)
-            node = self._nodes[link.origin]
+        level, socket, wanted = self, start, start.type
+        seen: set[tuple[str, int]] = set()
+        while socket.link is not None:
+            link = level._link(node, socket)
+            if (level.path, link.id) in seen:
+                raise level.error("bypassed nodes, reroutes or subgraphs form a circle", node)
+            seen.add((level.path, link.id))
+            if link.origin == INPUT_NODE:
+                level, node, socket = level._outside(node, link)
+                wanted = socket.type
+                if socket.link is None:
+                    return level._constant(node, socket)
+                continue
+            level, node, slot = level._maker(node, link)
             if node.get("mode") == BYPASSED:
-                socket = self._bypass(node, link.origin_slot, wanted)
-                wanted = socket.type if socket else ""
+                socket = level._bypass(node, slot, wanted)
+                wanted = socket.type
             elif node["type"] == REROUTE:
-                socket = next(iter(self.sockets(node)), None)
-            elif node["type"] in VIRTUAL:
+                socket = next(iter(level.sockets(node)), NOWHERE)
+            elif node["type"] in VIRTUAL or node["id"] in level.inner:
                 return None
             else:
-                return [str(node["id"]), link.origin_slot]
+                return [f"{level.path}{node['id']}", slot]
         return None
 
-    def _bypass(self, node: Node, slot: int, wanted: str) -> _Socket | None:
+    def _constant(self, instance: Node, socket: _Socket) -> _Constant | None:
+        promoted = self.widgets(instance).get(socket.name)
+        return _Constant(promoted.value) if promoted else None
+
+    def _maker(self, node: Node, link: _Link) -> tuple["_Level", Node, int]:
+        """Where a link starts: a node that is no subgraph, or one that leads nowhere."""
+        level, origin = self, self.nodes[link.origin]
+        while origin["id"] in level.inner and origin.get("mode") != BYPASSED:
+            inner = level.inner[origin["id"]]
+            within = inner._output(link.origin_slot)
+            if within is None:
+                break
+            if within.origin not in inner.nodes:
+                raise level.error("its subgraph links an input to an output, or nothing", origin)
+            level, link, origin = inner, within, inner.nodes[within.origin]
+        return level, origin, link.origin_slot
+
+    def _output(self, slot: int) -> _Link | None:
+        """The link to an output of this subgraph."""
+        links = self._outputs[slot].get("linkIds") or [] if slot < len(self._outputs) else []
+        return next((self._links[link] for link in links if link in self._links), None)
+
+    def _bypass(self, node: Node, slot: int, wanted: str) -> _Socket:
         """The input that stands in for a bypassed node's output."""
         sockets = self.sockets(node)
         opposite = sockets[slot : slot + 1]
         if wanted in ("*", ""):
-            return next(iter(opposite or sockets), None)
+            return next(iter(opposite or sockets), NOWHERE)
         made = self._output_type(node, slot)
         fitting = [each for each in sockets if fit(each.type, made) and fit(each.type, wanted)]
         same_slot = [each for each in opposite if each in fitting]
         exact = [each for each in sockets if each.type == wanted]
-        return next(iter(same_slot or exact or fitting), None)
+        return next(iter(same_slot or exact or fitting), NOWHERE)
 
     def _output_type(self, node: Node, slot: int) -> str:
-        schema = self._schemas.get(node["type"])
-        written = [str(each.get("type")) for each in node.get("outputs") or []]
+        schema = self._file.schemas.get(node["type"])
+        subgraph = self._file.subgraphs.get(node["type"]) or node
+        written = [str(each.get("type")) for each in subgraph.get("outputs") or []]
         types = output_types(schema) if schema else written
         if slot >= len(types):
-            raise ConvertError(f"a link starts at output {slot}, which it does not have", node)
+            raise self.error(f"a link starts at output {slot}, which it does not have", node)
         return types[slot]
+
+
+NOWHERE = _Socket("", "", None)
+
+
+def _read_link(entry: Any) -> _Link:  # noqa: ANN401 - JSON
+    """A link in either form: a list, or in subgraphs and newer files a mapping."""
+    if isinstance(entry, list):
+        return _Link(*entry[:6])
+    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    return _Link(*(entry[name] for name in names))
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _clamped(value: Value, fed: Sequence[Input]) -> Value:
+    """A primitive's number, within the ranges of all that it feeds."""
+    low = max((each.options.get("min", -math.inf) for each in fed), default=-math.inf)
+    high = min((each.options.get("max", math.inf) for each in fed), default=math.inf)
+    return min(max(value, low), high) if _is_number(value) and low <= high else value
+
+
+def _snapped(value: Value, spec: Input) -> Value:
+    """A primitive's number, rounded as the widget that it is written to rounds it."""
+    if not _is_number(value):
+        return value
+    if spec.type == "INT":
+        step = spec.options.get("step") or 1
+        offset = math.fmod(spec.options.get("min") or 0, step) if step != 1 else 0
+        return int(math.floor((value - offset) / step + 0.5) * step + offset)
+    if spec.type == "FLOAT":
+        return _rounded(value, spec.options)
+    return value
+
+
+def _rounded(value: float, options: Mapping[str, Any]) -> float:
+    places = max(0, -math.floor(math.log10(options.get("step") or 0.5)))
+    grain = options.get("round") or (10**-places if places else 0)
+    if not grain:
+        return value
+    rounded = round(math.floor(value / grain + 0.5) * grain, places)
+    return float(min(max(rounded, options.get("min", 0)), options.get("max", 2048)))
 
 
 def fit(one: str, other: str) -> bool:
@@ -374,19 +619,18 @@ def to_api(gui: Workflow, schemas: Schemas) -> Graph:
     """The API graph that the GUI would send for this workflow.
 
     Muted nodes and notes are left out, bypassed nodes and reroutes are seen through, primitives
-    become values; an input that a muted node feeds is left out, required or not. Apart from the
-    GUI: no inputs of the browser's own (BROWSER_INPUTS), and text is sent as written (the GUI
-    resolves ``{a|b}``, ``//`` and ``%date%``).
+    become values, the nodes of a subgraph get ids like ``12:3``; an input that a muted node feeds
+    is left out, required or not. Apart from the GUI: no inputs of the browser's own
+    (BROWSER_INPUTS), text is sent as written (the GUI resolves ``{a|b}``, ``//`` and ``%date%``),
+    and a node without a title of its own has its class's in English.
 
-    Raises ConvertError for a file that is no GUI workflow, subgraphs, unknown classes,
+    Raises ConvertError for a file that is no GUI workflow, group nodes, unknown classes,
     widgets_values that do not fit their class and links to what is not there.
     """
     _check_convertible(gui)
-    wiring = _Wiring(gui, schemas)
+    root = _Level(gui, _File(gui, schemas), None)
     graph = {
-        str(node["id"]): _api_entry(node, wiring, schemas)
-        for node in gui["nodes"]
-        if node.get("mode") not in (MUTED, BYPASSED) and node["type"] not in VIRTUAL
+        f"{level.path}{node['id']}": _api_entry(level, node, schemas) for level, node in root.runs()
     }
     for entry in graph.values():
         inputs = entry["inputs"].items()
@@ -396,46 +640,21 @@ def to_api(gui: Workflow, schemas: Schemas) -> Graph:
     return graph
 
 
-def _check_convertible(gui: Workflow) -> None:
-    if not is_gui(gui):
-        raise ConvertError("not a GUI workflow: it has no list of nodes and links")
-    if not all(isinstance(entry, list) and len(entry) >= 5 for entry in gui["links"]):
-        raise ConvertError("links are not in the form of version 0.4; save the file in the GUI")
-    definitions = gui.get("definitions") or {}
-    subgraphs = {each["id"] for each in definitions.get("subgraphs") or []}
-    seen = set()
-    for node in gui["nodes"]:
-        if node["type"] in subgraphs:
-            raise ConvertError("is a subgraph; unpack it in the GUI first", node)
-        if node["id"] in seen:
-            raise ConvertError("another node has the same id", node)
-        seen.add(node["id"])
-
-
-def _api_entry(node: Node, wiring: _Wiring, schemas: Schemas) -> dict[str, Any]:
-    widgets = widgets_of(node, schemas)
-    inputs = {name: _wrapped(value) for name, value in widgets.items()}
-    for socket in wiring.sockets(node):
-        if socket.link is None:
-            continue
-        origin = wiring.origin(node, socket)
-        if origin["type"] == PRIMITIVE and socket.name in widgets:
-            inputs[socket.name] = _wrapped(_primitive_value(origin))
-        elif source := wiring.source(node, socket):
-            inputs[socket.name] = source
+def _api_entry(level: _Level, node: Node, schemas: Schemas) -> dict[str, Any]:
+    inputs = {name: _wrapped(widget.value) for name, widget in level.widgets(node).items()}
+    for socket in level.sockets(node):
+        match level.source(node, socket):
+            case None:
+                continue
+            case _Constant(value):
+                inputs[socket.name] = _wrapped(value)
+            case source:
+                inputs[socket.name] = source
     return {
         "class_type": node["type"],
         "inputs": inputs,
         "_meta": {"title": title_of(node, schemas)},
     }
-
-
-def _primitive_value(node: Node) -> Value:
-    values = node.get("widgets_values")
-    if not values or not isinstance(values, list):
-        raise ConvertError("the primitive holds no value", node)
-    value: Value = values[0]
-    return value
 
 
 def _wrapped(value: Value) -> Value | dict[str, Any]:
@@ -445,6 +664,69 @@ def _wrapped(value: Value) -> Value | dict[str, Any]:
 
 def _is_link(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
+
+
+# ---- What a GUI file must be like, so that the rest can rely on it
+
+
+def _check_convertible(gui: Workflow) -> None:
+    if not is_gui(gui):
+        raise ConvertError("not a GUI workflow: it has no list of nodes and links")
+    definitions = gui.get("definitions") or {}
+    subgraphs = (definitions.get("subgraphs") or []) if isinstance(definitions, dict) else None
+    if not isinstance(subgraphs, list):
+        raise ConvertError("definitions.subgraphs is no list")
+    for graph in (gui, *subgraphs):
+        if not is_gui(graph) or (graph is not gui and not isinstance(graph.get("id"), str)):
+            raise ConvertError("definitions.subgraphs has an entry that is no subgraph")
+        _check_nodes(graph)
+        _check_links(graph)
+        for side in ("inputs", "outputs") if graph is not gui else ():
+            _check_slots(graph, side, None)
+
+
+def _check_nodes(graph: Workflow) -> None:
+    for node in graph["nodes"]:
+        if not isinstance(node, dict) or not isinstance(node.get("type"), str):
+            raise ConvertError(f"nodes has an entry that is no node: {str(node)[:80]}")
+        if isinstance(node.get("id"), bool) or not isinstance(node.get("id"), int | str):
+            raise ConvertError("its id is neither a number nor a text", node)
+        if not isinstance(node.get("widgets_values"), list | dict | None):
+            raise ConvertError("widgets_values is neither a list nor a mapping", node)
+        if node["type"].startswith(GROUP_NODES):
+            raise ConvertError("is a group node; in the GUI convert it to nodes, and save", node)
+        for side in ("inputs", "outputs"):
+            _check_slots(node, side, node)
+
+
+def _check_slots(owner: Mapping[str, Any], side: str, node: Node | None) -> None:
+    slots = owner.get(side) or []
+    if not isinstance(slots, list) or not all(map(_is_slot, slots)):
+        raise ConvertError(f"its {side} are not a list of named slots", node)
+
+
+def _is_slot(slot: object) -> bool:
+    return (
+        isinstance(slot, dict)
+        and isinstance(slot.get("name"), str)
+        and isinstance(slot.get("link"), int | None)
+        and isinstance(slot.get("linkIds", []), list)
+        and all(isinstance(link, int) for link in slot.get("linkIds", []))
+    )
+
+
+def _check_links(graph: Workflow) -> None:
+    for entry in graph["links"]:
+        try:
+            link = _read_link(entry)
+            numbers = (link.id, link.origin_slot, link.target_slot)
+            fits = all(isinstance(each, int) and each >= 0 for each in numbers) and all(
+                isinstance(end, int | str) for end in (link.origin, link.target)
+            )
+        except (KeyError, TypeError):
+            fits = False
+        if not fits:
+            raise ConvertError(f"links has an entry that is no link: {str(entry)[:80]}")
 
 
 # ---- API graph -> GUI file
@@ -553,13 +835,16 @@ def _gui_outputs(schema: NodeSchema) -> list[dict[str, Any]]:
 def _gui_values(
     node_class: str, schema: NodeSchema, given: Mapping[str, Any]
 ) -> list[Value] | dict[str, Value]:
+    if not _is_keyed(node_class):
+        return _placed_values(schema, given)
     widgets = _widgets(schema, given)
-    values = {each.name: _unwrapped(given.get(each.name), each.default) for each in widgets}
-    if _is_keyed(node_class):
-        return values
+    return {each.name: _unwrapped(given.get(each.name), each.default) for each in widgets}
+
+
+def _placed_values(schema: NodeSchema, given: Mapping[str, Any]) -> list[Value]:
     placed: list[Value] = []
-    for each in widgets:
-        placed += [values[each.name], *each.control]
+    for each in _widgets(schema, given):
+        placed += [_unwrapped(given.get(each.name), each.default), *each.control]
     return placed + _upload_slots(schema)
 
 

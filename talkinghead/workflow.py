@@ -41,7 +41,7 @@ MODEL_SUFFIXES = (".safetensors", ".gguf", ".pt", ".pth", ".ckpt", ".bin")
 MAX_SPEAKERS = 4
 ACTIVE = 0  # a node's mode in the GUI file: neither muted nor bypassed
 # Lists of input files that are not flagged as such; the node itself takes files in subfolders too.
-UNFLAGGED_UPLOADS = frozenset({("VHS_LoadVideo", "video")})
+UNFLAGGED_UPLOADS = frozenset({("VHS_LoadVideo", "video"), ("VHS_LoadAudioUpload", "audio")})
 ALL_FRAMES = 4096  # as many as ImageFromBatch takes
 
 MutableSlots = dict[str, dict[str, Value] | None]
@@ -221,7 +221,9 @@ def _fill(workflow: Workflow, slots: Slots, schemas: Schemas) -> None:
 
 
 def _check_classes(workflow: Workflow, schemas: Schemas) -> None:
-    classes = {node["type"] for node in workflow["nodes"]} - VIRTUAL
+    subgraphs = (workflow.get("definitions") or {}).get("subgraphs") or []
+    classes = {node["type"] for graph in (workflow, *subgraphs) for node in graph["nodes"]}
+    classes -= VIRTUAL | {subgraph["id"] for subgraph in subgraphs}
     if absent := sorted(classes - set(schemas)):
         raise WorkflowRejected(
             f"this ComfyUI has no {', '.join(absent)}: are the node packs of custom_nodes.txt "

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import talkinghead
@@ -20,7 +20,6 @@ from talkinghead.convert import (
     Value,
     Workflow,
     canonical,
-    get_widget,
     is_api,
     is_gui,
     remove_node,
@@ -347,6 +346,201 @@ def test_inputs_that_must_be_linked_take_no_widget_slot() -> None:
     assert gui["nodes"][0]["widgets_values"] == [5, "x"]
 
 
+def test_values_that_the_file_lacks_are_the_defaults_as_in_the_gui() -> None:
+    gui = workflow()
+    titled(gui, "Sampler")["widgets_values"] = [6, 42]
+    assert inputs_sent(gui, "4")["scheduler"] == "euler"
+    set_widget(titled(gui, "Sampler"), "strength", 0.25, SCHEMAS)
+    assert titled(gui, "Sampler")["widgets_values"] == [6, 42, "fixed", "euler", 0.25]
+
+
+def test_old_lists_with_a_slot_for_a_socket_are_read() -> None:
+    forced = {"forceInput": True}
+    schemas: Schemas = {"Old": schema({"a": ["INT", forced], "b": ["INT"], "c": ["STRING"]})}
+    node = {"id": 1, "type": "Old", "widgets_values": [1, 2, "three"]}
+    api = to_api({"nodes": [node], "links": []}, schemas)
+    assert api["1"]["inputs"] == {"b": 2, "c": "three"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "value", "sent"),
+    [
+        ("INT", {"min": 0, "max": 1000, "step": 16}, 830, 832),
+        ("INT", {"min": 1, "max": 401, "step": 4}, 80, 81),
+        ("INT", {"min": 0, "max": 100}, 2000, 100),
+        ("FLOAT", {"step": 0.01}, 1.2345, 1.23),
+        ("FLOAT", {"step": 1}, 1.5, 1.5),
+        ("FLOAT", {"round": 0.001, "min": 1.0}, 0.5, 1.0),
+        ("STRING", {}, "text", "text"),
+    ],
+)
+def test_a_primitives_number_is_rounded_as_the_widget_rounds_it(
+    kind: str, options: dict[str, Any], value: Value, sent: Value
+) -> None:
+    schemas: Schemas = {"Node": schema({"value": [kind, options]})}
+    gui = to_gui({"1": entry("Node", "Node")}, schemas, [], UUID)
+    feed_widget(gui, "Node", "value", primitive(value))
+    assert to_api(gui, schemas)["1"]["inputs"]["value"] == sent
+
+
+# ---- Subgraphs; how they are to be flattened is held against the real GUI in tests/gui
+
+INNER = "5f3c7b2a-1d7e-4c0b-9b0f-2f8e1a6d3c11"
+OUTER = "0a4d9e6c-7f2b-4b1e-8a55-6c9d2e1f7b22"
+
+
+def link(number: int, origin: int, slot: int, target: int, target_slot: int) -> dict[str, Any]:
+    ends = {"origin_id": origin, "origin_slot": slot, "target_id": target}
+    return {"id": number, **ends, "target_slot": target_slot, "type": "*"}
+
+
+def slot(name: str, type_: str, *links: int) -> dict[str, Any]:
+    return {"name": name, "type": type_, "linkIds": list(links)}
+
+
+def socket(name: str, type_: str, link: int | None, **more: object) -> dict[str, Any]:
+    return {"name": name, "type": type_, "link": link, **more}
+
+
+def nested() -> Workflow:
+    """Portrait -> [[Scale]] -> Sampler; the width is a widget of both subgraphs."""
+    scale = {
+        "id": 1,
+        "type": "Scale",
+        "title": "Inner scale",
+        "inputs": [
+            socket("image", "IMAGE", 1),
+            socket("width", "INT", 3, widget={"name": "width"}),
+        ],
+        "outputs": [{"name": "image", "type": "IMAGE", "links": [2]}],
+        "widgets_values": [512, "center"],
+    }
+    inner = {
+        "id": INNER,
+        "nodes": [scale],
+        "links": [link(1, -10, 0, 1, 0), link(2, 1, 0, -20, 0), link(3, -10, 1, 1, 1)],
+        "inputs": [slot("picture", "IMAGE", 1), slot("width", "INT", 3)],
+        "outputs": [slot("IMAGE", "IMAGE", 2)],
+    }
+    middle = {
+        "id": 1,
+        "type": INNER,
+        "title": "Middle",
+        "inputs": [socket("picture", "IMAGE", 1), socket("width", "INT", 3)],
+        "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [2]}],
+        "widgets_values": [640],
+    }
+    outer = copy.deepcopy(inner) | {"id": OUTER, "nodes": [middle]}
+    gui = workflow()
+    resize = titled(gui, "Resize")
+    resize.update(type=OUTER, widgets_values=[720], outputs=resize["outputs"][:1])
+    resize["inputs"] = [socket("picture", "IMAGE", resize["inputs"][0]["link"])]
+    gui["definitions"] = {"subgraphs": [inner, outer]}
+    return gui
+
+
+def test_nodes_of_nested_subgraphs_get_the_path_as_their_id() -> None:
+    api = to_api(nested(), SCHEMAS)
+    assert "2" not in api
+    assert api["4"]["inputs"]["image"] == ["2:1:1", 0]
+    assert api["2:1:1"] == entry("Scale", "Inner scale", image=["1", 0], width=720, crop="center")
+
+
+def test_a_subgraphs_widget_has_the_inner_value_if_the_instance_has_none() -> None:
+    gui = nested()
+    titled(gui, "Resize")["widgets_values"] = []
+    assert inputs_sent(gui, "2:1:1")["width"] == 640
+
+
+def test_shown_widgets_say_which_value_is_whose() -> None:
+    gui = nested()
+    shown = [["1", "crop"], ["-1", "width"]]
+    titled(gui, "Resize").update(widgets_values=[None, 800], properties={"proxyWidgets": shown})
+    assert inputs_sent(gui, "2:1:1")["width"] == 800
+
+
+def test_a_bypassed_subgraph_passes_on_its_input() -> None:
+    gui = nested()
+    titled(gui, "Resize")["mode"] = 4
+    assert inputs_sent(gui, "4")["image"] == ["1", 0]
+
+
+def test_a_fault_in_a_subgraph_names_the_node_by_its_path() -> None:
+    gui = nested()
+    gui["definitions"]["subgraphs"][0]["nodes"][0]["type"] = "Scael"
+    with pytest.raises(ConvertError, match=r'node 2:1:1 "Inner scale" \(Scael\).*mean \'Scale\''):
+        to_api(gui, SCHEMAS)
+
+
+def test_a_subgraph_inside_itself_is_refused() -> None:
+    gui = nested()
+    gui["definitions"]["subgraphs"][0]["nodes"][0]["type"] = OUTER
+    with pytest.raises(ConvertError, match="nested more than 50 deep"):
+        to_api(gui, SCHEMAS)
+
+
+def test_subgraphs_that_multiply_are_refused() -> None:
+    gui = nested()
+    for index in range(8):
+        definition = copy.deepcopy(gui["definitions"]["subgraphs"][-1]) | {"id": f"level {index}"}
+        within = gui["definitions"]["subgraphs"][-1]["id"]
+        definition["nodes"] = [{"id": number, "type": within} for number in range(10)]
+        definition["links"] = []
+        gui["definitions"]["subgraphs"].append(definition)
+    titled(gui, "Resize")["type"] = "level 7"
+    with pytest.raises(ConvertError, match="more than 20000 nodes"):
+        to_api(gui, SCHEMAS)
+
+
+def test_a_primitive_in_a_subgraph_is_refused() -> None:
+    gui = nested()
+    inner = gui["definitions"]["subgraphs"][0]
+    inner["nodes"].append(primitive(7))
+    inner["links"][2]["origin_id"] = 90
+    with pytest.raises(ConvertError, match=r"node 2:1:90 .*primitive in a subgraph"):
+        to_api(gui, SCHEMAS)
+
+
+def test_a_subgraph_that_links_input_to_output_is_refused() -> None:
+    gui = nested()
+    gui["definitions"]["subgraphs"][0]["links"][1]["origin_id"] = -10
+    with pytest.raises(ConvertError, match=r'node 2:1 "Middle".*links an input to an output'):
+        to_api(gui, SCHEMAS)
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path to every part of a JSON value."""
+    parts: dict[Any, Any] = {}
+    if isinstance(value, dict | list):
+        parts = value if isinstance(value, dict) else dict(enumerate(value))
+    here = [(*path, key) for key in parts]
+    return here + [p for key, part in parts.items() for p in places(part, (*path, key))]
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:  # noqa: ANN401 - JSON
+    for key in path:
+        value = value[key]
+    return value
+
+
+JUNK: st.SearchStrategy[Any] = st.sampled_from(
+    [None, -1, 0, 99, 1.5, True, "", "x", [], {}, [1], {"id": 1}, [[[]]]]
+)
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_whatever_is_broken_in_a_file_it_is_converted_or_refused(data: st.DataObject) -> None:
+    gui = nested()
+    for _ in range(data.draw(st.integers(1, 3))):
+        *way, last = data.draw(st.sampled_from(places(gui)))
+        _at(gui, tuple(way))[last] = data.draw(JUNK)
+    try:
+        assert isinstance(to_api(gui, SCHEMAS), dict)
+    except ConvertError as refused:
+        assert str(refused)
+
+
 # ---- What cannot be converted
 
 
@@ -360,12 +554,17 @@ def broken(title: str, **change: object) -> Workflow:
     ("gui", "message"),
     [
         (broken("Sampler", type="Smapler"), r'node 4 "Sampler" \(Smapler\).*mean \'Sampler\''),
-        (broken("Sampler", widgets_values=[6, 42]), r"node 4 .*too short: no scheduler, strength"),
         (broken("Sampler", widgets_values={"steps": 6}), r"node 4 .*mapping"),
         (broken("Video", widgets_values=[1, 2, 3, 4, 5]), r"node 6 .*needs a mapping"),
         (broken("Resize", id=1), r"node 1 .*same id"),
         ({"nodes": []}, "not a GUI workflow"),
-        (workflow() | {"links": [{"id": 1}]}, "version 0.4"),
+        (workflow() | {"links": [{"id": 1}]}, "no link: {'id': 1}"),
+        (workflow() | {"nodes": [1]}, "no node: 1"),
+        (broken("Resize", id=[2]), "id is neither"),
+        (broken("Resize", widgets_values="x"), r"node 2 .*neither a list nor a mapping"),
+        (broken("Resize", inputs=[{"link": 1}]), r"node 2 .*inputs are not a list of named slots"),
+        (broken("Resize", type="workflow>Mine"), r"node 2 .*is a group node; in the GUI convert"),
+        (workflow() | {"definitions": {"subgraphs": [{}]}}, "no subgraph"),
         (workflow() | {"links": []}, r"node 2 .*'image': there is no link 1"),
     ],
 )
@@ -381,11 +580,11 @@ def test_a_link_from_a_node_that_is_not_there_is_refused() -> None:
         to_api(gui, SCHEMAS)
 
 
-def test_a_subgraph_is_refused() -> None:
-    gui = broken("Resize", type=UUID)
-    gui["definitions"] = {"subgraphs": [{"id": UUID}]}
-    with pytest.raises(ConvertError, match=r'node 2 "Resize".*subgraph'):
-        to_api(gui, SCHEMAS)
+def test_a_value_that_the_browser_makes_is_refused() -> None:
+    schemas: Schemas = {"Record": schema({"audio": ["AUDIO_RECORD"]}, output=("AUDIO",))}
+    node = {"id": 1, "type": "Record", "title": "Voice"}
+    with pytest.raises(ConvertError, match=r'node 1 "Voice" \(Record\).*made by the browser'):
+        to_api({"nodes": [node], "links": []}, schemas)
 
 
 def test_reroutes_in_a_circle_are_refused() -> None:
@@ -538,7 +737,7 @@ def test_a_group_of_a_node_that_is_not_there_is_refused() -> None:
 def test_a_nodes_widgets_are_read_by_name() -> None:
     gui = workflow()
     assert widgets_of(titled(gui, "Resize"), SCHEMAS) == {"width": 480, "crop": "center"}
-    assert get_widget(titled(gui, "Video"), "crf", SCHEMAS) == 17
+    assert widgets_of(titled(gui, "Video"), SCHEMAS)["crf"] == 17
     names = widget_names(SCHEMAS["VHS_VideoCombine"], titled(gui, "Video"))
     assert names == ["frame_rate", "format", "save_output", "pix_fmt", "crf"]
 
@@ -546,7 +745,7 @@ def test_a_nodes_widgets_are_read_by_name() -> None:
 def test_another_format_brings_other_widgets() -> None:
     gui = workflow()
     set_widget(titled(gui, "Video"), "format", "image/webp", SCHEMAS)
-    assert get_widget(titled(gui, "Video"), "lossless", SCHEMAS) is False
+    assert widgets_of(titled(gui, "Video"), SCHEMAS)["lossless"] is False
     assert "crf" not in inputs_sent(gui, "6")
 
 
@@ -560,7 +759,7 @@ def test_a_widget_that_a_keyed_node_lacks_can_be_set() -> None:
 def test_an_unknown_widget_is_refused_with_the_nearest_name() -> None:
     sampler = titled(workflow(), "Sampler")
     with pytest.raises(ConvertError, match=r'node 4 "Sampler".*\'step\'; did you mean \'steps\''):
-        get_widget(sampler, "step", SCHEMAS)
+        set_widget(sampler, "step", 1, SCHEMAS)
     with pytest.raises(ConvertError, match="no widget 'image'"):
         set_widget(sampler, "image", "a.png", SCHEMAS)
 
@@ -589,7 +788,7 @@ def test_a_set_widget_is_read_back_and_no_other_changes(
     node = titled(gui, title)
     before = widgets_of(node, SCHEMAS)
     set_widget(node, name, value, SCHEMAS)
-    assert get_widget(node, name, SCHEMAS) == value
+    assert widgets_of(node, SCHEMAS)[name] == value
     assert widgets_of(node, SCHEMAS) == before | {name: value}
     assert inputs_sent(gui, str(node["id"]))[name] == value
 
@@ -740,7 +939,7 @@ def test_a_template_keeps_its_seeds_when_run_in_the_gui(path: Path) -> None:
 def test_the_gui_would_not_rewrite_a_templates_prompts(path: Path) -> None:
     prompts = [n for n in template(path)["nodes"] if n["type"] == "CLIPTextEncode"]
     for node in prompts:
-        text = str(get_widget(node, "text", RECORDED))
+        text = str(widgets_of(node, RECORDED)["text"])
         assert not any(mark in text for mark in ("//", "/*", "{", "}"))
 
 

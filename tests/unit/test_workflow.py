@@ -263,5 +263,5 @@ def test_the_profiles_name_only_files_that_the_manifest_lists() -> None:
 
 
 def test_an_unknown_profile_is_named_with_those_that_are_there() -> None:
-    with pytest.raises(ModelsMissing, match="MODEL_PROFILE is 'fp99', allowed: gguf-q4, tiny"):
+    with pytest.raises(ModelsMissing, match="MODEL_PROFILE is 'fp99', allowed: auto, gguf-q4, fp8"):
         load_manifest().profile("fp99")

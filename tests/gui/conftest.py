@@ -1,0 +1,120 @@
+"""ComfyUI's GUI in a browser: on a small server of recorded schemas, and on a real ComfyUI."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from comfy_client import ComfyClient
+from talkinghead.comfy_server import ComfyServer
+from talkinghead.convert import Schemas
+from talkinghead.model_store import found_models
+from talkinghead.models import Profile, load_manifest
+from talkinghead.settings import PROJECT_DIR, Settings
+from talkinghead.workflow import load_schemas
+from tests.gui.browser import Gui, find_chromium
+from tests.gui.server import GUI_SETTINGS, RecordedServer, served
+
+PACKS = ("ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite")
+STAND_INS = (PROJECT_DIR / "tests" / "doubles", PROJECT_DIR / "tests" / "gui" / "packs")
+COPY = "copy.json"  # for the test that runs what it saved
+TEMPLATES = {path.stem: path for path in sorted((PROJECT_DIR / "workflows").glob("*.json"))}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server with the GUI, and where it keeps the files of its list of workflows."""
+
+    url: str
+    workflows: Path
+    schemas: Schemas
+    profile: Profile
+
+
+class WithApiNodes(ComfyServer):
+    """ComfyUI with the nodes that call paid services: workflows of others use them."""
+
+    def _command(self) -> list[str]:
+        return [part for part in super()._command() if part != "--disable-api-nodes"]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        program = find_chromium(playwright)
+        if program is None:
+            pytest.skip("NO GUI TEST RAN: there is no Chromium; scripts/install-chromium tells why")
+        options = ["--no-sandbox", "--disable-dev-shm-usage"]
+        with playwright.chromium.launch(executable_path=program, args=options) as browser:
+            yield browser
+
+
+def new_page(browser: Browser) -> Page:
+    page = browser.new_page(viewport={"width": 1600, "height": 900})
+    page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
+    return page
+
+
+def fill_list(workflows: Path) -> None:
+    """Put the templates into the server's list of workflows."""
+    for path in TEMPLATES.values():
+        shutil.copy(path, workflows)
+
+
+@pytest.fixture(scope="package")
+def recorded(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterator[Server]:
+    """The templates' own node classes, without a ComfyUI."""
+    folder = tmp_path_factory.mktemp("recorded")
+    schemas = load_schemas()
+    with RecordedServer(folder, served(schemas), {"portrait.jpg": portrait}) as server:
+        fill_list(folder / "workflows")
+        yield Server(server.url, folder / "workflows", schemas, load_manifest().profile("fp8"))
+
+
+@pytest.fixture(scope="package")
+def comfyui(
+    tmp_path_factory: pytest.TempPathFactory, portrait: Path, voice: Path
+) -> Iterator[Server]:
+    """A real ComfyUI: with the real node packs if COMFYUI_DIR has them, or else the doubles."""
+    settings = Settings(work_dir=tmp_path_factory.mktemp("gui"), comfyui_cpu=True)
+    is_real = all((settings.comfyui_dir / "custom_nodes" / pack).is_dir() for pack in PACKS)
+    profile = load_manifest().profile("tiny" if is_real else "fp8")
+    models = found_models(settings, profile) if is_real else {}
+    if not is_real:
+        packs = ":".join(map(str, STAND_INS))
+        settings = settings.model_copy(update={"extra_node_dirs": packs})
+    server = WithApiNodes.from_settings(settings, models)
+    user = server.work_dir / "user" / "default"
+    (user / "workflows").mkdir(parents=True)
+    (user / "comfy.settings.json").write_text(json.dumps(GUI_SETTINGS))
+    server.start()
+    try:
+        server.wait_ready()
+        for path in (portrait, voice):
+            shutil.copy(path, server.input_dir)
+        fill_list(user / "workflows")
+        shutil.copy(TEMPLATES["infinitetalk_i2v"], user / "workflows" / COPY)
+        schemas = ComfyClient(server.url).object_info()
+        yield Server(server.url, user / "workflows", schemas, profile)
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="package", params=["recorded", "comfyui"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each server in turn."""
+    chosen: Server = request.getfixturevalue(request.param)
+    return chosen
+
+
+@pytest.fixture(scope="package")
+def gui(browser: Browser, server: Server) -> Iterator[Gui]:
+    """One tab for all tests of a server: opening the GUI takes seconds, a workflow does not."""
+    with new_page(browser) as page:
+        yield Gui(page, server.url)

@@ -1,0 +1,100 @@
+"""Every template in the real frontend: it opens, converts, is edited, saved and run."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from comfy_client import ComfyClient
+from talkinghead.convert import Workflow, canonical, to_api, widgets_of
+from talkinghead.media import Picture
+from talkinghead.plan import Plan, make_plan
+from talkinghead.request import parse_request
+from talkinghead.sound import Sound
+from talkinghead.workflow import Inputs, fill, load_template, slots_of
+from tests.gui.browser import Gui, comparable, titles
+from tests.gui.conftest import COPY, TEMPLATES, Server
+
+NEGATIVE = "blurred, still, a closed mouth"
+
+
+def titled(workflow: Workflow, title: str) -> dict[str, object]:
+    return next(node for node in workflow["nodes"] if node.get("title") == title)
+
+
+def test_every_template_opens_tidily_and_sends_what_we_convert(gui: Gui, server: Server) -> None:
+    for name in TEMPLATES:
+        template = load_template(name)
+        shown = gui.load(template)
+        gui.fit()
+        assert gui.complaints() == [], name
+        boxes = gui.boxes()
+        assert [box.title for box in boxes if box.broken] == []
+        overlaps = [
+            (a.title, b.title) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)
+        ]
+        assert overlaps == [], name
+        ours = to_api(template, server.schemas)
+        assert comparable(shown.api, server.schemas) == comparable(ours, server.schemas)
+        assert titles(shown.api) == titles(ours)
+        assert to_api(shown.saved, server.schemas) == ours
+        assert to_api(shown.exported, server.schemas) == ours
+
+
+def edit_and_save(gui: Gui, server: Server, name: str) -> tuple[Workflow, Workflow]:
+    """Open from the list, type a text and a number, Ctrl+S; the file before and after."""
+    gui.open_from_list(name)
+    before = gui.shown().saved
+    old = widgets_of(titled(before, "Negative prompt"), server.schemas)["text"]
+    gui.fit("Negative prompt")
+    gui.type_text(old, NEGATIVE)
+    gui.type_number("Sampler", "shift", 7.5)
+    gui.save()
+    return before, json.loads((server.workflows / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", ["infinitetalk_i2v", "infinitetalk_v2v"])
+def test_an_edit_saved_in_the_gui_is_all_that_changes_in_the_file(
+    gui: Gui, server: Server, name: str
+) -> None:
+    before, saved = edit_and_save(gui, server, name)
+    shown = comparable(gui.shown().api, server.schemas)
+    assert shown == comparable(to_api(saved, server.schemas), server.schemas)
+    for title, widget, value in (("Negative prompt", "text", NEGATIVE), ("Sampler", "shift", 7.5)):
+        assert widgets_of(titled(saved, title), server.schemas)[widget] == value
+        titled(saved, title)["widgets_values"] = titled(before, title)["widgets_values"]
+    assert canonical(saved) == canonical(before)
+    assert gui.complaints() == []
+
+
+@pytest.mark.parametrize("server", ["comfyui"], indirect=True, scope="package")
+def test_the_worker_runs_a_file_that_was_saved_in_the_gui(
+    gui: Gui, server: Server, portrait: Path, voice: Path
+) -> None:
+    _, saved = edit_and_save(gui, server, COPY.removesuffix(".json"))
+    client = ComfyClient(server.url)
+    plan = a_plan()
+    inputs = Inputs(
+        picture=client.upload(portrait, subfolder="job"),
+        speech=(client.upload(voice, subfolder="job"),),
+        sound=client.upload(voice, subfolder="job"),
+        masks=None,
+        output_prefix="job/video",
+    )
+    filled = fill(saved, server.profile.slots_for(plan.talk_model), server.schemas)
+    graph = to_api(fill(filled, slots_of(plan, inputs), server.schemas), server.schemas)
+    sent = {entry["_meta"]["title"]: entry["inputs"] for entry in graph.values()}
+    assert sent["Negative prompt"]["text"] == NEGATIVE
+    outcome = client.run(graph, deadline_seconds=100)
+    assert [file.filename for file in outcome.files] != []
+
+
+def a_plan() -> Plan:
+    """A second at the smallest size that the VAE takes."""
+    fields = {"image_url": "http://x/i.jpg", "wav_url": "http://x/a.wav", "seed": 7}
+    small = dataclasses.replace(parse_request(fields), width=60, height=62)
+    return make_plan(small, [Sound(1.0, 22_050, 1, False)], Picture(512, 512))
