@@ -146,6 +146,8 @@ class ComfyClient:
         self._stop_seconds = min(answer_seconds, STOP_SECONDS)
         self._unreachable_seconds = unreachable_seconds
         self._history_seconds = history_seconds
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy of the environment stands before ComfyUI
 
     def run(
         self,
@@ -280,14 +282,17 @@ class ComfyClient:
         stored = _json(answer)
         return "/".join(part for part in (stored["subfolder"], stored["name"]) if part)
 
-    def download(self, file: OutputFile, path: Path) -> None:
-        """Stream an output to `path`."""
+    def download(
+        self, file: OutputFile, path: Path, *, watch: Callable[[], None] = lambda: None
+    ) -> None:
+        """Stream an output to `path`. `watch` is called as data comes; what it raises ends it."""
         query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
         with self._request("GET", "/view", params=query, stream=True) as response:
             if response.status_code != 200:
                 raise ComfyError(f"ComfyUI has no file {file.filename} of node {file.node_id}")
             with path.open("wb") as target, self._unreachable():
                 for chunk in response.iter_content(CHUNK_BYTES):
+                    watch()
                     target.write(chunk)
 
     def _follow(
@@ -340,7 +345,7 @@ class ComfyClient:
         self, method: str, path: str, seconds: float = HTTP_SECONDS, **options: Any
     ) -> requests.Response:
         with self._unreachable():
-            response = requests.request(method, self.url + path, timeout=seconds, **options)
+            response = self._session.request(method, self.url + path, timeout=seconds, **options)
         if response.status_code in GATEWAY_ERRORS:
             raise Unreachable(f"ComfyUI at {self.url} is away (HTTP {response.status_code})")
         return response
@@ -394,7 +399,10 @@ class _Listener:
         client_id = uuid.uuid4().hex
         address = f"ws{url.removeprefix('http')}/ws?clientId={client_id}"
         try:
-            socket = websocket.create_connection(address, timeout=seconds)
+            # ComfyUI's JSON is UTF-8; the library would check that in Python, byte by byte.
+            socket = websocket.create_connection(
+                address, timeout=seconds, skip_utf8_validation=True, http_no_proxy=["*"]
+            )
         except (websocket.WebSocketException, OSError):
             return cls(prompt_id, client_id, None)
         return cls(prompt_id, client_id, socket)
@@ -418,7 +426,7 @@ class _Listener:
             message = self._socket.recv()
         except websocket.WebSocketTimeoutException:
             return None
-        except (websocket.WebSocketException, OSError):
+        except (websocket.WebSocketException, OSError, UnicodeDecodeError):
             self._socket.close(timeout=0)
             self._socket = None
             return None

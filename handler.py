@@ -6,6 +6,9 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import runpod
@@ -13,28 +16,57 @@ from runpod.http_client import AsyncClientSession
 from runpod.serverless.modules.rp_http import send_result
 from runpod.serverless.modules.rp_logger import RunPodLogger
 
+from talkinghead.doctor import ensure_fit
+from talkinghead.job import Job
 from talkinghead.logs import about, start_logging
 from talkinghead.progress import ProgressSender
-from talkinghead.render import Job, run_job
+from talkinghead.render import run_job
 from talkinghead.settings import Settings
 from talkinghead.studio import Studio
+from talkinghead.warm_up import stay_ready
 
 CANCEL_SECONDS = 8  # RunPod kills the worker about 10 s after it asked
+EXIT_SECONDS = 9  # for what cannot be stopped, such as a decoder or a store that is silent
 SEND_SECONDS = 3.0  # one progress update; the SDK itself would try for ten minutes
 
 
 def main() -> None:
-    """Start ComfyUI, then take jobs until RunPod ends the worker."""
+    """Start ComfyUI, and take jobs until RunPod ends the worker."""
     settings = Settings()
     start_logging(settings.log_format)
     _keep_results_out_of_the_log()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit, unlike a kill, ends ComfyUI
     with Studio(settings) as studio:
+        threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
+        end = ending(studio)
 
         async def handler(job: dict[str, Any]) -> dict[str, Any]:
+            # The SDK, and uvicorn, have put handlers there that wait for the jobs. RunPod does not.
+            signal.signal(signal.SIGTERM, end)
             return await handle(job, studio)
 
+        def fit_to_render() -> None:
+            ensure_fit(studio)
+
+        runpod.serverless.register_fitness_check(fit_to_render)  # on RunPod, before the first job
         runpod.serverless.start({"handler": handler})
+
+
+def ending(studio: Studio) -> Callable[[int, FrameType | None], None]:
+    """What SIGTERM does while the worker has jobs.
+
+    ComfyUI is ended at once, whatever it does; the exit cancels the jobs, which clean up, and none
+    of them gets a result: RunPod gives it to another worker.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=studio.close).start()
+        last = threading.Timer(EXIT_SECONDS, os._exit, [0])
+        last.daemon = True
+        last.start()
+        sys.exit(0)
+
+    return end
 
 
 def _keep_results_out_of_the_log() -> None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+import uuid
 import wave
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,9 +25,11 @@ from typing import Any
 
 import handler  # noqa: F401 - what a worker has loaded when its first job comes
 from comfy_client import ComfyClient, Event, Graph, Outcome
-from talkinghead.render import Job, run_job
+from talkinghead.job import Job
+from talkinghead.render import run_job
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.studio import Studio
+from talkinghead.warm_up import warm_up
 
 EXAMPLES = PROJECT_DIR / "examples"
 VOICE_SECONDS, FPS = 3, 25
@@ -80,6 +82,7 @@ def services(folder: Path) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
         "EXTRA_NODE_DIRS": str(PROJECT_DIR / "tests" / "doubles"),
         "OMP_NUM_THREADS": "1",  # PyTorch's spinning threads starve a busy machine
         "WORK_DIR": str(folder / "work"),
+        "ALLOW_PRIVATE_URLS": "true",
     }
     with store.running():
         # The first file in a bucket waits for the server to make a volume.
@@ -208,15 +211,6 @@ class WatchedStudio(Studio):
             self.client = WatchedClient(client.url, self._replace)
             yield self.client
 
-    def wait_ready(self) -> None:
-        """Return when ComfyUI answers, without use of the worker's own client."""
-        assert self._server is not None
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self._server.url}/system_stats").close()
-                return
-            time.sleep(0.1)
-
     def _replace(self, outcome: Outcome) -> None:
         assert self._server is not None
         for file in outcome.files if self.video else ():
@@ -229,7 +223,7 @@ def worker() -> None:
     order = json.load(sys.stdin)
     with WatchedStudio(Settings()) as studio:
         studio.video = Path(order["video"]) if order["video"] else None
-        studio.wait_ready()
+        warm_up(studio)
         ready_mib = peak_mib()
         for number in range(order["jobs"]):
             row = measure(studio, order["request"] | {"seed": number})
@@ -239,7 +233,7 @@ def worker() -> None:
 def measure(studio: WatchedStudio, request: dict[str, Any]) -> Row:
     """One job, stage by stage."""
     start = time.perf_counter()
-    result = run_job(Job(id=f"job-{request['seed']}", input=request), studio)
+    result = run_job(Job(id=uuid.uuid4().hex, input=request), studio)
     seconds = time.perf_counter() - start
     if "error" in result:
         sys.exit(f"the job failed: {result}")

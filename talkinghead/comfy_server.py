@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
+import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -12,21 +15,29 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.gpu import GIB, ram_gib
+from talkinghead.model_store import link_models
 from talkinghead.settings import Settings
 
+log = logging.getLogger("talkinghead")
+
 STOP_SECONDS = 8  # RunPod kills a worker about 10 s after its SIGTERM
+# Between two jobs there is little to keep it from answering: loaders that are still at work take
+# Python's lock for a second or two. A start, of a process or of a render, has limits of its own.
+UNRESPONSIVE_SECONDS = 10
+MAX_MEMORY_SHARE = 0.9  # of the host or its container: above, the kernel is near to ending it
 LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 8192
 READY_POLL_SECONDS = 0.1
 # Names of variables that hold the worker's credentials: ComfyUI and its node packs need none.
-CREDENTIAL_PREFIXES = ("S3_", "AWS_", "BUCKET_", "RUNPOD_", "HF_TOKEN")
+CREDENTIAL_PREFIXES = ("S3_", "AWS_", "BUCKET_", "RUNPOD_", "HF_TOKEN", "HUGGING_FACE_")
 
 
 class ComfyServer:
@@ -42,6 +53,8 @@ class ComfyServer:
         node_dirs: Sequence[Path] = (),
         args: Sequence[str] = (),
         start_seconds: float = 300,
+        max_memory_mb: float = math.inf,
+        models: Mapping[str, Path] | None = None,
     ) -> None:
         self.comfy_dir = comfy_dir
         self.work_dir = work_dir
@@ -55,10 +68,15 @@ class ComfyServer:
         self._args = [*args, "--cpu"] if cpu else list(args)
         self._node_dirs = node_dirs
         self._start_seconds = start_seconds
+        self._max_memory_mb = max_memory_mb
+        self._models = models or {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._answered = False  # since its start
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> ComfyServer:
+    def from_settings(
+        cls, settings: Settings, models: Mapping[str, Path] | None = None
+    ) -> ComfyServer:
         """The server that the environment describes; each worker process has its own folders."""
         return cls(
             settings.comfyui_dir.absolute(),
@@ -68,6 +86,8 @@ class ComfyServer:
             node_dirs=settings.node_dirs,
             args=shlex.split(settings.comfyui_args),
             start_seconds=settings.comfyui_start_seconds,
+            max_memory_mb=_max_memory_mb(settings),
+            models=models,
         )
 
     def start(self) -> None:
@@ -82,11 +102,12 @@ class ComfyServer:
                 "COMFYUI_DIR or COMFYUI_URL"
             )
         self._make_folders()
+        self._answered = False
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command(),
                 cwd=self.comfy_dir,
-                env=_environment(),
+                env=environment_of_comfyui(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -98,25 +119,60 @@ class ComfyServer:
         """Whether the process lives; it may not answer yet."""
         return self._process is not None and self._process.poll() is None
 
+    def has_died(self) -> bool:
+        """Whether the process ended by itself: nobody stopped it."""
+        return self._process is not None and self._process.poll() is not None
+
     def wait_ready(self, check: Callable[[], None] = lambda: None) -> None:
         """Return when ComfyUI answers. `check` is called while waiting, and may raise.
 
+        One that answered before, and has died since or is silent now, is started again.
+
         Raises:
-            ComfyUIUnavailable: if it dies first, or takes longer than the settings allow; with
-                the last lines of its log.
+            ComfyUIUnavailable: if it dies while it starts, or takes longer than the settings allow;
+                with the last lines of its log.
         """
+        if self._answered:
+            with contextlib.suppress(ComfyUIUnavailable):
+                if self._answers_within(UNRESPONSIVE_SECONDS, check):
+                    return
+            if self._process is not None:  # not stopped by us meanwhile: the worker may be ending
+                log.warning("ComfyUI has died, or not answered for %g s", UNRESPONSIVE_SECONDS)
+                self.stop()
+                self.start()
+        if not self._answers_within(self._start_seconds, check):
+            seconds = f"{self._start_seconds:g} s"
+            raise self._failure(f"ComfyUI did not answer within {seconds} of its start")
+        self._answered = True
+
+    def _answers_within(self, seconds: float, check: Callable[[], None]) -> bool:
         client = ComfyClient(self.url)
-        deadline = time.monotonic() + self._start_seconds
+        deadline = time.monotonic() + seconds
         while True:
             self.check()
             check()
             with contextlib.suppress(ComfyError):
                 client.system_stats()
-                return
+                return True
             if time.monotonic() > deadline:
-                seconds = f"{self._start_seconds:g} s"
-                raise self._failure(f"ComfyUI did not answer within {seconds} of its start")
+                return False
             time.sleep(READY_POLL_SECONDS)
+
+    def memory_mb(self) -> float:
+        """What ComfyUI and its children hold in RAM, MB; model files mapped from disk not counted.
+
+        0 of a process that is dead, and where there is no /proc.
+        """
+        process = self._process
+        return 0 if process is None else sum(map(_private_bytes, _members(process.pid))) / 1e6
+
+    def recycle(self) -> None:
+        """End a ComfyUI that holds too much memory; the next job starts another."""
+        used = self.memory_mb()
+        if used > self._max_memory_mb:
+            allowed = self._max_memory_mb
+            log.warning("ComfyUI holds %.0f MB, allowed: %.0f MB; ended", used, allowed)
+            self.stop()
 
     def check(self) -> None:
         """Raise `ComfyUIUnavailable`, with the last lines of its log, if the process is dead."""
@@ -165,7 +221,8 @@ class ComfyServer:
         for folder in (self.input_dir, self.output_dir, self.temp_dir, self.work_dir / "user"):
             folder.mkdir(parents=True, exist_ok=True)
         packs = {f"pack_{i}": {"custom_nodes": str(d)} for i, d in enumerate(self._node_dirs)}
-        self._paths_file.write_text(yaml.safe_dump(packs))
+        linked = link_models(self._models, self.work_dir / "models")
+        self._paths_file.write_text(yaml.safe_dump({**packs, **linked}))
 
     @property
     def _paths_file(self) -> Path:
@@ -194,8 +251,34 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _environment() -> dict[str, str]:
+def environment_of_comfyui() -> dict[str, str]:
+    """Ours without the credentials."""
     return {k: v for k, v in os.environ.items() if not k.startswith(CREDENTIAL_PREFIXES)}
+
+
+def _max_memory_mb(settings: Settings) -> float:
+    """The limit of the settings, or a share of what the container or the host has."""
+    if settings.comfyui_max_memory_gb is not None:
+        return settings.comfyui_max_memory_gb * 1000
+    return ram_gib() * GIB / 1e6 * MAX_MEMORY_SHARE
+
+
+def _members(group: int) -> Iterator[int]:
+    """The ids of the processes in a process group."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(path.name)) == group:
+                yield int(path.name)
+
+
+def _private_bytes(process: int) -> int:
+    """Resident memory that no file backs: the rest can be read again, and kills nobody."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    sizes = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", status, re.MULTILINE)
+    return 1024 * sum(map(int, sizes))
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -12,14 +12,8 @@ import time
 from pathlib import Path
 from urllib.parse import urljoin
 
-import certifi
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    DecodeError,
-    HTTPError,
-    NewConnectionError,
-)
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import DecodeError, HTTPError, NewConnectionError
 from urllib3.exceptions import (
     TimeoutError as Urllib3Timeout,
 )
@@ -27,10 +21,10 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry, Url
 
 from talkinghead.errors import NO_ROOM, Cancelled, DownloadFailed, MediaTooLarge
+from talkinghead.guarded_http import base_headers, connect, cut
 from talkinghead.redact import redact_url
 from talkinghead.url_guard import UrlGuard
 
-CONNECT_SECONDS = 5.0  # for each address of a host
 READ_SECONDS = 10.0  # longest silence of the server
 CHUNK_BYTES = 1 << 16
 MAX_REDIRECTS = 5
@@ -49,14 +43,6 @@ _RETRIED_ERRORS = (
     socket.gaierror,
 )
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
-_PORTS = {"http": 80, "https": 443}
-
-
-def trusted_authorities() -> ssl.SSLContext:
-    """Checks certificates against certifi's authorities and the system's (SSL_CERT_FILE)."""
-    context = ssl.create_default_context(cafile=certifi.where())
-    context.load_default_certs()
-    return context
 
 
 class _Broken(Exception):
@@ -110,10 +96,7 @@ class Download:
     def stop(self) -> None:
         """End it soon. It may still wait for DNS or for a connection, but for no more than that."""
         self._stopped.set()
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                # Not SSLSocket.shutdown, which takes the TLS state away under the reading thread.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        cut(self._socket)
 
     def _try_several_times(self) -> None:
         for pause in (*BACKOFF_SECONDS, None):
@@ -166,40 +149,13 @@ class Download:
             return None
 
     def _connect(self, parts: Url) -> HTTPConnection:
-        port = parts.port or _PORTS[str(parts.scheme)]
-        for address in self._guard.addresses(parts, port):
-            connection = self._connection(parts, address, port)
-            try:
-                connection.connect()
-            except (NewConnectionError, ConnectTimeoutError) as error:
-                self._check_stopped()
-                failure = error
-            else:
-                self._socket = connection.sock
-                self._check_stopped()
-                return connection
-        raise failure
-
-    def _connection(self, parts: Url, address: str, port: int) -> HTTPConnection:
-        """To the address; the certificate must be the host's all the same."""
-        if parts.scheme == "http":
-            return HTTPConnection(address, port, timeout=CONNECT_SECONDS)
-        return HTTPSConnection(
-            address,
-            port,
-            timeout=CONNECT_SECONDS,
-            ssl_context=self._tls,
-            server_hostname=_host(parts).strip("[]"),
-        )
+        connection = connect(parts, self._guard, self._tls, self._check_stopped)
+        self._socket = connection.sock
+        self._check_stopped()
+        return connection
 
     def _ask(self, connection: HTTPConnection, parts: Url) -> BaseHTTPResponse:
-        usual = parts.port in (None, _PORTS[str(parts.scheme)])
-        headers = {
-            "Host": _host(parts) if usual else f"{_host(parts)}:{parts.port}",
-            "User-Agent": "talkinghead",
-            "Accept-Encoding": "identity",
-            "Connection": "close",
-        }
+        headers = base_headers(parts) | {"Accept-Encoding": "identity"}
         received = self._file.tell()
         if received and self._etag:
             headers |= {"Range": f"bytes={received}-", "If-Range": self._etag}
@@ -248,11 +204,6 @@ class Download:
 
     def _failed(self, reason: str) -> DownloadFailed:
         return DownloadFailed(f"{redact_url(self._url)} could not be fetched: {reason}")
-
-
-def _host(parts: Url) -> str:
-    """As in the Host header and in certificates: without the dot that ends a full name."""
-    return str(parts.host).rstrip(".")
 
 
 def _redirected(parts: Url, location: str) -> str:

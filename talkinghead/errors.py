@@ -18,6 +18,7 @@
      +- OutputMissing  output_missing: ComfyUI reported success without a video
      +- ResultTooLarge  result_too_large: the video does not fit into the result
      +- DeliveryFailed  delivery_failed: the store did not take the video
+     +- DiskFull  disk_full: a disk of the worker has no room left
      +- InternalError  internal_error: a fault of this worker
 
 Codes are part of the interface: they are added to, never renamed.
@@ -25,8 +26,11 @@ Codes are part of the interface: they are added to, never renamed.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import Any, ClassVar
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # an OSError's number when a disk, or a quota, is full
 
 
 class JobError(Exception):
@@ -112,6 +116,11 @@ class ResultTooLarge(JobError):
 
 class DeliveryFailed(JobError):
     code = "delivery_failed"
+    retryable = True
+
+
+class DiskFull(JobError):
+    code = "disk_full"
     retryable = True
 
 

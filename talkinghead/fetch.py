@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from talkinghead.download import Download, trusted_authorities
+from talkinghead.download import Download
 from talkinghead.errors import NO_ROOM, Cancelled, DownloadFailed, JobError
+from talkinghead.guarded_http import trusted_authorities
 from talkinghead.redact import redact_url
 from talkinghead.url_guard import PUBLIC_ONLY, UrlGuard
 

@@ -92,6 +92,7 @@ class Plan:
     warnings: tuple[str, ...]
     window_frames: int = WINDOW_FRAMES
     tiled_vae: bool = False
+    embed_workflow: bool = False
 
     @property
     def speech_samples(self) -> int:
@@ -131,9 +132,12 @@ def make_plan(
     voices: Sequence[Sound | None],
     picture: Picture | SourceVideo,
     *,
+    blocks_to_swap: int = 0,
     new_seed: Callable[[], int] = choose_seed,
 ) -> Plan:
     """Decide a render. `voices` are those of the request's speakers, `picture` is what moves.
+
+    `blocks_to_swap` is for a request that does not say.
 
     Raises:
         UnsupportedCombination: what the models cannot do.
@@ -165,7 +169,7 @@ def make_plan(
         negative_prompt=request.negative_prompt,
         sampling=sampling,
         speed_lora_strength=request.speed_lora_strength,
-        blocks_to_swap=request.blocks_to_swap,
+        blocks_to_swap=blocks_to_swap if request.blocks_to_swap is None else request.blocks_to_swap,
         video_method=request.video_method if source else None,
         source=_source_frames(request, frames, fps) if source else None,
         draft=request.draft,
@@ -177,6 +181,7 @@ def make_plan(
             *_source_notes(source, duration),
             *([DRAFT_NOTE] if request.draft else _sampling_notes(request, sampling)),
         ),
+        embed_workflow=request.embed_workflow,
     )
 
 
@@ -310,7 +315,8 @@ def _sampling(request: RenderRequest) -> Sampling:
     with_lora = request.speed_lora_strength > 0
     small = request.width * request.height <= 854 * 480
     cfg = request.cfg_scale or (1.0 if with_lora else 5.0)
-    steps = request.steps or (DISTILL_STEPS if with_lora else 30)
+    distilled = with_lora or request.scheduler == "flowmatch_distill"
+    steps = request.steps or (DISTILL_STEPS if distilled else 30)
     from_video = request.video_url is not None and request.video_method == "denoise"
     return Sampling(
         steps=steps,

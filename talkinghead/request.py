@@ -11,18 +11,19 @@ import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from talkinghead.errors import InvalidRequest
 from talkinghead.redact import redact_url
+from talkinghead.url_guard import parse_http_url
 
 _T = TypeVar("_T")
 Dialect = Literal["A", "B", "native"]
 Mode = Literal["infinitetalk", "multitalk"]
 AudioMode = Literal["parallel", "sequential"]
+Delivery = Literal["s3", "volume", "inline"]
 # The sampler's own list holds more; those fail or do nothing useful in the talking-head loop.
 Scheduler = Literal[
     "unipc", "unipc/beta", "dpm++", "dpm++/beta", "dpm++_sde", "dpm++_sde/beta", "euler",
@@ -42,18 +43,16 @@ SIZES = {
 
 def _fetchable(value: str, info: ValidationInfo) -> str:
     local_files = bool(info.context and info.context["local_files"])
-    if not (_is_http(value) or (local_files and value.startswith("file:///"))):
-        raise PydanticCustomError("url", "an http:// or https:// URL")
-    return value
+    return value if local_files and value.startswith("file:///") else _http(value)
 
 
-def _is_http(url: str) -> bool:
+def _http(value: str) -> str:
     try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    clean = all(c.isprintable() and not c.isspace() for c in url)
-    return clean and parts.scheme in ("http", "https") and bool(parts.hostname)
+        parse_http_url(value)
+    except ValueError as error:
+        allowed = "an http:// or https:// URL ({reason})"
+        raise PydanticCustomError("url", allowed, {"reason": str(error)}) from None
+    return value
 
 
 Url = Annotated[str, AfterValidator(_fetchable)]
@@ -106,6 +105,10 @@ class RequestFields(BaseModel):
     crop: Literal["center", "top"] | None = None
     draft: bool | None = None
     retry_out_of_memory: bool | None = None
+    delivery: Delivery | None = None
+    upload_url: Annotated[str, AfterValidator(_http)] | None = None
+    bundle: bool | None = None
+    embed_workflow: bool | None = None
 
 
 def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -161,12 +164,16 @@ class RenderRequest:
     cfg_scale: float | None
     scheduler: Scheduler | None
     seed: int | None
-    blocks_to_swap: int
+    blocks_to_swap: int | None  # None: as the GPU needs
     speed_lora_strength: float
     max_frame: int | None
     max_audio_duration: float | None
     draft: bool
     retry_out_of_memory: bool
+    delivery: Delivery | None
+    upload_url: str | None
+    bundle: bool | None
+    embed_workflow: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -258,7 +265,6 @@ _TYPES = {
     "model_type": "an object",
     "model_attributes_type": "an object",
     "finite_number": "a finite number",
-    "url": "an http:// or https:// URL",
 }
 
 
@@ -377,6 +383,11 @@ def _is_box(box: list[float]) -> bool:
     return 0 <= x0 < x1 and 0 <= y0 < y1
 
 
+def _one_delivery(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
+    if len(_given(fields, "delivery", "upload_url")) == 2:
+        yield Problem("upload_url", "upload_url and delivery exclude each other: give one of them")
+
+
 _RULES: tuple[_Rule, ...] = (
     _one_dialect,
     _second_voice,
@@ -385,14 +396,20 @@ _RULES: tuple[_Rule, ...] = (
     _steps_fit_scheduler,
     _somebody_speaks,
     _places,
+    _one_delivery,
 )
+
+
+def _blocks_to_swap(fields: RequestFields) -> int | None:
+    if fields.use_block_swap is None:
+        return None
+    return _or(fields.blocks_to_swap, 20) if fields.use_block_swap else 0
 
 
 def _with_defaults(fields: RequestFields) -> RenderRequest:
     dialect = DIALECT_FIELDS[_given(fields, *DIALECT_FIELDS)[0]]
     of_b = dialect == "B"
     width, height = _size(fields, dialect)
-    swap = fields.use_block_swap or False
     lora = fields.use_speed_lora is not False
     is_video = _is_video(fields)
     return RenderRequest(
@@ -414,12 +431,16 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
         cfg_scale=fields.cfg_scale,
         scheduler=fields.scheduler,
         seed=fields.seed or None,
-        blocks_to_swap=_or(fields.blocks_to_swap, 20) if swap else 0,
+        blocks_to_swap=_blocks_to_swap(fields),
         speed_lora_strength=_or(fields.speed_lora_strength, 1.0) if lora else 0.0,
         max_frame=fields.max_frame,
         max_audio_duration=fields.max_audio_duration,
         draft=fields.draft or False,
         retry_out_of_memory=fields.retry_out_of_memory is not False,
+        delivery=fields.delivery,
+        upload_url=fields.upload_url,
+        bundle=fields.bundle,
+        embed_workflow=fields.embed_workflow or False,
         warnings=tuple(_ignored(fields)),
     )
 

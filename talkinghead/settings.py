@@ -6,10 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from talkinghead.bucket import Bucket, check_whole, region_of, split_endpoint
+
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+DEFAULT_VOLUME_DIR = Path("/runpod-volume")  # where RunPod mounts an endpoint's network volume
 
 LogFormat = Literal["plain", "json"]
 
@@ -17,8 +21,18 @@ LogFormat = Literal["plain", "json"]
 class Settings(BaseSettings):
     """Read from the environment; a field's name in capitals is its variable."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # it holds the secrets in clear
+    )
 
+    allow_workflows: bool = Field(
+        False,
+        description="Take jobs that bring a workflow of their own: whoever may send jobs can then "
+        "run every node that ComfyUI has",
+    )
     comfyui_url: str | None = Field(None, description="A running ComfyUI to use instead of our own")
     comfyui_dir: Path = Field(
         PROJECT_DIR / ".comfyui", description="The ComfyUI folder that the worker starts"
@@ -33,6 +47,12 @@ class Settings(BaseSettings):
     comfyui_start_seconds: float = Field(
         300, gt=0, description="Longest wait for ComfyUI to answer; 30 s is usual on a cold disk"
     )
+    comfyui_max_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="A ComfyUI that holds more RAM after a job is started again, GB; 90 % of the "
+        "container's if unset",
+    )
     extra_node_dirs: str = Field(
         "", description="More folders of node packs for ComfyUI, separated by ':'"
     )
@@ -41,7 +61,30 @@ class Settings(BaseSettings):
         description="ComfyUI's input, output, temp and user folders, and its log",
     )
     model_profile: str = Field(
-        "gguf-q4", description="Which set of model files of model_manifest.yaml to use"
+        "auto",
+        description="Which set of model files of model_manifest.yaml to use; `auto`: what the GPU "
+        "holds",
+    )
+    attention: Literal["auto", "sdpa", "sageattn"] = Field(
+        "auto", description="The sampler's attention; `auto`: SageAttention if it runs on this GPU"
+    )
+    force_offload: bool | None = Field(
+        None,
+        description="Whether the weights leave the GPU after each render; if unset, unless the "
+        "GPU holds them twice",
+    )
+    models_dir: Path | None = Field(
+        None,
+        description="Where model files are fetched to; if unset, `models` on the network volume, "
+        "or without one ComfyUI's",
+    )
+    fetch_models: bool = Field(
+        False, description="Fetch the profile's files that are missing before the worker starts"
+    )
+    extra_model_dirs: str = Field(
+        "",
+        description="More folders laid out like ComfyUI's `models`, to look for files in, "
+        "separated by ':'",
     )
     job_timeout_seconds: float = Field(
         3600, gt=0, description="A job that takes longer is stopped: set it just under RunPod's own"
@@ -60,9 +103,22 @@ class Settings(BaseSettings):
     max_audio_mb: float = Field(200, gt=0, description="Largest voice, MB downloaded")
     max_video_mb: float = Field(1000, gt=0, description="Largest source video, MB downloaded")
     max_image_megapixels: float = Field(
-        80, gt=0, description="Largest picture, mask or video frame, million pixels"
+        50,
+        gt=0,
+        description="Largest picture or mask, million pixels; half of that with transparency, "
+        "CMYK, 16 bits or in progressive JPEG, a third in TIFF, a quarter in WebP",
     )
-    download_seconds: float = Field(120, gt=0, description="Longest download of one file, seconds")
+    max_video_megapixels: float = Field(
+        9, gt=0, le=16, description="Largest frame of a source video, million pixels; 4K has 8.8"
+    )
+    download_seconds: float = Field(
+        120, gt=0, description="Longest download of a job's files, all at once, retries included"
+    )
+    allow_private_urls: bool = Field(
+        False,
+        description="Fetch from private, loopback and other internal addresses, too: for tests and "
+        "local use",
+    )
 
     s3_bucket: str | None = Field(
         None, description="Bucket for the videos; inline results if unset"
@@ -71,32 +127,136 @@ class Settings(BaseSettings):
     s3_key: SecretStr | None = Field(None, description="Access key id")
     s3_secret: SecretStr | None = Field(None, description="Secret access key")
     s3_endpoint: str | None = Field(None, description="Endpoint of a store other than AWS")
+    bucket_endpoint_url: str | None = Field(
+        None, description="Endpoint, as RunPod names it; the bucket may be in its host or path"
+    )
+    bucket_access_key_id: SecretStr | None = Field(
+        None, description="Access key id, as RunPod names it"
+    )
+    bucket_secret_access_key: SecretStr | None = Field(
+        None, description="Secret access key, as RunPod names it"
+    )
+    bucket_name: str | None = Field(None, description="Bucket, where S3_BUCKET is not set")
+    aws_access_key_id: SecretStr | None = Field(None, description="Access key id, as AWS names it")
+    aws_secret_access_key: SecretStr | None = Field(
+        None, description="Secret access key, as AWS names it"
+    )
+    aws_session_token: SecretStr | None = Field(
+        None, description="Session token of AWS's temporary keys"
+    )
+    aws_region: str | None = Field(
+        None,
+        validation_alias=AliasChoices("aws_region", "aws_default_region"),
+        description="Region with AWS's keys; or AWS_DEFAULT_REGION",
+    )
+    aws_endpoint_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("aws_endpoint_url_s3", "aws_endpoint_url"),
+        description="Endpoint with AWS's keys; AWS_ENDPOINT_URL_S3 goes first",
+    )
     s3_prefix: str = Field("", description="Prefix of the keys in the bucket")
     s3_url_seconds: int = Field(
         604_800, gt=0, le=604_800, description="Life of the presigned URL in the result, seconds"
     )
+    s3_public_url: str | None = Field(
+        None, description="Where the bucket is public: results get this URL and the key, unsigned"
+    )
+    volume_dir: Path = Field(
+        DEFAULT_VOLUME_DIR,
+        description="A network volume, if it is there: its folder `talkinghead` gets the videos "
+        'of `delivery: "volume"`, and those that cannot be delivered',
+    )
+    delivery_seconds: float = Field(
+        600, gt=0, description="Longest upload of a video, with all its repetitions, seconds"
+    )
     max_inline_mb: float = Field(
         9.5, gt=0, description="Largest data URI in a result, MB: RunPod drops results over 10 MB"
     )
+    bundle: bool = Field(
+        False, description="Whether jobs that do not say get a replay bundle with the video"
+    )
 
     @model_validator(mode="after")
-    def _s3_is_whole_or_absent(self) -> Self:
-        given = {
-            "S3_BUCKET": self.s3_bucket,
-            "S3_REGION": self.s3_region,
-            "S3_KEY": self.s3_key,
-            "S3_SECRET": self.s3_secret,
-        }
-        missing = [name for name, value in given.items() if not value]
-        if missing and len(missing) < len(given):
-            raise ValueError(f"S3 storage is half configured: {', '.join(missing)} not set")
+    def _delivery_is_possible(self) -> Self:
+        self.bucket  # noqa: B018 - raises for what is half configured
+        if self.volume_dir != DEFAULT_VOLUME_DIR and not self.volume_dir.is_dir():
+            raise ValueError(f"VOLUME_DIR is {self.volume_dir}, which is not a folder")
         return self
+
+    @property
+    def bucket(self) -> Bucket | None:
+        """The bucket for the videos, if there is one.
+
+        Keys and endpoint are those of one family of names, never mixed: S3_*, else RunPod's
+        BUCKET_*, else AWS_* if a bucket is named.
+
+        Raises:
+            ValueError: the first family of which something is set is not whole.
+        """
+        if self.s3_key or self.s3_secret or self.s3_endpoint:
+            return self._s3_bucket()
+        if self.bucket_endpoint_url or self.bucket_access_key_id or self.bucket_secret_access_key:
+            return self._runpod_bucket()
+        named = self.s3_bucket or self.bucket_name
+        if named and (self.aws_access_key_id or self.aws_secret_access_key):
+            return self._aws_bucket()
+        if self.s3_bucket or self.s3_region:
+            return self._s3_bucket()
+        return self._runpod_bucket() if self.bucket_name else None
+
+    def _s3_bucket(self) -> Bucket:
+        check_whole(
+            S3_BUCKET=self.s3_bucket,
+            S3_REGION=self.s3_region,
+            S3_KEY=self.s3_key,
+            S3_SECRET=self.s3_secret,
+        )
+        assert self.s3_bucket and self.s3_region and self.s3_key and self.s3_secret
+        return Bucket(
+            self.s3_bucket, self.s3_region, self.s3_key, self.s3_secret, endpoint=self.s3_endpoint
+        )
+
+    def _runpod_bucket(self) -> Bucket:
+        check_whole(
+            BUCKET_ENDPOINT_URL=self.bucket_endpoint_url,
+            BUCKET_ACCESS_KEY_ID=self.bucket_access_key_id,
+            BUCKET_SECRET_ACCESS_KEY=self.bucket_secret_access_key,
+        )
+        assert self.bucket_endpoint_url
+        assert self.bucket_access_key_id and self.bucket_secret_access_key
+        name = self.bucket_name or self.s3_bucket
+        endpoint, name = split_endpoint(self.bucket_endpoint_url, name)
+        region = self.s3_region or region_of(endpoint)
+        key, secret = self.bucket_access_key_id, self.bucket_secret_access_key
+        return Bucket(name, region, key, secret, endpoint=endpoint)
+
+    def _aws_bucket(self) -> Bucket:
+        name = self.s3_bucket or self.bucket_name
+        endpoint = self.aws_endpoint_url
+        region = self.s3_region or self.aws_region or (region_of(endpoint) if endpoint else None)
+        check_whole(
+            S3_BUCKET=name,
+            AWS_REGION=region,
+            AWS_ACCESS_KEY_ID=self.aws_access_key_id,
+            AWS_SECRET_ACCESS_KEY=self.aws_secret_access_key,
+        )
+        assert name and region and self.aws_access_key_id and self.aws_secret_access_key
+        key, secret = self.aws_access_key_id, self.aws_secret_access_key
+        return Bucket(name, region, key, secret, self.aws_session_token, endpoint)
 
     @property
     def node_dirs(self) -> tuple[Path, ...]:
         """Folders of node packs that ComfyUI loads besides its own `custom_nodes`."""
         extra = (Path(part) for part in self.extra_node_dirs.split(":") if part)
         return (PROJECT_DIR / "custom_nodes", *extra)
+
+    @property
+    def fetched_models_dir(self) -> Path:
+        """Where model files are fetched to."""
+        if self.models_dir is not None:
+            return self.models_dir.absolute()
+        base = self.volume_dir if self.volume_dir.is_dir() else self.comfyui_dir
+        return base.absolute() / "models"
 
     @property
     def on_cpu(self) -> bool:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from comfy_client import ComfyClient, ComfyError, TimedOut
 from talkinghead.comfy_server import ComfyServer
 from talkinghead.convert import Graph, Schemas
-from talkinghead.delivery import Store, open_store
+from talkinghead.delivery import Stores
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.fetch import Fetcher
-from talkinghead.models import load_manifest
+from talkinghead.gpu import active_profile
+from talkinghead.model_store import found_models
+from talkinghead.parcel import Store
 from talkinghead.settings import Settings
+from talkinghead.url_guard import PUBLIC_ONLY, UrlGuard
 
 log = logging.getLogger("talkinghead")
 
@@ -35,22 +39,26 @@ class Studio:
         self, settings: Settings, *, store: Store | None = None, local_files: bool = False
     ) -> None:
         self.settings = settings
-        self.fetcher = Fetcher(seconds=settings.download_seconds, local_files=local_files)
-        self.store = store or open_store(settings)
-        self.profile = load_manifest().profile(settings.model_profile)
+        guard = UrlGuard(blocked=()) if settings.allow_private_urls else PUBLIC_ONLY
+        self.fetcher = Fetcher(
+            seconds=settings.download_seconds, guard=guard, local_files=local_files
+        )
+        self.stores = Stores(settings, only=store, guard=guard)
+        self.profile = active_profile(settings)
+        self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
-        self._server = None if settings.comfyui_url else ComfyServer.from_settings(settings)
+        self._server = (
+            None if settings.comfyui_url else ComfyServer.from_settings(settings, self.models)
+        )
         self._lock = threading.Lock()
+        self._after = contextlib.ExitStack()  # what is done when a job lets go of ComfyUI
         self._schemas: Schemas | None = None
 
     @property
     def text_encoder(self) -> Path | None:
-        """The profile's text encoder, if it lies in our own ComfyUI's folder."""
-        if self.settings.comfyui_url:
-            return None
+        """The profile's text encoder, if it lies on this host."""
         name = (self.profile.slots.get("Text encoder") or {}).get("clip_name")
-        path = self.settings.comfyui_dir / "models" / "text_encoders" / str(name)
-        return path if path.is_file() else None
+        return self.models.get(f"text_encoders/{name}")
 
     def __enter__(self) -> Self:
         """Start ComfyUI, without waiting for it."""
@@ -70,6 +78,8 @@ class Studio:
     def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[ComfyClient]:
         """ComfyUI, ready, for one job alone; what the job left in `folder` is deleted after.
 
+        After a success that is done in the background: the result does not wait, the next job does.
+
         Args:
             folder: the job's subfolder of ComfyUI's input and output.
             check: called while waiting; what it raises ends the wait.
@@ -79,19 +89,31 @@ class Studio:
         """
         while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
             check()
+        self._after = after = contextlib.ExitStack()
+        after.callback(self._lock.release)
+        if self._server is not None:
+            after.callback(self._server.recycle)
+            after.callback(self._server.clear, folder)
         try:
             yield self._ready(check)
-        finally:
-            if self._server is not None:
-                self._server.clear(folder)
-            self._lock.release()
+        except BaseException:
+            after.close()
+            raise
+        log_context = contextvars.copy_context()
+        threading.Thread(target=log_context.run, args=(after.close,), daemon=True).start()
 
-    def trim(self, client: ComfyClient, prompt_id: str, loaders: Graph) -> None:
+    def trim_after(self, client: ComfyClient, prompt_id: str, loaders: Graph) -> None:
         """Leave ComfyUI as the next job wants it: idle, without history or frames, with models.
 
-        A ComfyUI that does not come to rest is ended; the next job starts another. One that is
-        slow to run the loaders is not: the job may have ended before they were loaded.
+        It is done when the job lets go of ComfyUI. A ComfyUI that does not come to rest is ended;
+        the next job starts another. One that is slow to run the loaders is not: the job may have
+        ended before they were loaded.
         """
+        self._after.callback(self._trim, client, prompt_id, loaders)
+
+    def _trim(self, client: ComfyClient, prompt_id: str, loaders: Graph) -> None:
+        if self._server is not None and not self._server.is_running():
+            return
         try:
             client.wait_idle(prompt_id, deadline_seconds=self.idle_seconds)
             client.forget(prompt_id)
@@ -109,6 +131,13 @@ class Studio:
         with contextlib.suppress(ComfyError):
             ComfyClient(str(url)).free_memory()
 
+    def machine(self) -> dict[str, Any]:
+        """ComfyUI's account of itself and its GPUs; empty if it does not answer."""
+        url = self.settings.comfyui_url or (self._server and self._server.url)
+        with contextlib.suppress(ComfyError):
+            return dict(ComfyClient(str(url)).system_stats())
+        return {}
+
     def check_alive(self) -> None:
         """Raise ComfyUIUnavailable if our ComfyUI has died."""
         if self._server is not None:
@@ -120,13 +149,27 @@ class Studio:
             self._schemas = client.object_info()
         return self._schemas
 
+    def revive(self) -> None:
+        """Start a ComfyUI that died between two jobs, so that the next need not wait for it."""
+        if self._server is None or not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._server.has_died():
+                log.warning("ComfyUI died between two jobs, and is started again")
+                self._start_again(self._server)
+        finally:
+            self._lock.release()
+
+    def _start_again(self, server: ComfyServer) -> None:
+        server.stop()
+        server.start()
+        self._schemas = None
+
     def _ready(self, check: Callable[[], None]) -> ComfyClient:
         if self._server is None:
             return ComfyClient(str(self.settings.comfyui_url))
         if not self._server.is_running():
-            self._server.stop()
-            self._server.start()
-            self._schemas = None
+            self._start_again(self._server)
         try:
             self._server.wait_ready(check)
         except ComfyUIUnavailable:

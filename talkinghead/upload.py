@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import ssl
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
-from urllib3.util import Url
+from urllib3.exceptions import HTTPError
 
-from talkinghead.download import trusted_authorities
 from talkinghead.errors import DeliveryFailed, UrlBlocked
+from talkinghead.guarded_http import base_headers, connect, cut, port_of, trusted_authorities
 from talkinghead.parcel import Parcel, PassingFault, Patience, keep_trying, wait_for
 from talkinghead.redact import redact_url
 from talkinghead.url_guard import UrlGuard
 
-CONNECT_SECONDS = 5.0  # for each address of a host
 ANSWER_SECONDS = 30.0  # longest silence of the server
 PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
-_PORTS = {"http": 80, "https": 443}
 
 
 class UploadStore:
@@ -44,7 +39,7 @@ class UploadStore:
         """
         try:
             parts = self._guard.check(self._url)
-            self._guard.addresses(parts, _port(parts))
+            self._guard.addresses(parts, port_of(parts))
         except UrlBlocked as error:
             raise UrlBlocked(f"upload_url: {error}", field="upload_url") from None
         except socket.gaierror:
@@ -99,7 +94,9 @@ class _Put:
     def run(self) -> int:
         """Send the file; returns the HTTP status. The answer's text may quote the signature."""
         parts = self._guard.check(self._url)
-        with contextlib.closing(self._connect(parts)) as connection:
+        headers = {"Content-Type": "video/mp4", "Content-Length": str(self._size)}
+        with contextlib.closing(connect(parts, self._guard, trusted_authorities())) as connection:
+            self._socket = connection.sock
             connection.timeout = ANSWER_SECONDS
             # A server that refuses does not take the rest.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -107,7 +104,7 @@ class _Put:
                     "PUT",
                     parts.request_uri,
                     body=self._file,
-                    headers=self._headers(parts),
+                    headers=base_headers(parts) | headers,
                     preload_content=False,
                 )
             with contextlib.closing(connection.getresponse()) as response:
@@ -115,50 +112,4 @@ class _Put:
 
     def stop(self) -> None:
         """End it soon."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                # Not SSLSocket.shutdown, which takes the TLS state away under the thread.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-    def _headers(self, parts: Url) -> dict[str, str]:
-        usual = parts.port in (None, _PORTS[str(parts.scheme)])
-        return {
-            "Host": _host(parts) if usual else f"{_host(parts)}:{parts.port}",
-            "User-Agent": "talkinghead",
-            "Content-Type": "video/mp4",
-            "Content-Length": str(self._size),
-            "Connection": "close",
-        }
-
-    def _connect(self, parts: Url) -> HTTPConnection:
-        failure: Exception = OSError("no address")
-        for address in self._guard.addresses(parts, _port(parts)):
-            connection = _connection(parts, address)
-            try:
-                connection.connect()
-            except (NewConnectionError, ConnectTimeoutError) as error:
-                failure = error
-            else:
-                self._socket = connection.sock
-                return connection
-        raise failure
-
-
-def _connection(parts: Url, address: str) -> HTTPConnection:
-    """To the address; the certificate must be the host's all the same."""
-    if parts.scheme == "http":
-        return HTTPConnection(address, _port(parts), timeout=CONNECT_SECONDS)
-    tls: ssl.SSLContext = trusted_authorities()
-    name = _host(parts).strip("[]")
-    return HTTPSConnection(
-        address, _port(parts), timeout=CONNECT_SECONDS, ssl_context=tls, server_hostname=name
-    )
-
-
-def _port(parts: Url) -> int:
-    return parts.port or _PORTS[str(parts.scheme)]
-
-
-def _host(parts: Url) -> str:
-    """As in the Host header and in certificates: without the dot that ends a full name."""
-    return str(parts.host).rstrip(".")
+        cut(self._socket)

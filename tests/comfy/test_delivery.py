@@ -13,12 +13,15 @@ import requests
 
 from talkinghead.convert import to_api
 from talkinghead.delivery import Stores
+from talkinghead.job import Job
 from talkinghead.progress import Progress
-from talkinghead.render import Job, run_job
+from talkinghead.redact import redact_url
+from talkinghead.render import run_job
 from talkinghead.settings import Settings
 from talkinghead.studio import Studio
 from talkinghead.url_guard import UrlGuard
 from talkinghead.workflow import load_schemas
+from tests.canary import CANARY
 from tests.store import BUCKET, S3Server
 
 
@@ -69,12 +72,14 @@ def test_another_request_under_the_same_id_is_rendered(
 def test_the_bundle_tells_what_ran_and_holds_no_secret(
     on_s3: Studio, short_job: dict[str, Any], portrait: Path
 ) -> None:
-    fields = short_job | {"bundle": True, "image_url": short_job["image_url"] + "?sig=canary"}
+    fields = short_job | {"bundle": True}
     result, _ = run(on_s3, "bundled", fields)
     text = requests.get(result["bundle_url"], timeout=10).text
     bundle = json.loads(text)
-    assert "canary" not in text and "X-Amz-" not in text
-    assert bundle["request"] == fields | {"image_url": short_job["image_url"] + "?..."}
+    assert CANARY not in text and "X-Amz-" not in text
+    urls = {name: redact_url(fields[name]) for name in ("image_url", "wav_url")}
+    assert bundle["request"] == fields | urls
+    assert bundle["request"]["image_url"].endswith("?...")
     portrait_hash = hashlib.sha256(portrait.read_bytes()).hexdigest()
     assert bundle["inputs"]["image_url"]["sha256"] == portrait_hash
     video = requests.get(result["video_url"], timeout=10).content

@@ -29,10 +29,12 @@ from comfy_client import (
 from talkinghead import render
 from talkinghead.convert import Graph
 from talkinghead.errors import ComfyUIUnavailable, OutputMissing
+from talkinghead.execute import Prompt
+from talkinghead.job import Job
 from talkinghead.media import Picture
 from talkinghead.plan import make_plan
 from talkinghead.progress import Progress
-from talkinghead.render import Job, run_job
+from talkinghead.render import run_job
 from talkinghead.request import parse_request
 from talkinghead.settings import Settings
 from talkinghead.sound import Sound
@@ -300,7 +302,7 @@ def test_a_render_that_ends_well_without_a_file_is_output_missing(
     studio: Studio, client: ComfyClient, picture_graph: Graph
 ) -> None:
     fileless = {key: node for key, node in picture_graph.items() if key != "2"}
-    prompt = render.Prompt(str(uuid.uuid4()), {}, fileless)
+    prompt = Prompt(str(uuid.uuid4()), {}, fileless)
     request = parse_request({"image_url": "http://x/i.jpg", "wav_url": "http://x/a.wav"})
     plan = make_plan(request, [Sound(2.0, 22_050, 1, False)], Picture(512, 512))
     with within(5), pytest.raises(OutputMissing, match="it reports: nothing"):

@@ -121,3 +121,25 @@ def test_comfyui_does_not_get_the_workers_credentials(
     log = server.log_path.read_text()
     assert "PATH" in log and "canary" not in log
     server.stop()
+
+
+@pytest.mark.parametrize(("limit_mb", "runs"), [(100, False), (1000, True)])
+def test_a_process_that_holds_more_memory_than_allowed_is_ended_between_jobs(
+    tmp_path: Path, limit_mb: float, runs: bool
+) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        'code = \'held = bytearray(b"x") * 200_000_000; print(1, flush=True); '
+        "import time; time.sleep(99)'\n"
+        "subprocess.run([sys.executable, '-c', code])\n"
+    )
+    folder = fake_comfyui(tmp_path / "comfyui", code)
+    server = ComfyServer(folder, tmp_path / "work", max_memory_mb=limit_mb)
+    assert server.memory_mb() == 0
+    server.start()
+    while not server.log_tail():
+        time.sleep(0.05)
+    assert 200 < server.memory_mb() < 300, "what its child holds counts too"
+    server.recycle()
+    assert server.is_running() is runs
+    server.stop()

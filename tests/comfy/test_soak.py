@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import requests
 
+from talkinghead.job import Job
 from talkinghead.progress import Progress
-from talkinghead.render import Job, run_job
+from talkinghead.render import run_job
 from talkinghead.studio import Studio
 from tests.comfy.test_faults import process_of
 from tests.conftest import FileServer

@@ -16,9 +16,10 @@ import pytest
 import requests
 
 from talkinghead.settings import PROJECT_DIR
+from tests.canary import CANARY
 from tests.conftest import FileServer, write_pan, write_tone
 from tests.contract.conftest import Worker, environment_of
-from tests.store import SECRET, S3Server
+from tests.store import BUCKET, S3Server
 
 REQUESTS = Path(__file__).parent / "requests"
 
@@ -42,9 +43,8 @@ def served(files: FileServer, portrait: Path, voice: Path) -> FileServer:
 def example(name: str, served: FileServer) -> dict[str, Any]:
     """The request word for word, but for the host of its URLs."""
     text = (REQUESTS / f"{name}.json").read_text(encoding="utf-8")
-    fields: dict[str, Any] = json.loads(text.replace("https://example.com/", served.url("")))[
-        "input"
-    ]
+    text = re.sub(r"https://example\.com/([^\"]+)", lambda found: served.url(found[1]), text)
+    fields: dict[str, Any] = json.loads(text)["input"]
     return fields
 
 
@@ -139,7 +139,8 @@ def test_with_storage_the_result_is_a_url_and_no_secret_is_logged(
         | {
             "draft": True,
             "max_frame": 50,
-            "wav_url": served.url("audio.wav?X-Amz-Signature=url-canary"),
+            "bundle": True,
+            "embed_workflow": True,
         }
     )
     result = answer["output"]
@@ -149,7 +150,16 @@ def test_with_storage_the_result_is_a_url_and_no_secret_is_logged(
         assert file.streams.video[0].frames == 50
     assert worker.stop() == 0
     log = worker.log.read_text()
-    assert SECRET not in log and "url-canary" not in log
+    stored = s3.client().list_objects_v2(Bucket=BUCKET)["Contents"]
+    contents = {
+        item["Key"].rpartition("/")[2]: s3.client().get_object(Bucket=BUCKET, Key=item["Key"])
+        for item in stored
+        if result["job_id"] in item["Key"]
+    }
+    assert set(contents) == {"talkinghead.mp4", "talkinghead.json", "result.json"}
+    for name, content in contents.items():
+        assert CANARY.encode() not in content["Body"].read(), name
+    assert CANARY not in log + json.dumps(result)
     signature = re.findall(r"X-Amz-Signature=([0-9a-f]+)", result["video_url"])[0]
     assert signature not in log
     assert not list((tmp_path / "work").iterdir()), "ComfyUI's folders go when the worker ends"

@@ -16,8 +16,9 @@ import av
 import numpy as np
 import pytest
 
+from talkinghead.job import Job
 from talkinghead.models import load_manifest
-from talkinghead.render import Job, render
+from talkinghead.render import render
 from talkinghead.request import parse_request
 from talkinghead.settings import Settings
 from talkinghead.sound import Voice, probe_sound, save_mix

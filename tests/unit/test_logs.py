@@ -13,7 +13,8 @@ import pytest
 
 from talkinghead import logs
 from talkinghead.fetch import Fetcher
-from talkinghead.render import Job, run_job
+from talkinghead.job import Job
+from talkinghead.render import run_job
 from talkinghead.request import parse_request
 from talkinghead.settings import LogFormat, Settings
 from talkinghead.studio import Studio

@@ -72,6 +72,10 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "crop": st.sampled_from(["center", "top"]),
     "draft": st.booleans(),
     "retry_out_of_memory": st.booleans(),
+    "delivery": st.sampled_from(["s3", "volume", "inline"]),
+    "upload_url": URLS,
+    "bundle": st.booleans(),
+    "embed_workflow": st.booleans(),
 }
 # A request that stands, to which anything may be added; or nothing at all.
 CORES: st.SearchStrategy[dict[str, Any]] = st.sampled_from(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +11,13 @@ from talkinghead.studio import Studio
 
 
 class WatchedStudio(Studio):
-    """Tells whether it ended its ComfyUI."""
+    """Hands out a client of the test's; tells whether it ended its ComfyUI."""
 
     ended = False
+    client: ComfyClient
+
+    def _ready(self, check: Callable[[], None]) -> ComfyClient:
+        return self.client
 
     def close(self) -> None:
         self.ended = True
@@ -40,6 +45,9 @@ class SlowClient(ComfyClient):
 def test_a_comfyui_that_does_not_rest_is_ended_and_one_that_loads_models_slowly_is_not(
     slow_at: str, ended: bool
 ) -> None:
-    studio = WatchedStudio(Settings())
-    studio.trim(SlowClient(slow_at), "a-prompt", {"1": {"class_type": "Loader", "inputs": {}}})
-    assert studio.ended is ended
+    studio = WatchedStudio(Settings(comfyui_url="http://127.0.0.1:9"))
+    studio.client = SlowClient(slow_at)
+    with studio.comfy("first", lambda: None) as client:
+        studio.trim_after(client, "a-prompt", {"1": {"class_type": "Loader", "inputs": {}}})
+    with studio.comfy("next", lambda: None):
+        assert studio.ended is ended

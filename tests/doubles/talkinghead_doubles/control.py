@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import NoReturn, TypedDict, cast
@@ -22,11 +23,22 @@ class Fault(TypedDict, total=False):
     times: int
     at_step: int
     message: str
+    mb: int
+    seconds: float
+
+
+_leaked: list[bytearray] = []
 
 
 def step_seconds() -> float:
     """Seconds one sampler step takes."""
     return float(cast(float, _read().get("step_seconds", 0.0)))
+
+
+def on_a_full_disk(path: Path, class_type: str) -> None:
+    """Make the file one that the kernel has no room for, if the control file asks for it."""
+    if cast(Fault, _read().get(class_type, {})).get("action") == "full":
+        path.symlink_to("/dev/full")
 
 
 def trip(class_type: str, step: int | None = None) -> None:
@@ -37,7 +49,12 @@ def trip(class_type: str, step: int | None = None) -> None:
     """
     control = _read()
     fault = cast(Fault, control.get(class_type, {}))
-    if not fault or fault.get("at_step") != step or fault.get("times") == 0:
+    if (
+        not fault
+        or fault["action"] == "full"
+        or fault.get("at_step") != step
+        or fault.get("times") == 0
+    ):
         return
     if "times" in fault:
         # Written before the fault happens: after "exit" nobody is left to write it.
@@ -55,8 +72,14 @@ def _fail(class_type: str, fault: Fault) -> None:
             _raise_oom(message or OOM_MESSAGE)
         case "hang":
             time.sleep(HANG_SECONDS)
+        case "sleep":
+            time.sleep(fault["seconds"])
+        case "leak":
+            _leaked.append(bytearray(b"x") * (fault["mb"] * 1_000_000))
         case "exit":
             os._exit(1)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         case action:
             raise ValueError(f"unknown action {action!r} for {class_type} in DOUBLES_CONTROL")
 

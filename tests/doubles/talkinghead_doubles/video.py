@@ -63,6 +63,7 @@ def combine(
     files = [target.file(".png"), target.file(".mp4")]
     if option(extra_pnginfo, "VHS_MetadataImage"):
         save_first_frame(files[0], images[0], tags)
+    control.on_a_full_disk(files[1], "VHS_VideoCombine")
     write_video(files[1], counted(images), encoding)
     if audio is not None and has_sound(audio):
         files.append(target.file("-audio.mp4"))

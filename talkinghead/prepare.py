@@ -1,0 +1,185 @@
+"""A job's inputs: from the URLs of a request to the files that the nodes load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from talkinghead import media, sound, source_video
+from talkinghead.fetch import Input
+from talkinghead.masks import save_masks, speaker_masks
+from talkinghead.plan import MAX_VOICE_SECONDS, Plan, make_plan
+from talkinghead.prompt import check_prompt
+from talkinghead.request import RenderRequest
+from talkinghead.settings import Settings
+from talkinghead.sound import Sound
+from talkinghead.studio import Studio
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that a request names, as they came; None for a voice or mask that is not given."""
+
+    picture: Path
+    voices: tuple[Path | None, ...]
+    masks: tuple[Path | None, ...]
+
+    def by_field(self, request: RenderRequest) -> dict[str, Path]:
+        """The files by the fields of the request that named them."""
+        people = [person.field for person in request.speakers]
+        named = [
+            ("video_url" if request.video_url else "image_url", self.picture),
+            *zip(people, self.voices, strict=True),
+            *zip([f"{field}.mask_url" for field in people], self.masks, strict=True),
+        ]
+        return {field: path for field, path in named if path is not None}
+
+
+def fetch(
+    request: RenderRequest, folder: Path, studio: Studio, check: Callable[[], None]
+) -> Sources:
+    """Download what the request names. What `check` raises ends it."""
+    limits = studio.settings
+    inputs: dict[tuple[str, float], Input] = {}  # what is named twice is fetched once
+
+    def get(name: str, url: str | None, max_mb: float) -> Path | None:
+        if url is None:
+            return None
+        new = Input(name, url, folder / f"source_{name}", max_mb)
+        return inputs.setdefault((url, max_mb), new).target
+
+    picture = get("video_url", request.video_url, limits.max_video_mb)
+    picture = picture or get("image_url", request.image_url, limits.max_image_mb)
+    assert picture is not None
+    people = request.speakers
+    voices = [get(p.field, p.audio_url, limits.max_audio_mb) for p in people]
+    masks = [get(f"{p.field}.mask_url", p.mask_url, limits.max_image_mb) for p in people]
+    studio.fetcher.fetch(list(inputs.values()), check=check)
+    return Sources(picture, tuple(voices), tuple(masks))
+
+
+def listen(
+    request: RenderRequest, sources: Sources, check: Callable[[], None]
+) -> list[Sound | None]:
+    """What each speaker's file holds. Raises MediaInvalid, and what `check` does."""
+    return [
+        sound.probe_sound(person.field, path, max_seconds=MAX_VOICE_SECONDS, check=check)
+        if path
+        else None
+        for person, path in zip(request.speakers, sources.voices, strict=True)
+    ]
+
+
+def decide(
+    request: RenderRequest,
+    sources: Sources,
+    voices: Sequence[Sound | None],
+    studio: Studio,
+    check: Callable[[], None],
+) -> Plan:
+    """Open the picture and decide the render. What `check` raises ends it.
+
+    Raises:
+        InvalidRequest, UnsupportedCombination, MediaInvalid, MediaTooLarge
+    """
+    check_prompt("prompt", request.prompt, studio.text_encoder)
+    check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
+    picture = _probe(request, sources.picture, studio.settings, check)
+    return make_plan(request, voices, picture, blocks_to_swap=studio.profile.blocks_to_swap)
+
+
+def _probe(
+    request: RenderRequest, source: Path, limits: Settings, check: Callable[[], None]
+) -> media.Picture | source_video.SourceVideo:
+    if request.video_url is None:
+        return media.probe_picture("image_url", source, max_megapixels=limits.max_image_megapixels)
+    megapixels = limits.max_video_megapixels
+    return source_video.probe_source("video_url", source, max_megapixels=megapixels, check=check)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """A job's files as the nodes take them. `picture` is a BMP, or an MP4 of source frames.
+
+    `delivered_sound` is `sound` as AAC; it may still be being written when the render begins.
+    """
+
+    picture: Path
+    speech: tuple[Path, ...]
+    sound: Path
+    masks: Path | None
+    delivered_sound: Future[Path]
+
+
+def prepare(
+    request: RenderRequest,
+    plan: Plan,
+    sources: Sources,
+    sounds: Sequence[Sound | None],
+    *,
+    folder: Path,
+    studio: Studio,
+    aside: Executor,
+    check: Callable[[], None],
+) -> Tracks:
+    """Write what the nodes will load, some of it `aside`. What `check` raises ends it."""
+    picture = aside.submit(_frame_picture, plan, sources, folder, studio, check)
+    voices = [
+        sound.Voice(person.field, path, heard, offset or 0.0) if path and heard else None
+        for person, path, heard, offset in zip(
+            request.speakers, sources.voices, sounds, plan.offsets, strict=True
+        )
+    ]
+    mix, seconds = folder / "sound.wav", plan.duration
+    sound.save_mix([voice for voice in voices if voice], mix, seconds=seconds, check=check)
+    delivered_sound = aside.submit(media.encode_sound, mix, folder / "sound.m4a", check)
+    speech = tuple(folder / f"speech_{number}.wav" for number in range(1, len(voices) + 1))
+    for voice, target in zip(voices, speech, strict=True):
+        samples = plan.speech_samples
+        sound.save_speech(voice, target, seconds=seconds, padded_samples=samples, check=check)
+    masks = _write_masks(request, plan, sources, folder, studio)
+    return Tracks(picture.result(), speech, mix, masks, delivered_sound)
+
+
+def _frame_picture(
+    plan: Plan, sources: Sources, folder: Path, studio: Studio, check: Callable[[], None]
+) -> Path:
+    if plan.source is None:
+        target = folder / "picture.bmp"  # it goes no further than ComfyUI: no time to compress
+        megapixels = studio.settings.max_image_megapixels
+        media.save_picture(
+            "image_url", sources.picture, target, plan.framing, max_megapixels=megapixels
+        )
+        return target
+    target = folder / "source.mp4"
+    source_video.save_frames(
+        "video_url",
+        sources.picture,
+        target,
+        times=plan.source.times,
+        framing=plan.framing,
+        fps=plan.source.fps,
+        loop=True,
+        check=check,
+    )
+    return target
+
+
+def _write_masks(
+    request: RenderRequest, plan: Plan, sources: Sources, folder: Path, studio: Studio
+) -> Path | None:
+    """Masks for two people and more; for one, the nodes would ignore them."""
+    if len(request.speakers) == 1:
+        return None
+    megapixels = studio.settings.max_image_megapixels
+    regions = [
+        media.open_mask(f"{person.field}.mask_url", path, max_megapixels=megapixels)
+        if path
+        else person.box
+        for person, path in zip(request.speakers, sources.masks, strict=True)
+    ]
+    target = folder / "masks.gif"
+    save_masks(speaker_masks(plan.framing, regions), target)
+    return target

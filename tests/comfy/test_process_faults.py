@@ -1,0 +1,173 @@
+"""ComfyUI dies, wedges, leaks, or is used by others too: the job at hand, and the next one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from comfy_client import ComfyClient
+from talkinghead.convert import Graph
+from talkinghead.job import Job
+from talkinghead.progress import Progress
+from talkinghead.render import run_job
+from talkinghead.settings import Settings
+from talkinghead.studio import Studio
+from tests.comfy.proxy import port_of
+from tests.comfy.test_faults import process_of, within
+
+Control = Callable[..., None]
+
+
+def run(studio: Studio, fields: dict[str, Any], **options: Any) -> dict[str, Any]:
+    return run_job(Job("faulty", fields, **options), studio)
+
+
+def completes(studio: Studio, fields: dict[str, Any]) -> bool:
+    return bool(run(studio, fields | {"draft": True})["status"] == "completed")
+
+
+def comfyui(studio: Studio) -> int:
+    """The id of its process."""
+    with studio.comfy("unused", lambda: None) as client:
+        return process_of(port_of(client.url))
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"WanVideoModelLoader": {"action": "kill", "times": 1}},
+        {"VHS_VideoCombine": {"action": "kill", "times": 1, "at_step": 3}},
+    ],
+    ids=["loading", "writing"],
+)
+def test_a_comfyui_that_is_killed_is_started_again_and_the_job_is_delivered(
+    studio: Studio, short_job: dict[str, Any], control: Control, faults: dict[str, Any]
+) -> None:
+    control(**faults)
+    with within(45):
+        result = run(studio, short_job)
+    assert result["status"] == "completed", result
+    assert any("rendered twice" in warning for warning in result["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("node", "fault"),
+    [
+        ("WanVideoModelLoader", {}),
+        ("MultiTalkWav2VecEmbeds", {}),
+        ("VHS_VideoCombine", {"at_step": 3}),
+    ],
+)
+def test_a_node_of_any_kind_that_raises_is_named(
+    studio: Studio,
+    short_job: dict[str, Any],
+    control: Control,
+    *,
+    node: str,
+    fault: dict[str, Any],
+) -> None:
+    studio.free_memory()  # so that the loaders run
+    control(**{node: {"action": "raise", "message": "no more"} | fault})
+    result = run(studio, short_job)
+    assert (result["error_code"], result["details"]["node_type"]) == ("render_failed", node)
+    assert "no more" in result["error"]
+    control()
+    assert completes(studio, short_job)
+
+
+def test_a_render_that_somebody_interrupts_in_comfyui_is_cancelled(
+    studio: Studio, short_job: dict[str, Any], control: Control
+) -> None:
+    control(step_seconds=0.5)
+    with studio.comfy("unused", lambda: None) as client:
+        url = f"{client.url}/interrupt"
+
+    def interrupt(progress: Progress) -> None:
+        if progress.message == "Sampler":
+            requests.post(url, json={}, timeout=5)
+
+    with within(8):
+        result = run(studio, short_job, report=interrupt)
+    assert (result["error_code"], result["stage"]) == ("cancelled", "render")
+    assert result["error"] == "the render was interrupted in ComfyUI"
+    assert completes(studio, short_job)
+
+
+def test_a_job_waits_for_a_prompt_of_somebody_else(
+    settings: Settings,
+    client: ComfyClient,
+    short_job: dict[str, Any],
+    slow_graph: Graph,
+    control: Control,
+) -> None:
+    control(step_seconds=0.1)  # 5 s for the graph
+    other = str(uuid.uuid4())
+    client.submit(slow_graph, other, client_id="somebody")
+    shared = Studio(settings.model_copy(update={"comfyui_url": client.url}))
+    with within(30):
+        result = run(shared, short_job | {"draft": True})
+    assert result["status"] == "completed", result
+    history = client.history(other)
+    assert history is not None and history["status"]["status_str"] == "success"
+
+
+def test_a_comfyui_that_wedges_between_two_jobs_is_replaced_within_the_next_one(
+    studio: Studio, short_job: dict[str, Any]
+) -> None:
+    wedged = comfyui(studio)
+    os.kill(wedged, signal.SIGSTOP)
+    with within(60):  # 10 until it counts as wedged, 8 for its SIGTERM, a start on a busy machine
+        assert completes(studio, short_job)
+    assert comfyui(studio) != wedged
+
+
+def test_a_comfyui_that_leaks_past_its_limit_is_replaced_between_jobs(
+    settings: Settings, short_job: dict[str, Any], control: Control
+) -> None:
+    limited = settings.model_copy(update={"comfyui_max_memory_gb": 1.5})
+    with Studio(limited) as studio:
+        assert completes(studio, short_job)
+        first = comfyui(studio)
+        assert completes(studio, short_job)
+        assert comfyui(studio) == first
+        control(WanVideoSampler={"action": "leak", "mb": 1500, "times": 1})
+        assert run(studio, short_job)["status"] == "completed"
+        assert comfyui(studio) != first
+        assert completes(studio, short_job)
+
+
+def test_a_full_disk_under_comfyui_is_told_and_the_next_job_has_room(
+    studio: Studio, short_job: dict[str, Any], control: Control
+) -> None:
+    control(VHS_VideoCombine={"action": "full"})
+    result = run(studio, short_job)
+    assert (result["error_code"], result["stage"]) == ("disk_full", "render")
+    assert "VHS_VideoCombine" in result["error"] and "No space left on device" in result["error"]
+    control()
+    assert run(studio, short_job)["status"] == "completed"
+
+
+def test_a_full_disk_of_the_worker_is_told_and_blames_nobody(
+    studio: Studio, short_job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for file, stage in (("source_image_url", "fetch"), ("sound.wav", "prepare")):
+
+        def fill(progress: Progress, file: str = file, stage: str = stage) -> None:
+            if progress.stage == stage:
+                (folder,) = tmp_path.glob("talkinghead-*")
+                (folder / file).symlink_to("/dev/full")
+
+        result = run(studio, short_job, report=fill)
+        assert (result["error_code"], result["stage"]) == ("disk_full", stage)
+        assert result["error"] == "the worker's temporary folder has no room left"
+        assert result["retryable"] is True
+        assert not list(tmp_path.glob("talkinghead-*"))
+    assert completes(studio, short_job)
