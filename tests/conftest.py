@@ -14,6 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.canary import (
+    CANARY,
+    pytest_configure,  # noqa: F401 - hooks of pytest's
+    pytest_runtest_logreport,  # noqa: F401
+    pytest_sessionfinish,  # noqa: F401
+    pytest_terminal_summary,  # noqa: F401
+)
 from tests.store import S3Server
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -93,7 +100,10 @@ class FileServer:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/{name}"
+        """The file's URL, signed with a secret that nothing may repeat."""
+        path, _, query = name.partition("?")
+        query = f"{query}&X-Signature={CANARY}".lstrip("&")
+        return f"http://127.0.0.1:{self._server.server_port}/{path}?{query}"
 
     def close(self) -> None:
         self._server.shutdown()

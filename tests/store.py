@@ -21,10 +21,12 @@ import requests
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.canary import CANARY
+
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-KEY, SECRET, BUCKET, REGION = "test-key", "test-secret-canary", "videos", "us-east-1"
+KEY, SECRET, BUCKET, REGION = "test-key", f"test-secret-{CANARY}", "videos", "us-east-1"
 START_SECONDS = 60.0
 
 
