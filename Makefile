@@ -2,13 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-real soak comfyui clean
+.PHONY: demo gui test check test-real test-gui soak replay-soak comfyui chromium clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
 	$(BIN)/talkinghead run examples/demo.json --out out/demo.mp4
 
-test: comfyui
+# ComfyUI's GUI on this machine, with the workflows in its list; Ctrl-C ends it
+gui: comfyui
+	$(BIN)/talkinghead gui
+
+test: comfyui chromium
 	$(BIN)/pytest
 
 check: $(VENV)/.installed
@@ -20,12 +24,24 @@ check: $(VENV)/.installed
 test-real: $(VENV)/.installed
 	$(BIN)/pytest tests/real -rA --timeout 1800
 
+# Our conversion against the real frontend: all published workflows, many edits. `make test` runs a
+# short form.
+test-gui: comfyui chromium
+	GUI_LONG=1 $(BIN)/pytest tests/gui --durations=5
+
 # Sixty good and bad jobs in a row; `make test` runs a short form.
 soak: comfyui
 	SOAK_JOBS=60 $(BIN)/pytest tests/comfy/test_soak.py -s
 
+# 200 saved files over two servers, one of them killed half-way; `make test` runs a short form.
+replay-soak: comfyui
+	REPLAY_FILES=200 $(BIN)/pytest tests/comfy/test_replay.py -s
+
 comfyui: $(VENV)/.installed
 	$(BIN)/python scripts/install-comfyui --cpu
+
+chromium: $(VENV)/.installed
+	scripts/install-chromium
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""The command line: `talkinghead run | lint`."""
+"""The command line: `talkinghead run | replay | open | gui | lint | models | doctor`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,29 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from comfy_client import ComfyClient, ComfyError
-from talkinghead import progress
+from talkinghead import gui, model_commands, progress
 from talkinghead.convert import Schemas
+from talkinghead.doctor import Check, examine
 from talkinghead.errors import JobError
+from talkinghead.job import Job
 from talkinghead.lint import Finding, lint_workflow
 from talkinghead.logs import start_logging
-from talkinghead.render import Job, run_job
+from talkinghead.parcel import Parcel, Patience, as_json
+from talkinghead.render import run_job
+from talkinghead.replay.command import replay
+from talkinghead.replay.sources import as_urls
 from talkinghead.settings import Settings
 from talkinghead.studio import Studio
 from talkinghead.workflow import load_schemas
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
+app.add_typer(model_commands.app, name="models")
+app.command()(replay)
 console = Console(stderr=True)
 
 
@@ -67,18 +76,9 @@ def _read_request(path: Path) -> dict[str, Any]:
     fields = content.get("input", content) if isinstance(content, dict) else content
     if not isinstance(fields, dict):
         raise typer.BadParameter(f"{path} holds no request: a JSON object is needed")
-    return {name: _as_url(name, value, path.parent) for name, value in fields.items()}
-
-
-def _as_url(name: str, value: object, folder: Path) -> object:
-    if isinstance(value, dict):
-        return {key: _as_url(key, item, folder) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_as_url(name, item, folder) for item in value]
-    is_url = name.endswith(("_url", "_url_2", "_urls"))
-    if is_url and isinstance(value, str) and "://" not in value:
-        return (folder / value).absolute().as_uri()
-    return value
+    if "workflow" in fields:
+        raise typer.BadParameter(f"{path} brings a workflow: `talkinghead replay` runs those")
+    return {name: as_urls(name, value, path.parent) for name, value in fields.items()}
 
 
 def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, Any]:
@@ -168,16 +168,120 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+@app.command("open")
+def open_bundle(
+    bundle: Annotated[Path, typer.Argument(help="A replay bundle: `bundle` in the request")],
+    out: Annotated[Path | None, typer.Option(help="Write the GUI's file here")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(envvar="COMFYUI_URL", help="A ComfyUI: its GUI gets the workflow in its list"),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH: upload PATH as the file that the workflow calls NAME"),
+    ] = None,
+) -> None:
+    """Bring the workflow that made a video into ComfyUI's GUI."""
+    if out is None and server is None:
+        raise typer.BadParameter("say where to: --out FILE, or --server URL (or COMFYUI_URL)")
+    try:
+        workflow, name = gui.read_workflow(bundle)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_bytes(as_json(workflow))
+            console.print(
+                f"The workflow is in {out}: drop it on ComfyUI's GUI",
+                highlight=False,
+                soft_wrap=True,
+            )
+        if server is not None:
+            files = dict(_name_and_path(each) for each in file or ())
+            _tell_opened(server, *gui.GuiServer(server).open(workflow, name, files))
+    except gui.OpenError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _name_and_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise typer.BadParameter(f"--file {text} is not NAME=PATH")
+    return name, Path(path)
+
+
+def _tell_opened(server: str, name: str, lacking: list[gui.FileInput]) -> None:
+    console.print(
+        f"Open {server}, press w (Workflows) and choose {name}", highlight=False, soft_wrap=True
+    )
+    for each in lacking:
+        console.print(
+            f"[yellow]missing there:[/] {escape(each.title)} loads {escape(each.short)}: choose a "
+            f"file in that node, or open with --file {escape(each.short)}=PATH",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command("gui")
+def start_gui(
+    port: Annotated[int, typer.Option(help="Of ComfyUI, on 127.0.0.1")] = 8188,
+) -> None:
+    """Start the local ComfyUI with our workflows in its GUI; Ctrl-C ends it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    def tell(url: str) -> None:
+        where = f"{url}, press w (Workflows) and choose {gui.LISTED}/draft_i2v; then Run"
+        console.print(f"\n[bold]Open {where}[/]\n", highlight=False, soft_wrap=True)
+
+    try:
+        settings = Settings()
+        for path in gui.prepare_folders(settings.comfyui_dir):
+            console.print(
+                f"kept as it was saved: {path}; without it, a fresh copy comes", soft_wrap=True
+            )
+        raise typer.Exit(gui.serve(settings, port, tell))
+    except (JobError, ValidationError) as error:
+        console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def doctor() -> None:
+    """Whether this host can render, and what to do if not. Exits with 1 if a check fails."""
+    start_logging("plain", level=logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with console.status("looking"), Studio(Settings()) as studio:
+            checks = list(examine(studio))
+    except (JobError, ValidationError) as error:
+        checks = [Check("settings", "failed", str(error))]
+    table = Table(box=None)
+    for column in ("check", "", "found, or what to do"):
+        table.add_column(column, overflow="fold")
+    colours = {"ok": "green", "failed": "red", "skipped": "yellow"}
+    for each in checks:
+        state = f"[{colours[each.state]}]{each.state}[/]"
+        table.add_row(each.name, state, escape(each.message))
+    Console().print(table)
+    raise typer.Exit(1 if any(each.state == "failed" for each in checks) else 0)
+
+
 class FileStore:
-    """Delivers to one path on this machine."""
+    """Delivers to one path on this machine; a replay bundle goes beside it."""
+
+    max_mb: float | None = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def deliver(self, video: Path, job_id: str) -> dict[str, Any]:
+    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(video, self._path)
+        shutil.copyfile(parcel.video, self._path)
+        if parcel.bundle is not None:
+            self._path.with_suffix(".json").write_bytes(as_json(parcel.bundle))
         return {"path": str(self._path)}
+
+    def find(self, job: str, asked: str, patience: Patience) -> None:
+        """Every run renders."""
 
 
 if __name__ == "__main__":

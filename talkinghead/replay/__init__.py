@@ -1,0 +1,1 @@
+"""`talkinghead replay`: saved workflows, replay bundles and requests, run in batches."""

@@ -1,0 +1,81 @@
+"""What is seen of a replay: bars on a terminal, else a line for each run that ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Column
+
+from talkinghead.replay.places import Seen
+from talkinghead.replay.runs import Run
+
+COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow"}
+
+
+class Display:
+    """One bar for all runs, one for each that is under way."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._total = self._bars.add_task(f"all {total} runs", total=total)
+        self._running: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bars.stop()
+
+    def started(self, run: Run, place: str) -> Seen:
+        bar = self._bars.add_task(escape(f"{run.name}  {place}"), total=1.0)
+        with self._lock:
+            self._running[run.key] = bar
+
+        def seen(fraction: float, message: str) -> None:
+            described = escape(f"{run.name}  {place}  {message}")
+            self._bars.update(bar, completed=fraction, description=described)
+
+        return seen
+
+    def ended(self, run: Run, place: str, entry: Mapping[str, Any]) -> None:
+        self._remove(run)
+        self._bars.advance(self._total)
+        status, error = entry["status"], entry["error"]
+        where = f" on {place} in {entry['seconds']} s" if place else ""
+        self._line(COLOURS[status], status, run.name + where + (f": {error}" if error else ""))
+
+    def back_in_queue(self, run: Run, place: str, why: str) -> None:
+        self._remove(run)
+        self._line("yellow", "queued", f"{run.name}, by {place}, again: {why}")
+
+    def _remove(self, run: Run) -> None:
+        with self._lock:
+            bar = self._running.pop(run.key, None)
+        if bar is not None:
+            self._bars.remove_task(bar)
+
+    def _line(self, colour: str, status: str, text: str) -> None:
+        self._console.print(
+            f"[{colour}]{status}[/] {escape(text)}", soft_wrap=True, highlight=False
+        )

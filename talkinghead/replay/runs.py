@@ -1,0 +1,299 @@
+"""Files x rows -> runs, each known by the hash of what it will do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from talkinghead.convert import ConvertError, Graph, Schemas, Workflow, is_gui, to_api
+from talkinghead.errors import JobError
+from talkinghead.lint import ELSEWHERE, FILE_INPUTS
+from talkinghead.raw import is_raw
+from talkinghead.replay.changes import (
+    Changes,
+    change_graph,
+    change_request,
+    seed_of,
+    set_seeds,
+    title_in,
+)
+from talkinghead.replay.sources import BadInput, Kind, Source, as_urls
+from talkinghead.request import MAX_SEED, parse_request
+from talkinghead.workflow import fill
+
+MAX_NAME = 160  # characters: a file system takes 255 bytes, and there is a suffix to come
+KEY_SHOWN = 8  # hex digits of a key in a file name
+ANNOTATION = re.compile(r" \[input\]$")  # ComfyUI's own after the names of some files
+
+# Loaders of files in ComfyUI's input folder, where uploads go; the rest of FILE_INPUTS take paths.
+UPLOADS = {
+    loader: name
+    for loader, name in FILE_INPUTS.items()
+    if name != "directory" and loader != "VHS_LoadAudio" and not loader.endswith("Path")
+}
+
+Seed = int | str  # a number, "random" or "keep"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One file with one set of changes.
+
+    Attributes:
+        key: SHA-256 of what it does: content after all changes, and that of its local files.
+        name: of its outputs, without suffix.
+        content: an API graph, or the fields of a request.
+        gui: the GUI file of the graph, where it still says the same.
+        files: of a graph, the local files by the names that its nodes give.
+        row: of the table, from 1.
+        seed: None if the worker will draw one.
+    """
+
+    key: str
+    name: str
+    path: Path
+    kind: Kind
+    content: dict[str, Any]
+    gui: Workflow | None
+    files: Mapping[str, Path]
+    row: int | None
+    changes: Changes
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks of every file."""
+
+    changes: Changes
+    rows: Sequence[Changes]
+    seed: Seed
+    name: str
+
+    def of_rows(self) -> Iterator[tuple[int | None, dict[str, Any]]]:
+        """The row's number and all changes of each run of a file."""
+        for number, row in enumerate(self.rows, 1):
+            yield number, {**self.changes, **row}
+        if not self.rows:
+            yield None, dict(self.changes)
+
+
+def plan_runs(
+    sources: Sequence[Source], wanted: Wanted, schemas: Schemas, *, remote: bool
+) -> tuple[list[Run], list[str]]:
+    """The runs, none of them twice, and what is wrong with the rest.
+
+    Args:
+        schemas: of the nodes of the workflows.
+        remote: the runs go to an endpoint, which sees no local files.
+    """
+    runs: dict[str, Run] = {}
+    problems: dict[str, list[str]] = {}
+    for source in sources:
+        for row, changes in wanted.of_rows():
+            try:
+                run = _make_run(source, row, changes, wanted, schemas, remote=remote)
+            except (BadInput, ConvertError, JobError) as error:
+                at = f"{source.path}, row {row}" if row else str(source.path)
+                problems.setdefault(str(error), []).append(at)
+            else:
+                runs.setdefault(run.key, run)
+    return list(runs.values()), [_problem(places, why) for why, places in problems.items()]
+
+
+def _problem(places: Sequence[str], why: str) -> str:
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return f"{places[0]}{more}: {why}"
+
+
+def with_own_names(runs: Sequence[Run], taken: Mapping[str, str]) -> list[Run]:
+    """The runs; those of one name, or of one that another run has `taken`, get the key added."""
+    counts = Counter(run.name.lower() for run in runs)
+    return [
+        replace(run, name=f"{run.name}-{run.key[:KEY_SHOWN]}")
+        if counts[run.name.lower()] > 1 or taken.get(run.name, run.key) != run.key
+        else run
+        for run in runs
+    ]
+
+
+def _make_run(
+    source: Source, row: int | None, changes: Changes, wanted: Wanted, schemas: Schemas, **how: bool
+) -> Run:
+    make = _workflow_run if source.kind == "workflow" else _request_run
+    run = make(source, changes, lambda key: _seed(wanted.seed, key, row), schemas, **how)
+    return replace(run, row=row, name=_name(wanted.name, run, row))
+
+
+def _workflow_run(
+    source: Source,
+    changes: Changes,
+    draw: Callable[[str], int | None],
+    schemas: Schemas,
+    *,
+    remote: bool,
+) -> Run:
+    before = to_api(source.content, schemas) if is_gui(source.content) else source.content
+    graph = change_graph(before, changes, schemas)
+    files = dict(_local_files(graph, source.path.parent))
+    if remote and files:
+        raise BadInput(f"names local files, and an endpoint takes URLs: {', '.join(sorted(files))}")
+    if (seed := draw(_graph_key(graph, files))) is not None:
+        graph = set_seeds(graph, seed)
+    return _run(
+        source,
+        _graph_key(graph, files),
+        graph,
+        changes=changes,
+        seed=seed_of(graph),
+        gui=_gui_of(source.content, before, graph, schemas),
+        files=files,
+    )
+
+
+def _gui_of(content: Workflow, before: Graph, graph: Graph, schemas: Schemas) -> Workflow | None:
+    """The GUI file with what was changed in its graph; None where there is no file like that.
+
+    ComfyUI writes it into the outputs, so that the GUI opens them as what made them.
+    """
+    if not is_gui(content):
+        return None
+    slots: dict[str, dict[str, Any]] = {}
+    for key, entry in graph.items():
+        old = before[key]["inputs"]
+        new = {n: value for n, value in entry["inputs"].items() if old.get(n) != value}
+        if new:
+            slots[title_in(graph, key)] = new
+    try:
+        changed = fill(content, slots, schemas) if slots else content
+        return changed if to_api(changed, schemas) == graph else None
+    except (ConvertError, JobError):
+        return None
+
+
+def _request_run(
+    source: Source,
+    changes: Changes,
+    draw: Callable[[str], int | None],
+    schemas: Schemas,
+    *,
+    remote: bool,
+) -> Run:
+    changed = change_request(source.content, changes)
+    folder = source.path.parent
+    fields = {name: as_urls(name, value, folder) for name, value in changed.items()}
+    local = sorted(name for name, value in fields.items() if "file://" in json.dumps(value))
+    if remote and local:
+        raise BadInput(f"names local files, and an endpoint takes URLs: {', '.join(local)}")
+    if not is_raw(fields):
+        parse_request(fields, local_files=not remote)
+        if (seed := draw(_request_key(fields))) is not None:
+            fields["seed"] = seed
+    elif not remote:
+        raise BadInput("is a workflow job for an endpoint: give its workflow as a file of its own")
+    asked = fields.get("seed")
+    known = asked if isinstance(asked, int) else None
+    return _run(source, _request_key(fields), fields, changes=changes, seed=known)
+
+
+def _run(
+    source: Source,
+    key: str,
+    content: dict[str, Any],
+    *,
+    changes: Changes,
+    seed: int | None,
+    gui: Workflow | None = None,
+    files: Mapping[str, Path] | None = None,
+) -> Run:
+    path, kind = source.path, source.kind
+    return Run(key, "", path, kind, content, gui, files or {}, None, dict(changes), seed)
+
+
+def _seed(wanted: Seed, key: str, row: int | None) -> int | None:
+    """The seed to set; a random one follows from content and row, so that a restart knows it."""
+    if wanted == "keep":
+        return None
+    if isinstance(wanted, int):
+        return wanted
+    return int(hashlib.sha256(f"{key} {row}".encode()).hexdigest(), 16) % MAX_SEED + 1
+
+
+def _name(pattern: str, run: Run, row: int | None) -> str:
+    known = {"stem": run.path.stem, "seed": run.seed, "row": row, "key": run.key[:KEY_SHOWN]}
+    filled = {name: "" if value is None else value for name, value in known.items()}
+    try:
+        name = pattern.format(**filled)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise BadInput(
+            f"--name {pattern}: known are {', '.join(f'{{{n}}}' for n in known)}"
+        ) from None
+    safe = re.sub(r"[^\w.=+ -]", "_", name).strip(" .-")[:MAX_NAME]
+    return safe or run.key[:KEY_SHOWN]
+
+
+# ---- Keys
+
+
+def _graph_key(graph: Graph, files: Mapping[str, Path]) -> str:
+    """Titles and the names of local files count for nothing, the files' bytes do."""
+    sums = {name: {"sha256": sha256_of(path)} for name, path in files.items()}
+    return _hash(
+        {
+            key: [
+                entry["class_type"],
+                {
+                    n: sums.get(v, v) if isinstance(v, str) else v
+                    for n, v in entry["inputs"].items()
+                },
+            ]
+            for key, entry in graph.items()
+        }
+    )
+
+
+def _request_key(fields: Mapping[str, Any]) -> str:
+    return _hash(_with_sums(fields))
+
+
+def _with_sums(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _with_sums(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_sums(item) for item in value]
+    if isinstance(value, str) and value.startswith("file://"):
+        return {"sha256": sha256_of(Path(unquote(urlsplit(value).path)))}
+    return value
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Raises:
+    BadInput: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _local_files(graph: Graph, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files that loaders name and that lie in the workflow's folder, never outside of it."""
+    for entry in graph.values():
+        value = entry["inputs"].get(UPLOADS.get(entry["class_type"], ""))
+        if not isinstance(value, str) or ELSEWHERE.search(value):
+            continue
+        path = folder / ANNOTATION.sub("", value)
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            yield value, path

@@ -1,0 +1,87 @@
+"""The files to replay: found, read, and told apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from talkinghead.convert import is_api, is_gui
+
+Kind = Literal["workflow", "request"]
+
+
+class BadInput(Exception):
+    """A file or a setting that cannot be used; the message is one line and names it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file. `content` is a GUI workflow, an API graph, or the fields of a request."""
+
+    path: Path
+    kind: Kind
+    content: dict[str, Any]
+
+
+def find_files(names: Sequence[str]) -> list[Path]:
+    """The files that arguments name; of a folder its *.json, of a pattern what it matches.
+
+    Raises:
+        BadInput: an argument names nothing.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            here = sorted(path.glob("*.json"))
+        elif path.exists():
+            here = [path]
+        else:
+            root = Path(path.anchor)
+            here = sorted(root.glob(str(path.relative_to(root))))
+        if not here:
+            raise BadInput(f"{name}: there is no such file, and no *.json in it if it is a folder")
+        found |= dict.fromkeys(here)
+    return list(found)
+
+
+def read_source(path: Path) -> Source:
+    """Raises:
+    BadInput: it is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: not readable as JSON: {error}") from None
+    if is_gui(content) or is_api(content):
+        return Source(path, "workflow", dict(content))
+    if isinstance(content, dict) and {"format", "request", "graph"} <= content.keys():
+        return Source(path, "request", _of_bundle(path, content))
+    fields = content.get("input", content) if isinstance(content, dict) else content
+    if not isinstance(fields, dict):
+        raise BadInput(f"{path}: neither a workflow, a replay bundle nor a request")
+    return Source(path, "request", fields)
+
+
+def _of_bundle(path: Path, bundle: dict[str, Any]) -> dict[str, Any]:
+    """The request of a bundle, with the seed that was drawn for it."""
+    try:
+        request = dict(bundle["request"])
+        return {**request, "seed": bundle["result"]["generation_params"]["seed"]}
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{path}: a replay bundle without its request or its seed") from None
+
+
+def as_urls(name: str, value: object, folder: Path) -> object:
+    """A request's field, with the local files in it, relative to `folder`, as file:// URLs."""
+    if isinstance(value, dict):
+        return {key: as_urls(key, item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_urls(name, item, folder) for item in value]
+    is_url = name.endswith(("_url", "_url_2", "_urls"))
+    if is_url and isinstance(value, str) and "://" not in value:
+        return (folder / value).absolute().as_uri()
+    return value

@@ -1,0 +1,219 @@
+"""From a job to ComfyUI's GUI: the bundle's workflow, the video that carries it, `make gui`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from typer.testing import CliRunner
+
+from comfy_client import ComfyClient
+from talkinghead.cli import app
+from talkinghead.convert import Workflow, set_widget, to_api
+from talkinghead.gui import LISTED, prepare_folders
+from talkinghead.job import Job
+from talkinghead.render import run_job
+from talkinghead.settings import PROJECT_DIR
+from talkinghead.studio import Studio
+from talkinghead.workflow import load_template
+from tests.conftest import EXAMPLES
+
+
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of the MP4 boxes that follow one another."""
+    while len(data) >= 8:
+        size, kind = struct.unpack(">I4s", data[:8])
+        yield kind, data[8:size]
+        data = data[size:]
+
+
+def metadata(video: bytes) -> dict[str, str]:
+    """What the GUI finds in an MP4: the names in moov.udta.meta.keys, the texts in its ilst."""
+    moov = dict(boxes(video))[b"moov"]
+    udta = dict(boxes(dict(boxes(moov)).get(b"udta", b"")))
+    meta = dict(boxes(udta.get(b"meta", b"")[4:]))
+    names = [name.decode() for _, name in boxes(meta.get(b"keys", b"")[8:])]
+    items = [dict(boxes(item)) for _, item in boxes(meta.get(b"ilst", b""))]
+    texts = [item[b"data"][8:].decode() for item in items]
+    return dict(zip(names, texts, strict=True)) if names else {}
+
+
+def video_of(result: Mapping[str, Any]) -> bytes:
+    return base64.b64decode(result["video"].partition(",")[2])
+
+
+@pytest.fixture
+def draft(studio: Studio, short_job: dict[str, Any]) -> dict[str, Any]:
+    """The result of a draft with its workflow in the bundle and in the video."""
+    fields = short_job | {"draft": True, "seed": 7, "bundle": True, "embed_workflow": True}
+    result = run_job(Job("for/the gui", fields), studio)
+    assert result["status"] == "completed", result
+    return result
+
+
+@pytest.fixture
+def bundle(draft: dict[str, Any], tmp_path: Path) -> Path:
+    path = tmp_path / "bundle.json"
+    path.write_text(json.dumps(draft["bundle"]))
+    return path
+
+
+def open_bundle(bundle: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code, and the output on one line: long ones are wrapped."""
+    ended = CliRunner().invoke(app, ["open", str(bundle), *arguments], env={"COMFYUI_URL": ""})
+    return ended.exit_code, " ".join(ended.output.replace("│", " ").split())
+
+
+def test_a_video_that_shall_carries_the_workflow_that_made_it(draft: dict[str, Any]) -> None:
+    carried = json.loads(metadata(video_of(draft))["workflow"])
+    assert carried == draft["bundle"]["workflow"]
+    assert video_of(draft).index(b"moov") < 64, "the index comes first: the GUI reads 64 MiB"
+
+
+def test_a_video_carries_no_workflow_unless_asked(
+    studio: Studio, short_job: dict[str, Any]
+) -> None:
+    video = video_of(run_job(Job("plain", short_job | {"draft": True}), studio))
+    assert "workflow" not in metadata(video)
+    assert b"TalkingHeadDraft" not in video
+
+
+def test_open_writes_the_guis_file(bundle: Path, tmp_path: Path, draft: dict[str, Any]) -> None:
+    code, output = open_bundle(bundle, "--out", str(tmp_path / "new" / "workflow.json"))
+    assert code == 0, output
+    written = json.loads((tmp_path / "new" / "workflow.json").read_text())
+    assert written == draft["bundle"]["workflow"]
+
+
+def name_in(output: str) -> str:
+    """What `open` told to choose."""
+    return output.partition("and choose ")[2].partition(" ")[0]
+
+
+def saved(client: ComfyClient, name: str) -> Workflow:
+    answer = requests.get(f"{client.url}/userdata/workflows%2F{name}.json", timeout=5)
+    content: Workflow = answer.json()
+    return content
+
+
+def test_open_puts_the_workflow_into_the_guis_list_and_tells_what_is_missing(
+    bundle: Path, client: ComfyClient
+) -> None:
+    code, output = open_bundle(bundle, "--server", client.url)
+    assert code == 0, output
+    assert f"Open {client.url}, press w (Workflows) and choose talkinghead-for_the_gui" in output
+    assert "missing there: Portrait loads picture.bmp" in output
+    assert "--file speech_1.wav=PATH" in output
+    listed = requests.get(f"{client.url}/userdata?dir=workflows", timeout=5).json()
+    assert "talkinghead-for_the_gui.json" in listed
+
+
+def test_with_its_files_an_opened_workflow_runs(bundle: Path, client: ComfyClient) -> None:
+    _, output = open_bundle(bundle, "--server", client.url)
+    first = name_in(output)
+    before = saved(client, first)
+    portrait, voice = EXAMPLES / "portrait.jpg", EXAMPLES / "voice.wav"
+    files = {"picture.bmp": portrait, "speech_1.wav": voice, "sound.wav": voice}
+    options = [text for name, path in files.items() for text in ("--file", f"{name}={path}")]
+    code, output = open_bundle(bundle, "--server", client.url, *options)
+    assert code == 0 and "missing" not in output, output
+    assert saved(client, first) == before, "a person may have edited it"
+    graph = to_api(saved(client, name_in(output)), client.object_info())
+    outcome = client.run(graph, deadline_seconds=60)
+    assert [file.filename for file in outcome.files] == ["video_00001_.mp4"]
+    client.forget(outcome.prompt_id)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "say where to: --out FILE, or --server URL"),
+        (["--server", "URL", "--file", "other.wav=x"], "the workflow loads no other.wav"),
+        (["--server", "URL", "--file", "sound.wav=/nowhere"], "/nowhere is not a file"),
+        (["--server", "URL", "--file", "sound.wav"], "--file sound.wav is not NAME=PATH"),
+        (["--server", "http://127.0.0.1:9"], "http://127.0.0.1:9 did not take the workflow"),
+    ],
+)
+def test_what_cannot_be_opened_is_told(
+    bundle: Path, client: ComfyClient, arguments: list[str], expected: str
+) -> None:
+    code, output = open_bundle(bundle, *(each.replace("URL", client.url) for each in arguments))
+    assert code == 2 and expected in output, output
+
+
+def test_a_file_that_is_no_bundle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text('{"workflow": {"1": {}}}')
+    code, output = open_bundle(tmp_path / "other.json", "--out", str(tmp_path / "x"))
+    assert code == 2 and "it holds no GUI workflow" in output
+
+
+def test_templates_come_as_copies_and_what_was_saved_in_the_gui_stays(tmp_path: Path) -> None:
+    workflows = tmp_path / "user" / "default" / "workflows" / LISTED
+    assert prepare_folders(tmp_path) == []
+    names = {path.name for path in (PROJECT_DIR / "workflows").glob("*.json")}
+    assert {path.name for path in workflows.iterdir()} == names
+    assert not any(path.is_symlink() for path in workflows.iterdir())
+    (workflows / "draft_i2v.json").write_text("{}")
+    (workflows / "draft_v2v.json").unlink()
+    assert prepare_folders(tmp_path) == [str(workflows / "draft_i2v.json")]
+    assert (workflows / "draft_i2v.json").read_text() == "{}"
+    assert (workflows / "draft_v2v.json").is_file()
+
+
+@pytest.fixture
+def comfy_dir(tmp_path: Path, studio: Studio) -> Path:
+    """A ComfyUI whose own folders nobody uses."""
+    source, target = studio.settings.comfyui_dir, tmp_path / "comfyui"
+
+    def own(folder: str, names: list[str]) -> set[str]:
+        top = Path(folder) == source
+        return {"models", "input", "output", "user", ".git"} & set(names) if top else set()
+
+    shutil.copytree(source, target, ignore=own)
+    return target
+
+
+def test_make_gui_serves_the_templates_ready_to_run_and_ends_with_ctrl_c(
+    comfy_dir: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    own = {"COMFYUI_DIR": str(comfy_dir), "COMFYUI_CPU": "1", "COMFYUI_URL": ""}
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "talkinghead.cli", "gui", "--port", port]
+        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **own})
+    try:
+        client = ComfyClient(f"http://127.0.0.1:{port}")
+        deadline = time.monotonic() + 90  # a busy machine takes 50
+        while f"Open {client.url}, press w" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        listed = requests.get(f"{client.url}/userdata?dir=workflows&recurse=true", timeout=5).json()
+        assert f"{LISTED}/draft_i2v.json" in listed
+        schemas = client.object_info()
+        gui = load_template("draft_i2v")
+        draft = next(node for node in gui["nodes"] if node.get("title") == "Draft")
+        set_widget(draft, "num_frames", 10, schemas)
+        client.run(to_api(gui, schemas), deadline_seconds=60)
+        assert list((comfy_dir / "output" / "talkinghead").glob("draft_*.mp4"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert "Stopped server" in log.read_text()
+    finally:
+        process.terminate()
+        process.wait(20)

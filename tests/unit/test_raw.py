@@ -1,0 +1,192 @@
+"""Workflow jobs, as far as no ComfyUI is needed: what is refused, and where files go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfy_client import Event
+from talkinghead.delivery import InlineStore, Stores, VolumeStore
+from talkinghead.errors import DeliveryFailed, InvalidRequest, MediaInvalid, ResultTooLarge
+from talkinghead.parcel import Item, Patience
+from talkinghead.raw import (
+    NodeProgress,
+    look_into,
+    path_problems,
+    place,
+    read_graph,
+    read_request,
+)
+from talkinghead.settings import Settings
+from talkinghead.workflow import load_schemas, load_template
+
+ON = Settings(allow_workflows=True)
+GRAPH = {"1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}}}
+SCHEMAS = load_schemas()
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"1": {"class_type": kind, "inputs": inputs, "_meta": {"title": "The node"}}}
+
+
+def complaints(graph: dict[str, Any], *files: str) -> list[str]:
+    return [str(each) for each in path_problems(graph, SCHEMAS, dict.fromkeys(files, "http://x/"))]
+
+
+def test_workflow_jobs_are_refused_by_a_worker_that_was_not_told_to_take_them() -> None:
+    with pytest.raises(InvalidRequest, match="ALLOW_WORKFLOWS=true"):
+        read_request({"workflow": GRAPH}, Settings())
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"workflow": "x.json"}, "workflow is neither a GUI workflow"),
+        ({"workflow": {"1": {"class_type": "A"}}}, "nor an API graph"),
+        ({"prompt": "hello"}, "prompt is not a field of a workflow job, which has workflow, files"),
+        ({"files": ["http://x/a.png"]}, "files must be an object of up to 32 names and URLs"),
+        ({"files": {f"{n}.png": "http://x/" for n in range(33)}}, "files must be an object"),
+        ({"files": {"../a.png": "http://x/a"}}, r"files\.\.\./a\.png: the name is not allowed"),
+        ({"files": {"list.m3u8": "http://x/a"}}, r"list\.m3u8: the name is not allowed"),
+        ({"files": {"a.png": "file:///etc/passwd"}}, "a.png is not an http:// or https:// URL"),
+        ({"files": {"a.png": 3}}, "files.a.png is not a URL"),
+        ({"delivery": "ftp"}, 'delivery is not one of "s3", "volume", "inline"'),
+        ({"delivery": ["s3"]}, "delivery is not one of"),
+    ],
+)
+def test_a_mistake_in_the_request_is_named(fields: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InvalidRequest, match=expected):
+        read_request({"workflow": GRAPH, **fields}, ON)
+
+
+def test_all_mistakes_come_at_once_and_without_the_query_of_a_url() -> None:
+    fields = {"workflow": 1, "files": {"a.png": "ftp://x/?sig=canary"}, "crop": "top"}
+    with pytest.raises(InvalidRequest) as caught:
+        read_request(fields, ON)
+    problems = caught.value.details["problems"]
+    assert [each["field"] for each in problems] == ["crop", "workflow", "files.a.png"]
+    assert "canary" not in str(caught.value) + str(problems)
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (node("LoadImage", image="b.png"), "names 'b.png', which is not in files; the nearest"),
+        (node("LoadImage", image="/etc/x.png"), "names '/etc/x.png', which is not in files"),
+        (node("LoadVideo", file="../other/x.mp4"), "which is not in files"),
+        (node("LoadAudio", audio="out.wav [output]"), "which is not in files"),
+        (node("LoadImage", image=["2", 0]), "is fed by a link"),
+        (node("SaveImage", filename_prefix=["2", 0]), "is fed by a link"),
+        (node("VHS_LoadVideo", video={"__value__": ["x.mp4"]}), "names 'x.mp4'"),
+        (node("VHS_LoadVideoPath", video="a.png"), "takes a path on ComfyUI's disk"),
+        (node("VHS_LoadVideoPath", video=["2", 0]), "is fed by a link"),
+        (node("VHS_LoadAudio", audio_file="http://x/a.wav"), "takes a path on ComfyUI's disk"),
+        (
+            node("WanVideoImageToVideoMultiTalk", output_path="frames"),
+            "output_path: names 'frames'",
+        ),
+        (node("PrimitiveString", value="/etc/passwd"), "may give no URL, absolute path"),
+        (node("PrimitiveString", value="https://x/a"), "may give no URL, absolute path"),
+        (node("PrimitiveString", value="C:\\x"), "may give no URL, absolute path"),
+        (node("WanVideoVAELoader", model_name="../x.safetensors"), "may give no URL"),
+    ],
+)
+def test_what_a_node_would_open_must_be_in_files(graph: dict[str, Any], expected: str) -> None:
+    found = complaints(graph, "a.png")
+    assert len(found) == 1 and expected in found[0], found
+    assert found[0].startswith("The node (")
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        node("LoadImage", image="a.png"),
+        node("VHS_LoadAudio", audio_file="input/"),
+        node("CLIPTextEncode", text="see http://x/y, or /this\n../that"),
+        node("SaveImage", filename_prefix="some/folder/name"),
+        node("WanVideoImageToVideoMultiTalk", output_path="", width=480),
+        node("PrimitiveString", value="a/b, c//d"),
+    ],
+)
+def test_names_in_files_prompts_and_defaults_pass(graph: dict[str, Any]) -> None:
+    assert complaints(graph, "a.png") == []
+
+
+def test_files_get_our_names_and_what_is_saved_goes_to_the_jobs_folder() -> None:
+    graph = {
+        **node("LoadImage", image="a.png"),
+        "2": {"class_type": "X", "inputs": {"list": {"__value__": ["a.png", "b"]}, "in": ["1", 0]}},
+        "3": {"class_type": "SaveImage", "inputs": {"filename_prefix": ""}},
+        "4": {"class_type": "SaveImage", "inputs": {"filename_prefix": "a.png"}},
+    }
+    placed = place(graph, {"a.png": "job-1/a.png", "1": "never"}, "job-1")
+    assert placed["1"]["inputs"] == {"image": "job-1/a.png"}
+    assert placed["2"]["inputs"] == {"list": {"__value__": ["job-1/a.png", "b"]}, "in": ["1", 0]}
+    assert placed["3"]["inputs"] == {"filename_prefix": "job-1/output"}
+    assert placed["4"]["inputs"] == {"filename_prefix": "job-1/a.png"}
+
+
+def test_every_node_has_a_title_in_either_format() -> None:
+    titles = {each["_meta"]["title"] for each in read_graph(GRAPH, SCHEMAS).values()}
+    assert titles == {"Load Image"}
+    gui = read_graph(load_template("draft_i2v"), SCHEMAS)
+    assert {"Portrait", "Sound", "Video"} < {each["_meta"]["title"] for each in gui.values()}
+
+
+def test_a_playlist_under_the_name_of_a_video_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1/x.ts\n")
+    with pytest.raises(MediaInvalid, match=r"^files\.a\.mp4: "):
+        look_into(path, ON, lambda: None)
+
+
+def test_progress_goes_from_node_to_node() -> None:
+    graph = {key: {"_meta": {"title": f"Node {key}"}} for key in "abcd"}
+    progress = NodeProgress(graph)
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("execution_cached", {"nodes": ["a", "inner"]}),
+        ("executing", {"node": "b"}),
+        ("progress", {"node": "b", "value": 1, "max": 2}),
+        ("executing", {"node": "c"}),
+        ("executing", {"node": None}),
+    ]
+    seen = [progress.see(Event(kind, data)) for kind, data in events]
+    told = [(each.message, each.fraction) for each in seen if each]
+    assert told == [("Node b", 0.25), ("Node b", 0.375), ("Node c", 0.5)]
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[Item]:
+    (tmp_path / "a.png").write_bytes(b"a" * 300)
+    (tmp_path / "b.txt").write_bytes(b"b" * 300)
+    return [Item(tmp_path / "a.png", "image/png"), Item(tmp_path / "b.txt", "text/plain")]
+
+
+def test_the_limit_of_an_inline_result_is_for_all_items_together(items: list[Item]) -> None:
+    assert len(InlineStore(0.0008).put("job", items, Patience(5))) == 2
+    with pytest.raises(ResultTooLarge, match=r"allowed: 0\.0007 MB; configure S3"):
+        InlineStore(0.0007).put("job", items, Patience(5))
+
+
+def test_a_volume_gets_the_items_in_the_jobs_folder(tmp_path: Path, items: list[Item]) -> None:
+    places = VolumeStore(tmp_path / "volume").put("job", items, Patience(5))
+    assert [place["path"] for place in places] == [
+        str(tmp_path / "volume" / "job" / name) for name in ("a.png", "b.txt")
+    ]
+    assert Path(places[1]["path"]).read_bytes() == b"b" * 300
+
+
+def test_what_cannot_be_delivered_is_kept_on_the_volume(
+    tmp_path: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "volume").mkdir()
+    stores = Stores(Settings(volume_dir=tmp_path / "volume", max_inline_mb=0.0001))
+    with pytest.raises(ResultTooLarge, match="what was made is kept: ") as caught:
+        stores.put("job", items, stores.named(None), Patience(5))
+    assert [Path(path).name for path in caught.value.details["paths"]] == ["a.png", "b.txt"]
+    assert all(Path(path).is_file() for path in caught.value.details["paths"])
+    (tmp_path / "volume" / "talkinghead" / "other").write_text("a file where a folder should be")
+    with pytest.raises(DeliveryFailed, match="the volume did not take the outputs"):
+        stores.put("other", items, stores.named("volume"), Patience(5))
