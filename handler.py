@@ -1,122 +1,29 @@
-"""RunPod's door: hands each job on, and maps the SDK's cancellation to the job's."""
+"""RunPod's door. ComfyUI is started first: it boots while the worker's other parts are imported."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import signal
 import sys
-import threading
-from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
-import runpod
-from runpod.http_client import AsyncClientSession
-from runpod.serverless.modules.rp_http import send_result
-from runpod.serverless.modules.rp_logger import RunPodLogger
-
-from talkinghead.doctor import ensure_fit
-from talkinghead.job import Job
-from talkinghead.logs import about, start_logging
-from talkinghead.progress import ProgressSender
-from talkinghead.render import run_job
+from talkinghead.comfy_server import ComfyServer
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
-from talkinghead.warm_up import stay_ready
-
-CANCEL_SECONDS = 8  # RunPod kills the worker about 10 s after it asked
-EXIT_SECONDS = 9  # for what cannot be stopped, such as a decoder or a store that is silent
-SEND_SECONDS = 3.0  # one progress update; the SDK itself would try for ten minutes
 
 
 def main() -> None:
     """Start ComfyUI, and take jobs until RunPod ends the worker."""
-    settings = Settings()
-    start_logging(settings.log_format)
-    _keep_results_out_of_the_log()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit, unlike a kill, ends ComfyUI
-    with Studio(settings) as studio:
-        threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
-        end = ending(studio)
+    settings = Settings()
+    server = None if settings.comfyui_url else ComfyServer.from_settings(settings)
+    if server is not None:
+        server.start()
+    # These take seconds: the SDK, the decoders, the stores.
+    from talkinghead.logs import start_logging  # noqa: PLC0415
+    from talkinghead.studio import Studio  # noqa: PLC0415
+    from talkinghead.worker import serve  # noqa: PLC0415
 
-        async def handler(job: dict[str, Any]) -> dict[str, Any]:
-            # The SDK, and uvicorn, have put handlers there that wait for the jobs. RunPod does not.
-            signal.signal(signal.SIGTERM, end)
-            return await handle(job, studio)
-
-        def fit_to_render() -> None:
-            ensure_fit(studio)
-
-        runpod.serverless.register_fitness_check(fit_to_render)  # on RunPod, before the first job
-        runpod.serverless.start({"handler": handler})
-
-
-def ending(studio: Studio) -> Callable[[int, FrameType | None], None]:
-    """What SIGTERM does while the worker has jobs.
-
-    ComfyUI is ended at once, whatever it does; the exit cancels the jobs, which clean up, and none
-    of them gets a result: RunPod gives it to another worker.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        threading.Thread(target=studio.close).start()
-        last = threading.Timer(EXIT_SECONDS, os._exit, [0])
-        last.daemon = True
-        last.start()
-        sys.exit(0)
-
-    return end
-
-
-def _keep_results_out_of_the_log() -> None:
-    """The SDK's debug lines, on by default, hold whole results: signed URLs, or the video."""
-    logger = RunPodLogger()
-    if logger.level in ("TRACE", "DEBUG"):
-        logger.level = "INFO"
-
-
-async def handle(job: dict[str, Any], studio: Studio) -> dict[str, Any]:
-    """Run one job in a thread; when the SDK cancels it, stop the render before letting go."""
-    task = Job(id=str(job["id"]), input=job.get("input"))
-    rendering = asyncio.ensure_future(asyncio.to_thread(run_reporting, task, job, studio))
-    try:
-        result = await asyncio.shield(rendering)
-        failed_at = result.get("error_code"), result.get("stage")
-        if failed_at == ("comfyui_unavailable", "start"):
-            result["refresh_worker"] = True  # no use without ComfyUI: RunPod shall replace it
-        return result
-    except asyncio.CancelledError:
-        task.cancelled.set()
-        await asyncio.wait({rendering}, timeout=CANCEL_SECONDS)
-        raise
-
-
-def run_reporting(task: Job, job: dict[str, Any], studio: Studio) -> dict[str, Any]:
-    """Run the job; tell RunPod how far it is, if RunPod runs us. Without it nobody listens."""
-    if "RUNPOD_WEBHOOK_POST_OUTPUT" not in os.environ:
-        return run_job(task, studio)
-    sender = ProgressSender(lambda payload: send_progress(job, payload))
-    with about(task.id), sender:
-        task.report = sender.report
-        return run_job(task, studio)
-
-
-def send_progress(job: dict[str, Any], payload: dict[str, Any]) -> None:
-    """Send one update and wait for it.
-
-    This is the SDK's progress_update without the thread that it starts for each, so that updates
-    arrive in their order, and none after the result.
-
-    Raises:
-        TimeoutError: it took longer than SEND_SECONDS, and was given up.
-    """
-
-    async def send() -> None:
-        async with asyncio.timeout(SEND_SECONDS), AsyncClientSession() as session:
-            await send_result(session, {"status": "IN_PROGRESS", "output": payload}, job)
-
-    asyncio.run(send())
+    start_logging(settings.log_format)
+    with Studio(settings, server=server) as studio:
+        serve(studio)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import handler  # noqa: F401 - what a worker has loaded when its first job comes
 from comfy_client import ComfyClient, Event, Graph, Outcome
+from talkinghead import worker as _worker  # noqa: F401 - what one has loaded at its first job
 from talkinghead.job import Job
 from talkinghead.render import run_job
 from talkinghead.settings import PROJECT_DIR, Settings

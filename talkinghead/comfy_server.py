@@ -17,13 +17,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import yaml
 
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.errors import ComfyUIUnavailable
-from talkinghead.gpu import GIB, ram_gib
-from talkinghead.model_store import link_models
+from talkinghead.memory import GIB, ram_gib
+from talkinghead.model_links import link_models, paths_entry
 from talkinghead.settings import Settings
 
 log = logging.getLogger("talkinghead")
@@ -54,7 +55,6 @@ class ComfyServer:
         args: Sequence[str] = (),
         start_seconds: float = 300,
         max_memory_mb: float = math.inf,
-        models: Mapping[str, Path] | None = None,
     ) -> None:
         self.comfy_dir = comfy_dir
         self.work_dir = work_dir
@@ -69,14 +69,12 @@ class ComfyServer:
         self._node_dirs = node_dirs
         self._start_seconds = start_seconds
         self._max_memory_mb = max_memory_mb
-        self._models = models or {}
+        self._models: Mapping[str, Path] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._answered = False  # since its start
 
     @classmethod
-    def from_settings(
-        cls, settings: Settings, models: Mapping[str, Path] | None = None
-    ) -> ComfyServer:
+    def from_settings(cls, settings: Settings) -> Self:
         """The server that the environment describes; each worker process has its own folders."""
         return cls(
             settings.comfyui_dir.absolute(),
@@ -87,8 +85,12 @@ class ComfyServer:
             args=shlex.split(settings.comfyui_args),
             start_seconds=settings.comfyui_start_seconds,
             max_memory_mb=_max_memory_mb(settings),
-            models=models,
         )
+
+    def use_models(self, models: Mapping[str, Path]) -> None:
+        """Have ComfyUI find these files, by folder/name: now, and when it is started again."""
+        self._models = models
+        link_models(models, self._models_dir)
 
     def start(self) -> None:
         """Start the process; it is not ready yet.
@@ -221,8 +223,12 @@ class ComfyServer:
         for folder in (self.input_dir, self.output_dir, self.temp_dir, self.work_dir / "user"):
             folder.mkdir(parents=True, exist_ok=True)
         packs = {f"pack_{i}": {"custom_nodes": str(d)} for i, d in enumerate(self._node_dirs)}
-        linked = link_models(self._models, self.work_dir / "models")
-        self._paths_file.write_text(yaml.safe_dump({**packs, **linked}))
+        link_models(self._models, self._models_dir)
+        self._paths_file.write_text(yaml.safe_dump({**packs, **paths_entry(self._models_dir)}))
+
+    @property
+    def _models_dir(self) -> Path:
+        return self.work_dir / "models"
 
     @property
     def _paths_file(self) -> Path:

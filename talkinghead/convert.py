@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, NotRequired, TypeAlias, TypedDict, TypeGuard
 
@@ -138,14 +139,32 @@ def _input(name: str, spec: Sequence[Any], optional: bool) -> Input:
     return Input(name, spec[0], options, optional)
 
 
-def _inputs(schema: NodeSchema) -> list[Input]:
+class _Itself:
+    """A schema as a key: equal to the same object alone, which it keeps alive."""
+
+    def __init__(self, schema: NodeSchema) -> None:
+        self.schema = schema
+
+    def __hash__(self) -> int:
+        return id(self.schema)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.schema is other.schema
+
+
+def _inputs(schema: NodeSchema) -> tuple[Input, ...]:
+    return _inputs_of(_Itself(schema))
+
+
+@lru_cache(maxsize=1024)  # asked for some 600 times a job
+def _inputs_of(key: _Itself) -> tuple[Input, ...]:
     found = []
     for section in ("required", "optional"):
-        specs = schema["input"].get(section, {})
-        ordered = schema.get("input_order", {}).get(section, ())
+        specs = key.schema["input"].get(section, {})
+        ordered = key.schema.get("input_order", {}).get(section, ())
         names = dict.fromkeys([*(name for name in ordered if name in specs), *specs])
         found += [_input(name, specs[name], section == "optional") for name in names]
-    return found
+    return tuple(found)
 
 
 def _format_inputs(schema: NodeSchema, values: Mapping[str, Any]) -> list[Input]:

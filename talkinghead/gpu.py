@@ -5,21 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from comfy_client import ComfyClient, ComfyError
+from talkinghead.memory import GIB, ram_gib
 from talkinghead.models import Manifest, Profile, load_manifest
 from talkinghead.settings import Settings
 
 Attention = Literal["sdpa", "sageattn"]
 
-GIB = 2**30
 MODEL_BLOCKS = 40  # transformer blocks of the 14B model: each holds a fortieth of the weights
 SWAP_STEP = 5
 AMPERE = 8.0  # compute capability of the first cards with bf16
@@ -28,7 +26,6 @@ AMPERE = 8.0  # compute capability of the first cards with bf16
 WORKING_GIB = 8.0
 QUERY_SECONDS = 15.0  # nvidia-smi on a host without its persistence daemon takes a few seconds
 CALL_SECONDS = 120.0  # importing torch from a cold disk, and SageAttention compiling its kernels
-LIMIT_FILES = ("memory.max", "memory/memory.limit_in_bytes")  # of control groups, both versions
 
 
 @dataclass(frozen=True)
@@ -212,15 +209,6 @@ def _said(command: list[str], seconds: float, fallback: str = "") -> str:
     except (OSError, subprocess.SubprocessError):
         return fallback
     return done.stdout.strip()
-
-
-def ram_gib() -> float:
-    """The host's memory, or what the container may use of it."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in LIMIT_FILES:
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
-            sizes.append(int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii")))
-    return min(sizes) / GIB
 
 
 def _host_of_server(url: str) -> Host:

@@ -41,7 +41,8 @@ from talkinghead.convert import (
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.gpu import active_profile
 from talkinghead.lint import FILE_INPUTS
-from talkinghead.model_store import found_models, link_models
+from talkinghead.model_links import link_models, paths_entry
+from talkinghead.model_store import found_models
 from talkinghead.settings import PROJECT_DIR, Settings
 
 HTTP_SECONDS = 30.0
@@ -240,7 +241,9 @@ def _command(settings: Settings, port: int) -> list[str]:
     paths: dict[str, Any] = {
         f"pack_{i}": {"custom_nodes": str(folder)} for i, folder in enumerate(settings.node_dirs)
     }
-    paths |= link_models(models, comfy_dir / "user" / "talkinghead" / "models")
+    folder = comfy_dir / "user" / "talkinghead" / "models"
+    link_models(models, folder)
+    paths |= paths_entry(folder)
     paths_file = comfy_dir / "user" / "talkinghead" / "extra_model_paths.yaml"
     paths_file.parent.mkdir(parents=True, exist_ok=True)
     paths_file.write_text(yaml.safe_dump(paths))

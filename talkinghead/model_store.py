@@ -322,19 +322,3 @@ def found_models(settings: Settings, profile: Profile) -> dict[str, Path]:
     store.set_bad_aside(files)
     places = {f"{file.folder}/{name}": store.find(name, file) for name, file in files.items()}
     return {name: path for name, path in places.items() if path is not None}
-
-
-def link_models(models: Mapping[str, Path], folder: Path) -> dict[str, object]:
-    """Link the files into one folder, laid out like ComfyUI's models/.
-
-    Returns an entry for ComfyUI's extra_model_paths.yaml, which has them go first.
-    """
-    for name, path in models.items():
-        link = folder / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(path.absolute())
-    kinds = sorted({name.split("/")[0] for name in models})
-    if not kinds:
-        return {}
-    return {"models": {"base_path": str(folder), "is_default": True, **{k: k for k in kinds}}}

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from talkinghead.errors import ModelsMissing
+from talkinghead.model_links import Folder
 from talkinghead.plan import TalkModel
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow import MODEL_SUFFIXES, Slots
@@ -16,7 +17,6 @@ from talkinghead.workflow import MODEL_SUFFIXES, Slots
 MANIFEST_PATH = PROJECT_DIR / "model_manifest.yaml"
 
 # The folders of ComfyUI's models/ that the loaders of our templates read.
-Folder = Literal["diffusion_models", "loras", "vae", "text_encoders", "clip_vision", "wav2vec2"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -134,13 +134,14 @@ def prepare(
     ]
     mix, seconds = folder / "sound.wav", plan.duration
     sound.save_mix([voice for voice in voices if voice], mix, seconds=seconds, check=check)
-    delivered_sound = aside.submit(media.encode_sound, mix, folder / "sound.m4a", check)
     speech = tuple(folder / f"speech_{number}.wav" for number in range(1, len(voices) + 1))
     for voice, target in zip(voices, speech, strict=True):
         samples = plan.speech_samples
         sound.save_speech(voice, target, seconds=seconds, padded_samples=samples, check=check)
     masks = _write_masks(request, plan, sources, folder, studio)
-    return Tracks(picture.result(), speech, mix, masks, delivered_sound)
+    framed = picture.result()  # not while the sound is encoded: ComfyUI waits for it
+    delivered_sound = aside.submit(media.encode_sound, mix, folder / "sound.m4a", check)
+    return Tracks(framed, speech, mix, masks, delivered_sound)
 
 
 def _frame_picture(

@@ -32,11 +32,16 @@ class Studio:
     """One ComfyUI and what goes with it; one job at a time has it.
 
     ComfyUI is a child process of ours, or with COMFYUI_URL a server that somebody else runs, whose
-    folders we do not see: there, a job's files stay behind.
+    folders we do not see: there, a job's files stay behind. `server` may have been started before.
     """
 
     def __init__(
-        self, settings: Settings, *, store: Store | None = None, local_files: bool = False
+        self,
+        settings: Settings,
+        *,
+        store: Store | None = None,
+        local_files: bool = False,
+        server: ComfyServer | None = None,
     ) -> None:
         self.settings = settings
         guard = UrlGuard(blocked=()) if settings.allow_private_urls else PUBLIC_ONLY
@@ -47,9 +52,11 @@ class Studio:
         self.profile = active_profile(settings)
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
-        self._server = (
-            None if settings.comfyui_url else ComfyServer.from_settings(settings, self.models)
-        )
+        self._server = server
+        if server is None and not settings.comfyui_url:
+            self._server = ComfyServer.from_settings(settings)
+        if self._server is not None:
+            self._server.use_models(self.models)
         self._lock = threading.Lock()
         self._after = contextlib.ExitStack()  # what is done when a job lets go of ComfyUI
         self._schemas: Schemas | None = None
@@ -62,7 +69,7 @@ class Studio:
 
     def __enter__(self) -> Self:
         """Start ComfyUI, without waiting for it."""
-        if self._server is not None:
+        if self._server is not None and not self._server.is_running():
             self._server.start()
         return self
 

@@ -37,9 +37,9 @@ def test_comfyui_lists_linked_models_before_its_own(settings: Settings, tmp_path
         settings.comfyui_dir.absolute(),
         tmp_path / "work",
         cpu=True,
-        models={"vae/linked.safetensors": file, "wav2vec2/linked.safetensors": file},
     )
     server.start()
+    server.use_models({"vae/linked.safetensors": file, "wav2vec2/linked.safetensors": file})
     try:
         server.wait_ready()
         client = ComfyClient(server.url)

@@ -89,7 +89,8 @@ def comfyui(
     if not is_real:
         packs = ":".join(map(str, STAND_INS))
         settings = settings.model_copy(update={"extra_node_dirs": packs})
-    server = WithApiNodes.from_settings(settings, models)
+    server = WithApiNodes.from_settings(settings)
+    server.use_models(models)
     user = server.work_dir / "user" / "default"
     (user / "workflows").mkdir(parents=True)
     (user / "comfy.settings.json").write_text(json.dumps(GUI_SETTINGS))

@@ -1,0 +1,24 @@
+"""Model files of many places, as links in one folder that ComfyUI looks into first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+Folder = Literal["diffusion_models", "loras", "vae", "text_encoders", "clip_vision", "wav2vec2"]
+
+
+def link_models(models: Mapping[str, Path], folder: Path) -> None:
+    """Link the files (by folder/name) into one folder, laid out like ComfyUI's models/."""
+    for name, path in models.items():
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(path.absolute())
+
+
+def paths_entry(folder: Path) -> dict[str, dict[str, object]]:
+    """The entry of extra_model_paths.yaml that has ComfyUI look there first."""
+    kinds = {kind: kind for kind in get_args(Folder)}
+    return {"models": {"base_path": str(folder), "is_default": True, **kinds}}
