@@ -299,6 +299,7 @@ def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
     }
     if plan.draft:
         return shared
+    inputs = {entry["_meta"]["title"]: entry["inputs"] for entry in graph.values()}
     return shared | {
         "steps": plan.sampling.steps,
         "cfg_scale": plan.sampling.cfg,
@@ -313,6 +314,9 @@ def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
         "windows": plan.windows,
         "render_size": f"{plan.framing.render_width}x{plan.framing.render_height}",
         "models": workflow.model_files(graph),
+        "base_precision": inputs["Wan model"]["base_precision"],
+        "attention": inputs["Wan model"]["attention_mode"],
+        "force_offload": inputs["Sampler"]["force_offload"],
     }
 
 

@@ -123,7 +123,8 @@ class Proxy:
     def _pass_on(self, client: socket.socket, request: bytes, *, is_socket: bool) -> None:
         with socket.create_connection(self._target, timeout=CONNECT_SECONDS) as server:
             server.settimeout(None)
-            server.sendall(request)
+            # One request a connection: each is looked at.
+            server.sendall(request.replace(b"Connection: keep-alive", b"Connection: close"))
             threading.Thread(target=_copy, args=(client, server), daemon=True).start()
             if is_socket:
                 self._copy_messages(server, client)

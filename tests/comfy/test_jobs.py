@@ -91,6 +91,7 @@ def test_the_talking_graph_is_accepted_and_finished(studio: Studio, served: File
     info, params = result["video_info"], result["generation_params"]
     assert (info["width"], info["height"], info["frames"]) == (480, 854, 143)
     assert (params["steps"], params["scheduler"], params["seed"]) == (4, "flowmatch_distill", 7)
+    assert (params["attention"], params["force_offload"]) == ("sdpa", True)
     assert params["workflow_version"].startswith("infinitetalk_i2v-")
     assert result["warnings"] == [] and result["draft"] is False
     assert b"A person talking" not in video_bytes(result), "no prompt in the file's metadata"
