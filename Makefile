@@ -13,7 +13,7 @@ gui: comfyui
 	$(BIN)/talkinghead gui
 
 test: comfyui chromium
-	$(BIN)/pytest
+	scripts/test
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import logging
 import threading
 import wave
 from collections.abc import Callable, Iterator
@@ -24,6 +25,15 @@ from tests.canary import (
 from tests.store import S3Server
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _own_logger() -> Iterator[None]:
+    """A command that is run in this process starts the log: afterwards it is as before."""
+    log = logging.getLogger("talkinghead")
+    before = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:], log.level, log.propagate = before
 
 
 @pytest.fixture(scope="session")

@@ -57,9 +57,10 @@ def video_bytes(result: dict[str, Any]) -> bytes:
 
 
 def files_in_comfyui(studio: Studio) -> set[str]:
-    work = next(studio.settings.work_dir.glob("comfyui-*"))
-    folders = [work / name for name in ("input", "output", "temp")]
-    return {str(p) for folder in folders for p in folder.rglob("*") if p.is_file()}
+    with studio.comfy("unused", lambda: None):  # when it has let go of the last job
+        work = next(studio.settings.work_dir.glob("comfyui-*"))
+        folders = [work / name for name in ("input", "output", "temp")]
+        return {str(p) for folder in folders for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_draft_has_the_promised_size_length_sound_and_says_it_is_a_draft(

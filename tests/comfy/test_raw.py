@@ -32,7 +32,9 @@ Graph = dict[str, dict[str, Any]]
 
 @pytest.fixture
 def allowing(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
-    """The studio of a worker that takes workflows."""
+    """The studio of a worker that takes workflows; ComfyUI remembers none."""
+    with studio.comfy("unused", lambda: None) as client:
+        requests.post(f"{client.url}/history", json={"clear": True}, timeout=5)
     settings = studio.settings.model_copy(update={"allow_workflows": True})
     monkeypatch.setattr(studio, "settings", settings)
     return studio

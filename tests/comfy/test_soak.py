@@ -105,9 +105,10 @@ def run_kind(
 
 
 def files_of(studio: Studio) -> set[str]:
-    work = next(studio.settings.work_dir.glob("comfyui-*"))
-    found = (p for name in ("input", "output", "temp") for p in (work / name).rglob("*"))
-    return {str(path) for path in found if path.is_file()}
+    with studio.comfy("unused", lambda: None):  # when it has let go of the last job
+        work = next(studio.settings.work_dir.glob("comfyui-*"))
+        found = (p for name in ("input", "output", "temp") for p in (work / name).rglob("*"))
+        return {str(path) for path in found if path.is_file()}
 
 
 def rss_mb(studio: Studio) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,17 +23,15 @@ log = logging.getLogger("talkinghead")
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[[LogFormat], io.StringIO]]:
-    """Starts the log into a text, and puts the logger back as it was."""
-    before = list(log.handlers), log.level, log.propagate
+def started() -> Callable[[LogFormat], io.StringIO]:
+    """Starts the log into a text."""
 
     def start(log_format: LogFormat) -> io.StringIO:
         stream = io.StringIO()
         logs.start_logging(log_format, stream=stream)
         return stream
 
-    yield start
-    log.handlers[:], log.level, log.propagate = before
+    return start
 
 
 Start = Callable[[LogFormat], io.StringIO]

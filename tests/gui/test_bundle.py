@@ -1,0 +1,83 @@
+"""A job's bundle, opened in the GUI and run there by its button."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import requests
+
+from comfy_client import ComfyClient, OutputFile
+from talkinghead.job import Job
+from talkinghead.models import load_manifest
+from talkinghead.render import render
+from talkinghead.request import parse_request
+from talkinghead.settings import Settings
+from talkinghead.studio import Studio
+from tests.gui.browser import Gui
+from tests.gui.conftest import Server
+
+RUN_SECONDS = 90.0
+
+
+@pytest.mark.parametrize("server", ["comfyui"], indirect=True, scope="package")
+def test_a_jobs_bundle_run_in_the_gui_gives_the_same_video(
+    gui: Gui, server: Server, tmp_path: Path, portrait: Path, voice: Path
+) -> None:
+    bundle = bundle_of_a_job(server, portrait, voice)
+    client = ComfyClient(server.url)
+    client.free_memory()  # ComfyUI would answer from its cache: the same graph, the same video
+    requests.post(f"{server.url}/history", json={"clear": True}, timeout=10)
+    assert gui.load(bundle["workflow"]).api.keys() == bundle["graph"].keys()
+    gui.page.get_by_role("button", name="Run", exact=True).click()
+    made = wait_for_video(server.url)
+    first = dataclasses.replace(made, filename=made.filename.replace("00002", "00001"))
+    assert made != first
+    for file, name in ((first, "worker.mp4"), (made, "gui.mp4")):
+        client.download(file, tmp_path / name)
+    worker, again = (read(tmp_path / name) for name in ("worker.mp4", "gui.mp4"))
+    assert np.array_equal(worker[0], again[0]), "frame by frame"
+    assert np.array_equal(worker[1], again[1]), "sample by sample"
+    assert worker[0].shape == (25, 62, 60, 3) and gui.complaints() == []
+
+
+def bundle_of_a_job(server: Server, portrait: Path, voice: Path) -> dict[str, Any]:
+    """What the worker says of a second at the smallest size that the VAE takes."""
+    is_real = server.profile == load_manifest().profile("tiny")
+    settings = Settings(comfyui_url=server.url, model_profile="tiny" if is_real else "fp8")
+    urls = {"image_url": portrait.as_uri(), "wav_url": voice.as_uri()}
+    fields = urls | {"seed": 7, "max_audio_duration": 1, "bundle": True}
+    request = parse_request(fields, local_files=True)
+    small = dataclasses.replace(request, width=60, height=62)
+    with Studio(settings, local_files=True) as studio:
+        bundle: dict[str, Any] = render(Job("bundled", fields), small, studio)["bundle"]
+        with studio.comfy("next", lambda: None):
+            return bundle  # ComfyUI is at rest again
+
+
+def wait_for_video(url: str) -> OutputFile:
+    """The video of the one prompt in the history: the worker deletes its own."""
+    deadline = time.monotonic() + RUN_SECONDS
+    while time.monotonic() < deadline:
+        for entry in requests.get(f"{url}/history", timeout=10).json().values():
+            assert entry["status"]["status_str"] == "success", entry["status"]
+            for node, output in entry["outputs"].items():
+                for file in output.get("gifs", []):
+                    place = file["filename"], file["subfolder"], file["type"]
+                    return OutputFile(node, "gifs", *place)
+        time.sleep(0.2)
+    raise AssertionError("the GUI's run made no video")
+
+
+def read(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """All frames, and all samples."""
+    with av.open(str(path)) as file:
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    with av.open(str(path)) as file:
+        sound = [frame.to_ndarray() for frame in file.decode(audio=0)]
+    return np.stack(frames), np.concatenate(sound, axis=1)
