@@ -19,12 +19,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import yaml
-
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.memory import GIB, ram_gib
-from talkinghead.model_links import link_models, paths_entry
+from talkinghead.model_links import link_models, write_paths
 from talkinghead.settings import Settings
 
 log = logging.getLogger("talkinghead")
@@ -222,9 +220,8 @@ class ComfyServer:
     def _make_folders(self) -> None:
         for folder in (self.input_dir, self.output_dir, self.temp_dir, self.work_dir / "user"):
             folder.mkdir(parents=True, exist_ok=True)
-        packs = {f"pack_{i}": {"custom_nodes": str(d)} for i, d in enumerate(self._node_dirs)}
         link_models(self._models, self._models_dir)
-        self._paths_file.write_text(yaml.safe_dump({**packs, **paths_entry(self._models_dir)}))
+        write_paths(self._paths_file, node_dirs=self._node_dirs, models_dir=self._models_dir)
 
     @property
     def _models_dir(self) -> Path:

@@ -19,11 +19,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import quote
 
 import requests
-import yaml
 
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.comfy_server import environment_of_comfyui
@@ -41,7 +39,7 @@ from talkinghead.convert import (
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.gpu import active_profile
 from talkinghead.lint import FILE_INPUTS
-from talkinghead.model_links import link_models, paths_entry
+from talkinghead.model_links import link_models, write_paths
 from talkinghead.model_store import found_models
 from talkinghead.settings import PROJECT_DIR, Settings
 
@@ -238,15 +236,10 @@ def _check_free(port: int) -> None:
 def _command(settings: Settings, port: int) -> list[str]:
     comfy_dir = settings.comfyui_dir.absolute()
     models = found_models(settings, active_profile(settings))
-    paths: dict[str, Any] = {
-        f"pack_{i}": {"custom_nodes": str(folder)} for i, folder in enumerate(settings.node_dirs)
-    }
-    folder = comfy_dir / "user" / "talkinghead" / "models"
-    link_models(models, folder)
-    paths |= paths_entry(folder)
-    paths_file = comfy_dir / "user" / "talkinghead" / "extra_model_paths.yaml"
-    paths_file.parent.mkdir(parents=True, exist_ok=True)
-    paths_file.write_text(yaml.safe_dump(paths))
+    folder = comfy_dir / "user" / "talkinghead"
+    link_models(models, folder / "models")
+    paths_file = folder / "extra_model_paths.yaml"
+    write_paths(paths_file, node_dirs=settings.node_dirs, models_dir=folder / "models")
     return [
         *(str(settings.comfyui_python or sys.executable), "-u", "main.py"),
         *("--listen", "127.0.0.1", "--port", str(port)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
+
+import yaml
 
 Folder = Literal["diffusion_models", "loras", "vae", "text_encoders", "clip_vision", "wav2vec2"]
 
@@ -16,6 +18,13 @@ def link_models(models: Mapping[str, Path], folder: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(path.absolute())
+
+
+def write_paths(target: Path, *, node_dirs: Iterable[Path], models_dir: Path) -> None:
+    """Write ComfyUI's extra_model_paths.yaml: folders of node packs, and that of the links."""
+    packs = {f"pack_{i}": {"custom_nodes": str(d)} for i, d in enumerate(node_dirs)}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(yaml.safe_dump({**packs, **paths_entry(models_dir)}))
 
 
 def paths_entry(folder: Path) -> dict[str, dict[str, object]]:

@@ -134,15 +134,13 @@ class Studio:
 
     def free_memory(self) -> None:
         """Have ComfyUI drop everything, models included, before it runs the next prompt."""
-        url = self.settings.comfyui_url or (self._server and self._server.url)
         with contextlib.suppress(ComfyError):
-            ComfyClient(str(url)).free_memory()
+            self._new_client().free_memory()
 
     def machine(self) -> dict[str, Any]:
         """ComfyUI's account of itself and its GPUs; empty if it does not answer."""
-        url = self.settings.comfyui_url or (self._server and self._server.url)
         with contextlib.suppress(ComfyError):
-            return dict(ComfyClient(str(url)).system_stats())
+            return dict(self._new_client().system_stats())
         return {}
 
     def check_alive(self) -> None:
@@ -174,7 +172,7 @@ class Studio:
 
     def _ready(self, check: Callable[[], None]) -> ComfyClient:
         if self._server is None:
-            return ComfyClient(str(self.settings.comfyui_url))
+            return self._new_client()
         if not self._server.is_running():
             self._start_again(self._server)
         try:
@@ -182,4 +180,7 @@ class Studio:
         except ComfyUIUnavailable:
             self._server.stop()  # one that lives, but does not answer, would fail all jobs to come
             raise
-        return ComfyClient(self._server.url)
+        return self._new_client()
+
+    def _new_client(self) -> ComfyClient:
+        return ComfyClient(self._server.url if self._server else str(self.settings.comfyui_url))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ class UploadStore:
     def __init__(self, url: str, guard: UrlGuard) -> None:
         self._url = url
         self._guard = guard
+        self._tls = trusted_authorities()
         self._shown = f"upload_url: {redact_url(url)}"
 
     def find(self, job: str, asked: str, patience: Patience) -> None:
@@ -56,7 +58,7 @@ class UploadStore:
     def _put(self, video: Path, patience: Patience) -> None:
         pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
         with video.open("rb") as file:
-            put = _Put(self._url, file, video.stat().st_size, self._guard)
+            put = _Put(self._url, file, video.stat().st_size, self._guard, self._tls)
             running = pool.submit(put.run)
             pool.shutdown(wait=False)  # nobody waits for a thread that is stopped
             try:
@@ -84,18 +86,21 @@ class UploadStore:
 class _Put:
     """One request. `run` works, in a thread of its own; `stop` ends it from another."""
 
-    def __init__(self, url: str, file: BinaryIO, size: int, guard: UrlGuard) -> None:
+    def __init__(
+        self, url: str, file: BinaryIO, size: int, guard: UrlGuard, tls: ssl.SSLContext
+    ) -> None:
         self._url = url
         self._file = file
         self._size = size
         self._guard = guard
+        self._tls = tls
         self._socket: socket.socket | None = None
 
     def run(self) -> int:
         """Send the file; returns the HTTP status. The answer's text may quote the signature."""
         parts = self._guard.check(self._url)
         headers = {"Content-Type": "video/mp4", "Content-Length": str(self._size)}
-        with contextlib.closing(connect(parts, self._guard, trusted_authorities())) as connection:
+        with contextlib.closing(connect(parts, self._guard, self._tls)) as connection:
             self._socket = connection.sock
             connection.timeout = ANSWER_SECONDS
             # A server that refuses does not take the rest.
