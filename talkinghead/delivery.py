@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from talkinghead.checkpoint import CHUNK_BYTES, CheckpointStore, Stored
 from talkinghead.errors import (
     DeadlineExceeded,
     DeliveryFailed,
@@ -25,6 +30,7 @@ from talkinghead.parcel import (
     Item,
     ItemStore,
     Parcel,
+    PassingFault,
     Patience,
     Store,
     read_kept,
@@ -37,7 +43,6 @@ from talkinghead.upload import UploadStore
 from talkinghead.url_guard import PUBLIC_ONLY, UrlGuard
 
 KEEP_SECONDS = 60  # to copy a video that could not be delivered: its time was used up
-CHUNK_BYTES = 1 << 20
 # The least that an encode takes, in bits a pixel. Measured with x264 at crf 19: a photo that does
 # not move at all 0.006 (720p) to 0.008 (480p), the draft's moving mouth 0.03, a swaying head 0.05
 # to 0.1. The model moves the whole head.
@@ -94,6 +99,15 @@ class Stores:
                 problems=[{"field": "delivery", "got": delivery, "allowed": there}],
             )
         return store
+
+    def checkpoints(self) -> CheckpointStore | None:
+        """The place for what a later job continues from: the bucket, else the volume, if any."""
+        return None if self._only is not None else self._s3 or self._volume
+
+    @property
+    def has_bucket(self) -> bool:
+        """Whether there is a place that a browser can read from."""
+        return self._only is None and self._s3 is not None
 
     def find(self, store: Store, job: str, asked: str, patience: Patience) -> dict[str, Any] | None:
         """The result of a job that was rendered before, delivered now if it was only kept.
@@ -286,6 +300,64 @@ class VolumeStore:
         """Delete the job's folder."""
         shutil.rmtree(self._folder / job, ignore_errors=True)
 
+    def save(self, job: str, name: str, content: Path | bytes, content_type: str) -> None:
+        """Raises:
+        PassingFault: the volume is full, or not to be written to.
+        """
+        path = self._folder / job / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as read:
+                _write(read, path, Patience(math.inf))
+        except OSError as error:
+            raise PassingFault(
+                f"the volume did not take the checkpoint: {error.strerror or error}"
+            ) from None
+
+    def load(self, job: str, name: str, into: BinaryIO, patience: Patience) -> bool:
+        """Raises:
+        OSError, and what `patience` raises
+        """
+        try:
+            with (self._folder / job / name).open("rb") as read:
+                _copy_chunks(read, into, patience)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def files(self, job: str, folder: str) -> list[Stored]:
+        """What lies in a folder of the job's."""
+        found = []
+        for path in (self._folder / job / folder).glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # the job is being rendered
+                state = path.stat()
+                if stat.S_ISREG(state.st_mode):
+                    found.append(Stored(folder + path.name, state.st_size, state.st_mtime))
+        return found
+
+    def jobs(self) -> list[str]:
+        """The keys of all jobs."""
+        return [path.name for path in self._folder.glob("*") if path.is_dir()]
+
+    def remove(self, job: str, names: Iterable[str]) -> None:
+        """Raises:
+        DeliveryFailed: not all could be deleted.
+        """
+        paths = [self._folder / job / name for name in names]
+        try:
+            for path in paths:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DeliveryFailed(
+                f"the volume did not delete the checkpoint: {error.strerror or error}"
+            ) from None
+        for folder in [*{path.parent for path in paths}, self._folder / job]:
+            with contextlib.suppress(OSError):  # there is more in it
+                folder.rmdir()
+
+    def url(self, job: str, name: str) -> None:
+        """A volume is nobody else's to read."""
+
     def _place(self, job: str, *, bundled: bool) -> dict[str, Any]:
         folder = self._folder / job
         bundle = {"bundle_path": str(folder / BUNDLE_NAME)} if bundled else {}
@@ -293,15 +365,24 @@ class VolumeStore:
 
 
 def _copy(source: Path, target: Path, patience: Patience) -> None:
+    with source.open("rb") as read:
+        _write(read, target, patience)
+
+
+def _write(read: BinaryIO, target: Path, patience: Patience) -> None:
     """Copy so that the target is whole when it is there."""
     partial = target.with_suffix(".part")
     try:
-        with source.open("rb") as read, partial.open("wb") as written:
-            while chunk := read.read(CHUNK_BYTES):
-                patience.check()
-                written.write(chunk)
+        with partial.open("wb") as written:
+            _copy_chunks(read, written, patience)
             written.flush()
             os.fsync(written.fileno())
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _copy_chunks(read: BinaryIO, written: BinaryIO, patience: Patience) -> None:
+    while chunk := read.read(CHUNK_BYTES):
+        patience.check()
+        written.write(chunk)

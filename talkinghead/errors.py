@@ -10,6 +10,7 @@
      +- ModelsMissing  models_missing: ComfyUI does not find a model file
      +- ComfyUIUnavailable  comfyui_unavailable: ComfyUI does not start, answer or stay alive
      +- WorkflowRejected  workflow_rejected: the graph does not fit this ComfyUI's nodes
+     +- CheckpointRefused  checkpoint_refused: what this id's render left cannot be continued
      +- OutOfMemory  out_of_memory: the GPU or the host ran out of memory
      +- RenderFailed  render_failed: a node raised
      +- RenderStalled  render_stalled: no progress for too long
@@ -83,6 +84,10 @@ class ComfyUIUnavailable(JobError):
 
 class WorkflowRejected(JobError):
     code = "workflow_rejected"
+
+
+class CheckpointRefused(JobError):
+    code = "checkpoint_refused"
 
 
 class OutOfMemory(JobError):

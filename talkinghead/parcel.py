@@ -83,8 +83,14 @@ def as_json(content: object) -> bytes:
 class Patience:
     """How long a delivery may take: `seconds`, and as long as `check` does not raise."""
 
-    def __init__(self, seconds: float, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        check: Callable[[], None] = lambda: None,
+        what: str = "the video was not taken",
+    ) -> None:
         self._seconds = seconds
+        self._what = what
         self._deadline = time.monotonic() + seconds
         self._check = check
 
@@ -95,7 +101,7 @@ class Patience:
         """
         self._check()
         if time.monotonic() > self._deadline:
-            raise DeliveryFailed(f"the video was not taken within {self._seconds:.0f} s")
+            raise DeliveryFailed(f"{self._what} within {self._seconds:.0f} s")
 
     def sleep(self, seconds: float) -> None:
         """Pause; ends early as `check` does."""

@@ -6,9 +6,10 @@ import contextlib
 import io
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from s3transfer.futures import TransferFuture
 from s3transfer.subscribers import BaseSubscriber
 
 from talkinghead.bucket import Bucket
+from talkinghead.checkpoint import CHUNK_BYTES, Stored
 from talkinghead.errors import DeliveryFailed, JobError
 from talkinghead.parcel import (
     BUNDLE_NAME,
@@ -39,12 +41,14 @@ from talkinghead.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectIdentifierTypeDef
 
 log = logging.getLogger("talkinghead")
 
 # AWS_ENDPOINT_URL may be set though the bucket is another's. (The type stubs lack this option.)
 OWN_ENDPOINT: dict[str, Any] = {"ignore_configured_endpoint_urls": True}
 ASKED = "asked"  # the name of the video's metadata that holds the hash of the request
+DELETED_AT_ONCE = 1000  # the most that S3 takes
 # No repetition helps against these, and they are known before anything is rendered.
 CONFIGURATION_ERRORS = (
     "InvalidAccessKeyId",
@@ -165,6 +169,104 @@ class S3Store:
             return None
         return {**kept.result, **self._place(job, bundled=kept.bundled)}
 
+    def save(self, job: str, name: str, content: Path | bytes, content_type: str) -> None:
+        """Raises:
+        DeliveryFailed, PassingFault, OSError
+        """
+        caching: dict[str, Any] = {"CacheControl": "no-cache"} if name.endswith(".m3u8") else {}
+        with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as body:
+            try:
+                self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._key(job, name),
+                    Body=body,
+                    ContentType=content_type,
+                    **caching,
+                )
+            except (BotoCoreError, ClientError) as error:
+                raise self._fault(error, "take the checkpoint") from None
+
+    def load(self, job: str, name: str, into: BinaryIO, patience: Patience) -> bool:
+        """Raises:
+        DeliveryFailed, PassingFault, OSError, and what `patience` raises
+        """
+        try:
+            stored = self._brief.get_object(Bucket=self._bucket, Key=self._key(job, name))
+            for chunk in stored["Body"].iter_chunks(CHUNK_BYTES):
+                patience.check()
+                into.write(chunk)
+        except (BotoCoreError, ClientError) as error:
+            # Who may not list gets 403 for what is not there.
+            if _status(error) in (403, 404) and _code(error) not in CONFIGURATION_ERRORS:
+                return False
+            raise self._fault(error, "give the checkpoint") from None
+        return True
+
+    def files(self, job: str, folder: str) -> list[Stored]:
+        """Raises:
+        DeliveryFailed
+        """
+        base = self._key(job, "") + "/"
+        return [
+            Stored(each["Key"].removeprefix(base), each["Size"], each["LastModified"].timestamp())
+            for page in self._pages(base + folder)
+            for each in page.get("Contents", [])
+        ]
+
+    def jobs(self) -> list[str]:
+        """Raises:
+        DeliveryFailed
+        """
+        base = self._prefix and f"{self._prefix}/"
+        return [
+            each["Prefix"].removeprefix(base).rstrip("/")
+            for page in self._pages(base, Delimiter="/")
+            for each in page.get("CommonPrefixes", [])
+        ]
+
+    def remove(self, job: str, names: Iterable[str]) -> None:
+        """Raises:
+        DeliveryFailed: not all could be deleted.
+        """
+        keys = [self._key(job, name) for name in names]
+        try:
+            for start in range(0, len(keys), DELETED_AT_ONCE):
+                self._delete(keys[start : start + DELETED_AT_ONCE])
+        except (BotoCoreError, ClientError) as error:
+            raise self._refused(error, "delete the checkpoint") from None
+
+    def url(self, job: str, name: str) -> str:
+        """Where anybody can read the file, for a while unless the bucket is public."""
+        return self._url(self._key(job, name))
+
+    def _pages(self, prefix: str, **options: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
+        pages = self._brief.get_paginator("list_objects_v2")
+        try:
+            yield from pages.paginate(Bucket=self._bucket, Prefix=prefix, **options)
+        except (BotoCoreError, ClientError) as error:
+            raise self._refused(error, "list what it holds") from None
+
+    def _delete(self, keys: list[str]) -> None:
+        objects: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys]
+        try:
+            answer = self._client.delete_objects(
+                Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
+            )
+        except ClientError as error:
+            if _status(error) == 403:
+                raise
+            # Some stores lack this call, or want a Content-MD5 that boto3 no longer sends.
+            list(self._aside.map(self._delete_one, keys))
+            return
+        if faults := answer.get("Errors", []):
+            raise DeliveryFailed(
+                f"the bucket {self._bucket} did not delete {len(faults)} files of the checkpoint: "
+                f"{faults[0].get('Code')}"
+            )
+
+    def _delete_one(self, key: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=key)
+
     def check(self) -> None:
         """Write a tiny object, and delete it where that is allowed.
 
@@ -235,13 +337,18 @@ class S3Store:
             ExpiresIn=self._url_seconds,
         )
 
-    def _fault(self, error: BotoCoreError | ClientError) -> Exception:
-        message = f"the bucket {self._bucket} did not take the video: {_said(error)}"
+    def _fault(
+        self, error: BotoCoreError | ClientError, what: str = "take the video"
+    ) -> DeliveryFailed | PassingFault:
+        refused = self._refused(error, what)
         status = _status(error)
         final = status is not None and 400 <= status < 500 and status not in (408, 409, 429)
         if final and _code(error) not in PASSING_ERRORS:
-            return DeliveryFailed(message)
-        return PassingFault(message)
+            return refused
+        return PassingFault(str(refused))
+
+    def _refused(self, error: BotoCoreError | ClientError, what: str) -> DeliveryFailed:
+        return DeliveryFailed(f"the bucket {self._bucket} did not {what}: {_said(error)}")
 
 
 class _Done(BaseSubscriber):
