@@ -1,0 +1,435 @@
+"""What a render will take, before it starts."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from talkinghead.cli import app
+from talkinghead.estimate import Estimate, can_end_within, estimate, too_long_text
+from talkinghead.media import Picture
+from talkinghead.memory import GIB
+from talkinghead.pace import (
+    CARDS,
+    REMEMBERED_WINDOWS,
+    Pace,
+    card_named,
+    duration_text,
+    table,
+    window_seconds,
+)
+from talkinghead.plan import Plan, make_plan
+from talkinghead.request import parse_request
+from talkinghead.settings import PROJECT_DIR
+from talkinghead.sound import Sound
+from talkinghead.source_video import SourceVideo
+
+DEPLOY = (PROJECT_DIR / "docs" / "deploy.md").read_text("utf-8")
+PIXELS = 832 * 480
+USUAL = {"width": 832, "height": 480}
+
+
+def plan(seconds: float = 10.0, *, people: int = 1, **fields: Any) -> Plan:
+    """A plan of the size that the figures are for, of as many speakers."""
+    speakers = [{"audio_url": f"https://example.com/{i}.wav"} for i in range(people)]
+    request = {"image_url": "https://example.com/i.jpg", "speakers": speakers} | USUAL | fields
+    voices = [Sound(seconds, 48_000, 2, False)] * people
+    return make_plan(parse_request(request), voices, Picture(832, 480), new_seed=lambda: 1)
+
+
+def plan_from_video(method: str, seconds: float = 10.0) -> Plan:
+    request = {"video_url": "https://example.com/v.mp4", "wav_url": "https://example.com/a.wav"}
+    asked = parse_request({**request, "video_method": method, **USUAL})
+    source = SourceVideo(832, 480, seconds, round(seconds * 30), 30.0)
+    return make_plan(asked, [Sound(seconds, 48_000, 2, False)], source, new_seed=lambda: 1)
+
+
+def of(
+    made: Plan,
+    gpu: str | None = "NVIDIA GeForce RTX 4090",
+    pace: Pace | None = None,
+    ram_gib: float = math.inf,
+    **limits: float,
+) -> Estimate:
+    return estimate(made, gpu_name=gpu, ram_gib=ram_gib, pace=pace or Pace(), **limits)
+
+
+def pace_of(made: Plan, *seconds: float) -> Pace:
+    pace = Pace()
+    for each in seconds:
+        pace.saw(made, each)
+    return pace
+
+
+# ---- Time
+
+
+def test_ten_seconds_on_a_4090_are_four_windows_of_80_s() -> None:
+    found = of(plan(10))
+    assert (found.frames, found.windows, found.seconds) == (250, 4, 320)
+    assert found.seconds_source == "published for RTX 4090"
+
+
+def test_a_step_at_720p_takes_three_and_a_half_times_as_long() -> None:
+    def step(**size: int) -> float:
+        return window_seconds(plan(steps=5, **size)) - window_seconds(plan(steps=4, **size))
+
+    assert step() == pytest.approx(15)
+    assert step(width=1280, height=720) / step() == pytest.approx(3.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({"steps": 8}, 20 + 8 * 15),
+        ({"cfg_scale": 5.0}, 20 + 4 * 15 * 2),
+        ({"use_speed_lora": False}, 20 + 30 * 15 * 3),  # text and sound are guided apart
+        ({"people": 2}, 20 + 4 * 15 * 1.15),
+        ({"people": 4}, 20 + 4 * 15 * 1.25),
+    ],
+)
+def test_steps_passes_and_masks_count(fields: dict[str, Any], seconds: float) -> None:
+    assert window_seconds(plan(**fields)) == pytest.approx(seconds)
+
+
+def test_denoise_computes_half_of_the_steps() -> None:
+    assert window_seconds(plan_from_video("denoise")) == 20 + 2 * 15
+
+
+def test_a_window_of_fewer_frames_is_quicker_by_more_than_its_frames() -> None:
+    made = plan()
+    assert window_seconds(replace(made, window_frames=49)) < 80 * 49 / 81
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("cuda:0 NVIDIA GeForce RTX 3090 : cudaMallocAsync", "RTX 3090"),
+        ("rtx5090", "RTX 5090"),
+        ("4090", "RTX 4090"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA L40", "L40"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", None),
+        ("Tesla T4", None),
+    ],
+)
+def test_a_card_is_known_by_what_its_host_calls_it(name: str, card: str | None) -> None:
+    found = card_named(name)
+    assert (found.name if found else None) == card
+
+
+@pytest.mark.parametrize("gpu", [None, "Tesla T4"])
+def test_without_a_figure_for_the_gpu_only_the_cards_are_told(gpu: str | None) -> None:
+    found = of(plan(), gpu, price_per_hour=2.0, timeout_seconds=60)
+    assert (found.card, found.seconds, found.price, found.fits_timeout) == (gpu, None, None, None)
+    assert found.seconds_by_card["RTX 4090"] == 320
+    assert found.seconds_by_card.keys() == {card.name for card in CARDS}
+    assert can_end_within(found, 0)
+
+
+def test_a_derived_figure_is_called_so() -> None:
+    found = of(plan(), "NVIDIA H100 80GB HBM3")
+    assert found.seconds == pytest.approx(320 / 2.8)
+    assert found.seconds_source == "derived for H100"
+
+
+def test_a_draft_needs_no_window() -> None:
+    found = of(plan(draft=True), price_per_hour=1.0)
+    assert (found.way, found.windows, found.seconds, found.price) == ("draft", 0, None, None)
+    assert not found.seconds_by_card
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (45, "45 s"),
+        (1680, "28 min"),
+        (3599, "1 h"),
+        (11_400, "3 h 10 min"),
+        (36_000, "10 h"),
+        (100_000, "28 h"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+# ---- What this worker has measured
+
+
+def test_what_was_measured_goes_before_what_was_published() -> None:
+    made = plan(10)
+    found = of(made, pace=pace_of(made, 120, 50, 50))  # the first loads the models
+    assert (found.seconds, found.seconds_source) == (200, "measured on this worker")
+    assert found.seconds_by_card["RTX 4090"] == 320
+
+
+def test_a_gpu_without_a_figure_is_known_once_it_was_measured() -> None:
+    made = plan(10)
+    assert of(made, "Tesla T4", pace_of(made, 400)).seconds == 1600
+
+
+def test_a_measurement_scales_to_another_size() -> None:
+    small, large = plan(10), plan(10, width=1280, height=720)
+    found = of(large, pace=pace_of(small, 40))
+    assert found.seconds == pytest.approx(4 * window_seconds(large) / 2)
+
+
+def test_windows_of_the_same_kind_say_more_than_others() -> None:
+    small, large = plan(10), plan(10, width=1280, height=720)
+    pace = pace_of(small, 40, 40, 40)
+    pace.saw(large, 300)
+    assert of(large, pace=pace).seconds == 1200
+
+
+def test_a_draft_says_nothing_of_windows() -> None:
+    made = plan(10)
+    assert of(made, pace=pace_of(plan(10, draft=True), 1)).seconds == 320
+
+
+def test_old_windows_are_forgotten() -> None:
+    made = plan(10)
+    pace = pace_of(made, *[100] * REMEMBERED_WINDOWS, *[60] * REMEMBERED_WINDOWS)
+    assert of(made, pace=pace).seconds == 240
+
+
+def test_a_pace_is_read_while_others_write() -> None:
+    made, pace = plan(10), Pace()
+
+    def write() -> None:
+        for _ in range(500):
+            pace.saw(made, 80)
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    read = {of(made, pace=pace).seconds for _ in range(200)}
+    for writer in writers:
+        writer.join()
+    assert read == {320}
+
+
+# ---- Time that is left
+
+
+@pytest.mark.parametrize(
+    ("measured", "least"),
+    [((), 160), ((80.0, 80.0), 160), ((80.0, 80.0, 80.0), 288)],
+    ids=["published", "measured twice", "measured"],
+)
+def test_a_job_is_refused_only_if_it_surely_takes_longer(
+    measured: tuple[float, ...], least: float
+) -> None:
+    made = plan(10)
+    found = of(made, pace=pace_of(made, *measured))
+    assert found.seconds == 320
+    assert can_end_within(found, least)
+    assert not can_end_within(found, least - 1)
+
+
+def test_what_was_measured_on_another_size_is_no_sure_no() -> None:
+    found = of(plan(10), pace=pace_of(plan(width=1280, height=720), *[window_seconds(plan())] * 9))
+    assert found.least_seconds == pytest.approx((found.seconds or 0) / 2)
+
+
+def test_a_refusal_says_how_long_and_what_to_do() -> None:
+    made = plan(600, long=True)
+    assert too_long_text(of(made, timeout_seconds=3600)) == (
+        "209 windows take about 4 h 39 min on this RTX 4090 (published for RTX 4090), "
+        "JOB_TIMEOUT_SECONDS is 3600 s: raise it, shorten the sound, or set continue_later"
+    )
+
+
+def test_a_mode_that_cannot_continue_is_not_told_to() -> None:
+    made = plan(60, mode="multitalk", long=True)
+    said = too_long_text(of(made, None, pace_of(made, 400), timeout_seconds=60))
+    assert "on this worker (measured on this worker)" in said
+    assert said.endswith("is 60 s: raise it or shorten the sound")
+
+
+def test_whether_it_fits_is_told() -> None:
+    assert of(plan(10), timeout_seconds=320).fits_timeout
+    assert of(plan(10), timeout_seconds=319).fits_timeout is False
+    assert of(plan(10)).fits_timeout is None
+
+
+# ---- Price, memory, disk
+
+
+def test_the_price_is_the_hour_s() -> None:
+    assert of(plan(10), price_per_hour=2.25).price == pytest.approx(0.2)
+    assert of(plan(10)).price is None
+
+
+def test_one_prompt_holds_every_frame() -> None:
+    found = of(plan(10, long=False))
+    assert (found.way, found.ram_gb) == ("prompt", (81 + 3 * 72) * PIXELS * 18 / 1e9)
+
+
+@pytest.mark.parametrize(("mode", "way"), [("infinitetalk", "chain"), ("multitalk", "frames")])
+def test_a_long_render_holds_one_window(mode: str, way: str) -> None:
+    short, long = (of(plan(seconds, mode=mode, long=True)) for seconds in (10, 300))
+    assert short.way == long.way == way
+    assert short.ram_gb == long.ram_gb == 81 * PIXELS * 18 / 1e9
+
+
+def test_a_source_video_is_held_too() -> None:
+    pictures = of(plan(10, long=False)).ram_gb
+    denoised = of(plan_from_video("denoise")).ram_gb
+    assert denoised == pytest.approx(pictures * (18 + 24) / 18)
+    assert of(replace(plan_from_video("keyframes"), long=False)).ram_gb < pictures * 1.05
+
+
+def test_the_vae_in_tiles_costs_memory_of_the_host() -> None:
+    made = plan(10, long=False)
+    assert of(replace(made, tiled_vae=True)).ram_gb > of(made).ram_gb
+
+
+def test_a_host_that_cannot_hold_the_frames_is_told() -> None:
+    made = plan(300, long=False)
+    needed_gib = of(made).ram_gb * 1e9 / GIB
+    assert of(made, ram_gib=needed_gib + 0.1).fits_ram
+    assert of(made, ram_gib=needed_gib - 0.1).fits_ram is False
+    assert of(made).fits_ram is None
+
+
+def test_an_hour_as_a_chain_needs_little_disk() -> None:
+    found = of(plan(3600, long=True))
+    video, sound = 90_000 * PIXELS * 0.1 / 8 / 1e9, 3600 * 224_000 / 1e9
+    assert found.disk_gb == pytest.approx(2 * video + 2 * sound)
+    assert found.disk_gb < 3
+
+
+def test_another_rate_needs_disk_for_a_lossless_render() -> None:
+    assert of(plan(60, fps=30)).disk_gb > 5 * of(plan(60)).disk_gb
+
+
+def test_frames_on_disk_are_most_of_what_lies_there() -> None:
+    found = of(plan(60, mode="multitalk", long=True))
+    assert found.disk_gb == pytest.approx(1500 * PIXELS * 2 / 1e9, rel=0.1)
+
+
+# ---- What a caller gets
+
+
+def test_the_result_holds_plain_numbers() -> None:
+    made = plan(10.02, fps=30, long=True)
+    said = of(made, ram_gib=24, price_per_hour=1.1, timeout_seconds=3600.0).payload()
+    assert json.loads(json.dumps(said)) == said
+    assert said == {
+        "way": "chain",
+        "frames": 251,
+        "windows": 4,
+        "delivered_frames": 301,
+        "duration_seconds": 10.02,
+        "card": "RTX 4090",
+        "seconds": 320,
+        "seconds_source": "published for RTX 4090",
+        "seconds_by_card": said["seconds_by_card"],
+        "price": 0.1,
+        "price_per_hour": 1.1,
+        "ram_gb": 0.58,
+        "host_ram_gb": 25.8,
+        "disk_gb": 0.06,
+        "timeout_seconds": 3600.0,
+        "fits_timeout": True,
+        "fits_ram": True,
+    }
+
+
+def test_what_has_no_limit_is_null() -> None:
+    said = of(plan(10)).payload()
+    assert (said["host_ram_gb"], said["timeout_seconds"], said["price"]) == (None, None, None)
+
+
+# ---- The pages
+
+
+def test_the_table_in_the_docs_is_what_is_computed() -> None:
+    assert table() in (PROJECT_DIR / "docs" / "tuning.md").read_text("utf-8")
+
+
+def test_the_lengths_in_the_docs_are_those_of_a_4090() -> None:
+    units = {"s": 1, "min": 60, "h": 3600}
+    rows = re.findall(r"^\| (\d+) (s|min|h) \| ([\d,]+) \| ([\d,]+) \|", DEPLOY, re.MULTILINE)
+    told = {int(n) * units[unit]: (windows, seconds) for n, unit, windows, seconds in rows}
+    found = {length: of(plan(length, long=True)) for length in (10, 60, 600, 3600)}
+    assert told == {
+        length: (f"{each.windows:,}", f"{each.seconds:,.0f}") for length, each in found.items()
+    }
+
+
+def test_the_prices_in_the_docs_are_those_of_the_figures() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| (0\.\d{5}) \| ([\d.]+) \|$", DEPLOY, re.MULTILINE)
+    assert len(rows) == 5
+    for name, per_second, told in rows:
+        found = of(plan(60), name, price_per_hour=float(per_second) * 3600)
+        assert f"{found.price:.2f}" == told, name
+
+
+# ---- The command
+
+
+def write_request(folder: Path, **fields: Any) -> str:
+    examples = PROJECT_DIR / "examples"
+    media = {name: str(examples / name) for name in ("portrait.jpg", "voice.wav")}
+    request = {"image_url": media["portrait.jpg"], "wav_url": media["voice.wav"]} | fields
+    (folder / "request.json").write_text(json.dumps({"input": request}))
+    return str(folder / "request.json")
+
+
+def run(*words: str, work: Path) -> tuple[int, str]:
+    """The command's status and what it says, on a host without a GPU and without ComfyUI."""
+    environment = {"COMFYUI_URL": "", "COMFYUI_DIR": str(work / "none"), "WORK_DIR": str(work)}
+    ended = CliRunner().invoke(app, ["estimate", *words], env=environment)
+    return ended.exit_code, " ".join(ended.output.split())
+
+
+def test_the_command_tells_it_without_comfyui(tmp_path: Path) -> None:
+    request = write_request(tmp_path, **USUAL)
+    status, said = run(request, "--card", "4090", "--price-per-hour", "1.8", work=tmp_path / "w")
+    assert status == 0
+    assert "windows 2, of 143 frames in all" in said
+    assert "time 3 min (published for RTX 4090)" in said
+    assert "price 0.08 at 1.8 an hour" in said
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_command_gives_what_a_dry_run_answers(tmp_path: Path) -> None:
+    request = write_request(tmp_path, long=True, price_per_hour=1.8, **USUAL)
+    status, said = run(request, "--card", "RTX 4090", "--json", work=tmp_path / "w")
+    told = json.loads(said)
+    assert status == 0
+    assert (told["way"], told["windows"], told["seconds"]) == ("chain", 2, 160)
+    assert (told["price"], told["host_ram_gb"]) == (0.08, None)
+
+
+def test_the_command_warns_of_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_TIMEOUT_SECONDS", "100")
+    _, said = run(write_request(tmp_path), "--card", "4090", work=tmp_path / "w")
+    assert "longer than JOB_TIMEOUT_SECONDS, 100 s" in said
+
+
+def test_the_command_names_the_cards_that_it_knows(tmp_path: Path) -> None:
+    status, said = run(write_request(tmp_path), "--card", "T4", work=tmp_path / "w")
+    assert status == 2
+    assert "--card T4: there are figures for RTX 3090" in said
+
+
+def test_the_command_tells_what_is_wrong_with_a_request(tmp_path: Path) -> None:
+    status, said = run(write_request(tmp_path, steps=99), work=tmp_path / "w")
+    assert status == 1
+    assert "failed: steps is 99" in said
