@@ -6,11 +6,14 @@ import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge, UnsupportedCombination
 from talkinghead.masks import Framing
 from talkinghead.media import Picture
+from talkinghead.memory import GIB
+from talkinghead.rates import exact
 from talkinghead.request import MAX_SEED, Mode, RenderRequest, Scheduler
 from talkinghead.sound import SPEECH_RATE_HZ, Sound
 from talkinghead.source_video import SourceVideo
@@ -21,7 +24,9 @@ MOTION_FRAMES = {"infinitetalk": 9, "multitalk": 25}  # of these, taken over fro
 # MultiTalkWav2VecEmbeds takes up to 10,000 frames, and we ask it for one more than we need.
 MAX_MODEL_FRAMES = 9_999
 MAX_DENOISE_FRAMES = 1_000  # the whole clip lies on the GPU: about 7 GB at 480p, 16 GB at 720p
-MAX_VOICE_SECONDS = 3600
+MAX_VOICE_SECONDS = 7200
+# One prompt holds every frame in the host's RAM: bytes a pixel, and the share that they may take.
+PROMPT_BYTES_PER_PIXEL, PROMPT_RAM_SHARE = 18, 0.3
 MIN_SECONDS = 0.4  # the loudness meter inside MultiTalkWav2VecEmbeds fails on less
 SIZE_MULTIPLE = 16  # the VAE divides by 8, the transformer's patches by 2
 DISTILL_STEPS = 4  # flowmatch_distill is a fixed list of four
@@ -93,6 +98,25 @@ class Plan:
     window_frames: int = WINDOW_FRAMES
     tiled_vae: bool = False
     embed_workflow: bool = False
+    long: bool = False
+    color_match: bool = False
+
+    @property
+    def chained(self) -> bool:
+        """Whether it is rendered one window per prompt."""
+        return self.long and self.mode == "infinitetalk"
+
+    @property
+    def frames_on_disk(self) -> bool:
+        """Whether the one prompt writes its frames to disk instead of holding them."""
+        return self.long and self.mode == "multitalk"
+
+    @property
+    def delivered_box(self) -> tuple[int, int, int, int]:
+        """What is delivered of a rendered frame: its middle, as left, top, right, bottom."""
+        left = (self.framing.render_width - self.width) // 2
+        top = (self.framing.render_height - self.height) // 2
+        return left, top, left + self.width, top + self.height
 
     @property
     def speech_samples(self) -> int:
@@ -133,11 +157,12 @@ def make_plan(
     picture: Picture | SourceVideo,
     *,
     blocks_to_swap: int = 0,
+    ram_gib: float = math.inf,
     new_seed: Callable[[], int] = choose_seed,
 ) -> Plan:
     """Decide a render. `voices` are those of the request's speakers, `picture` is what moves.
 
-    `blocks_to_swap` is for a request that does not say.
+    `blocks_to_swap` is for a request that does not say; `ram_gib` is what the host has.
 
     Raises:
         UnsupportedCombination: what the models cannot do.
@@ -146,14 +171,17 @@ def make_plan(
     _check_combination(request)
     offsets = _offsets(request, voices)
     duration = _duration(request, voices, offsets)
-    _check_length(request, duration)
     fps = request.fps if request.draft else MODEL_FPS
     frames = frames_of(duration, fps)
     width, height = _even(request.width), _even(request.height)
+    long = _is_long(request, frames * width * height, frames, ram_gib)
+    if long:
+        frames = min(frames, frames_shown(frames_of(duration, request.fps), fps, request.fps))
+    _check_length(request, duration, long=long)
     source = picture if isinstance(picture, SourceVideo) else None
     sampling = _sampling(request)
     return Plan(
-        template=_template(request),
+        template=_template(request, long=long),
         mode=request.mode,
         offsets=offsets,
         duration=duration,
@@ -179,9 +207,11 @@ def make_plan(
             *_size_notes(request, width, height),
             *_voice_notes(request, voices, offsets, duration),
             *_source_notes(source, duration),
-            *([DRAFT_NOTE] if request.draft else _sampling_notes(request, sampling)),
+            *(_draft_notes(request) if request.draft else _sampling_notes(request, sampling)),
         ),
         embed_workflow=request.embed_workflow,
+        long=long,
+        color_match=request.color_match,
     )
 
 
@@ -189,7 +219,7 @@ def lighter_plans(plan: Plan) -> Iterator[tuple[str, Plan]]:
     """What to try after a render ran out of memory, one after another, and how to call it.
 
     Each costs more time than the one before: the first only frees what other jobs left. The last
-    is for pictures alone: the frames of a source video are those of its windows.
+    is for pictures in one prompt alone: a source video's frames, and a chain, are cut by windows.
     """
     if plan.draft or not plan.retry_out_of_memory:
         return
@@ -198,7 +228,7 @@ def lighter_plans(plan: Plan) -> Iterator[tuple[str, Plan]]:
         yield f"with {SOME_BLOCKS} blocks swapped", replace(plan, blocks_to_swap=SOME_BLOCKS)
     lightest = replace(plan, blocks_to_swap=ALL_BLOCKS, tiled_vae=True)
     yield f"with {ALL_BLOCKS} blocks swapped and the VAE in tiles", lightest
-    if plan.source is None:
+    if plan.source is None and not plan.chained:
         smaller = replace(lightest, window_frames=SMALL_WINDOW_FRAMES)
         yield f"with windows of {SMALL_WINDOW_FRAMES} frames, and all that", smaller
 
@@ -214,22 +244,66 @@ def frames_of(duration: float, fps: float) -> int:
     return max(1, math.ceil(round(duration * fps, 6)))
 
 
-def _template(request: RenderRequest) -> str:
+def frames_shown(delivered: int, fps: float, delivered_fps: float) -> int:
+    """Frames at `fps` that the delivered ones show: each the one at the middle of its time."""
+    return math.floor((delivered - Fraction(1, 2)) * exact(fps) / exact(delivered_fps)) + 1
+
+
+def _template(request: RenderRequest, *, long: bool) -> str:
+    if long and request.mode == "infinitetalk":
+        return "infinitetalk_window"
     kind = "v2v" if request.video_url is not None else "i2v"
     return f"draft_{kind}" if request.draft else f"infinitetalk_{kind}"
 
 
+NEEDS_CHAIN = ("color_match", "playlist", "continue_later")
+
+
 def _check_combination(request: RenderRequest) -> None:
-    if request.draft or request.video_url is None:
+    if request.draft:
+        return
+    chained = [name for name in NEEDS_CHAIN if getattr(request, name)]
+    if chained and (why := _unchained(request)):
+        raise UnsupportedCombination(
+            f"{chained[0]} needs a render window by window, and {why} is rendered in one prompt"
+        )
+    if request.video_url is None:
         return
     if request.mode == "multitalk":
         raise UnsupportedCombination(
             'mode "multitalk" renders from a picture only: give image_url, or mode "infinitetalk"'
         )
+    if request.video_method == "denoise" and request.long:
+        raise UnsupportedCombination(
+            'long is true, but video_method "denoise" holds the whole clip on the GPU: give '
+            '"keyframes", or leave long out'
+        )
     if request.video_method == "denoise" and request.steps == 1:
         raise UnsupportedCombination(
             'steps is 1, but video_method "denoise" needs 2 or more: it skips the first half'
         )
+
+
+def _unchained(request: RenderRequest) -> str | None:
+    """Of the request, what keeps it from being rendered window by window."""
+    if request.mode == "multitalk":
+        return 'mode "multitalk"'
+    if request.long is False:
+        return "long: false"
+    if request.video_url is not None and request.video_method == "denoise":
+        return 'video_method "denoise"'
+    return None
+
+
+def _is_long(request: RenderRequest, pixels: int, frames: int, ram_gib: float) -> bool:
+    """Whether the render shall not hold all of its frames, `pixels` in all, in memory."""
+    if request.draft or (request.video_url is not None and request.video_method == "denoise"):
+        return False
+    if request.long is not None:
+        return request.long
+    if frames > MAX_MODEL_FRAMES or any(getattr(request, name) for name in NEEDS_CHAIN):
+        return True
+    return pixels * PROMPT_BYTES_PER_PIXEL > ram_gib * GIB * PROMPT_RAM_SHARE
 
 
 def _offsets(request: RenderRequest, voices: Sequence[Sound | None]) -> tuple[float | None, ...]:
@@ -259,14 +333,14 @@ def _duration(
     return min(limits)
 
 
-def _check_length(request: RenderRequest, duration: float) -> None:
+def _check_length(request: RenderRequest, duration: float, *, long: bool) -> None:
     voices = ", ".join(person.field for person in request.speakers if person.audio_url)
     if duration < MIN_SECONDS:
         raise MediaInvalid(
             f"{voices}: the sound is {duration:.2f} s long, or cut to that by max_frame or "
             f"max_audio_duration; allowed: {MIN_SECONDS} s or more"
         )
-    limit, why = _limit(request)
+    limit, why = _limit(request, long=long)
     if duration > limit:
         raise MediaTooLarge(
             f"{voices}: the sound is {duration:.1f} s long; allowed: {limit:g} s{why}: "
@@ -274,13 +348,18 @@ def _check_length(request: RenderRequest, duration: float) -> None:
         )
 
 
-def _limit(request: RenderRequest) -> tuple[float, str]:
+def _limit(request: RenderRequest, *, long: bool) -> tuple[float, str]:
     """The longest sound, in seconds, and a remark on the limit."""
-    if request.draft:
+    if request.draft or (long and request.mode == "infinitetalk"):
         return MAX_VOICE_SECONDS, ""
     if request.video_url is not None and request.video_method == "denoise":
         return MAX_DENOISE_FRAMES / MODEL_FPS, ' with video_method "denoise"'
-    return MAX_MODEL_FRAMES / MODEL_FPS, ""
+    if request.mode == "multitalk":
+        return MAX_MODEL_FRAMES / MODEL_FPS, (
+            f' with mode "multitalk", {MAX_MODEL_FRAMES} frames (mode "infinitetalk" has no such '
+            "limit)"
+        )
+    return MAX_MODEL_FRAMES / MODEL_FPS, " with long: false"
 
 
 def _source_frames(request: RenderRequest, frames: int, fps: float) -> SourceFrames:
@@ -340,6 +419,12 @@ DRAFT_NOTE = (
     "this is a draft: a quick preview made on the CPU without the model, to check picture, voices, "
     "size and length; prompt and sampler settings have no effect on it"
 )
+
+
+def _draft_notes(request: RenderRequest) -> Iterator[str]:
+    yield DRAFT_NOTE
+    if unused := [name for name in ("long", *NEEDS_CHAIN) if getattr(request, name)]:
+        yield f"{', '.join(unused)}: no effect on a draft"
 
 
 def _sampling_notes(request: RenderRequest, sampling: Sampling) -> Iterator[str]:

@@ -31,6 +31,7 @@ Scheduler = Literal[
     "flowmatch_distill",
 ]  # fmt: skip
 
+REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
 MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
 DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
 SIZES = {
@@ -109,6 +110,13 @@ class RequestFields(BaseModel):
     upload_url: Annotated[str, AfterValidator(_http)] | None = None
     bundle: bool | None = None
     embed_workflow: bool | None = None
+    long: bool | None = None
+    color_match: bool | None = None
+    playlist: bool | None = None
+    continue_later: bool | None = None
+    request_id: Annotated[str, Field(pattern=REQUEST_ID)] | None = None
+    dry_run: bool | None = None
+    price_per_hour: Annotated[float, Field(gt=0)] | None = None
 
 
 def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -174,6 +182,13 @@ class RenderRequest:
     upload_url: str | None
     bundle: bool | None
     embed_workflow: bool = False
+    long: bool | None = None  # None: as length, size and the host's memory ask for
+    color_match: bool = False
+    playlist: bool = False
+    continue_later: bool = False
+    request_id: str | None = None
+    dry_run: bool = False
+    price_per_hour: float | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -272,6 +287,8 @@ def _allowed(mistake: ErrorDetails) -> str:
     kind = mistake["type"]
     if kind in _TYPES:
         return _TYPES[kind]
+    if kind == "string_pattern_mismatch":
+        return "1 to 64 letters, digits, _ and -"
     if kind == "literal_error":
         return str(mistake["ctx"]["expected"]).replace("'", '"')
     return _range(mistake["loc"]) or mistake["msg"]
@@ -441,6 +458,13 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
         upload_url=fields.upload_url,
         bundle=fields.bundle,
         embed_workflow=fields.embed_workflow or False,
+        long=fields.long,
+        color_match=fields.color_match or False,
+        playlist=fields.playlist or False,
+        continue_later=fields.continue_later or False,
+        request_id=fields.request_id,
+        dry_run=fields.dry_run or False,
+        price_per_hour=fields.price_per_hour,
         warnings=tuple(_ignored(fields)),
     )
 

@@ -108,9 +108,19 @@ def test_a_voice_too_short_or_too_long_for_the_model_is_refused() -> None:
     with pytest.raises(
         MediaTooLarge, match=r"500\.0 s long; allowed: 399\.96 s.*max_audio_duration"
     ):
-        plan(500)
+        plan(500, long=False)
     assert plan(500, max_audio_duration=100).frames == 2500
     assert plan(500, draft=True).frames == 12_500
+
+
+@pytest.mark.parametrize("long", [None, True])
+def test_multitalk_renders_9999_frames_and_is_told_of_what_has_no_limit(long: bool | None) -> None:
+    assert plan(399.96, mode="multitalk", long=long).frames == 9_999
+    expected = (
+        r'399\.96 s with mode "multitalk", 9999 frames \(mode "infinitetalk" has no such limit'
+    )
+    with pytest.raises(MediaTooLarge, match=expected):
+        plan(400, mode="multitalk", long=long)
 
 
 def test_the_speed_lora_sets_few_steps_without_guidance() -> None:

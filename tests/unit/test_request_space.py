@@ -23,6 +23,7 @@ from talkinghead.plan import make_plan
 from talkinghead.request import RequestFields, parse_request
 from talkinghead.sound import Sound
 from talkinghead.source_video import SourceVideo
+from talkinghead.windows import window
 
 SCHEMAS: Schemas = workflow.load_schemas()
 MANIFEST = load_manifest()
@@ -76,6 +77,13 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "upload_url": URLS,
     "bundle": st.booleans(),
     "embed_workflow": st.booleans(),
+    "long": st.booleans(),
+    "color_match": st.booleans(),
+    "playlist": st.booleans(),
+    "continue_later": st.booleans(),
+    "request_id": st.sampled_from(["a", "Job_1-2"]),
+    "dry_run": st.booleans(),
+    "price_per_hour": st.floats(0.1, 10),
 }
 # A request that stands, to which anything may be added; or nothing at all.
 CORES: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
@@ -131,8 +139,15 @@ def test_a_request_gives_an_error_that_names_a_field_or_a_graph_that_fits(
         return
     people = len(request.speakers)
     masks = "j/m.gif" if people > 1 else None
-    inputs = workflow.Inputs("j/p", ("j/s.wav",) * people, "j/m.wav", masks, "j/v")
-    gui = workflow.fill_template(plan, inputs, MANIFEST.profile("gguf-q4"), SCHEMAS)
+    profile, speech = MANIFEST.profile("gguf-q4"), ("j/s.wav",) * people
+    if plan.chained:
+        last = window(plan, plan.windows - 1)
+        motion = "j/m.latent" if last.index else None
+        files = workflow.WindowInputs("j/p", "j/r", speech, masks, motion, "j/v")
+        gui = workflow.fill_window(plan, last, files, profile, SCHEMAS)
+    else:
+        inputs = workflow.Inputs("j/p", speech, "j/m.wav", masks, "j/v")
+        gui = workflow.fill_template(plan, inputs, profile, SCHEMAS)
     graph = to_api(gui, SCHEMAS)
     assert workflow.check(graph, SCHEMAS) == []
     assert [finding for finding in traps(graph, SCHEMAS) if finding.severity == "error"] == []

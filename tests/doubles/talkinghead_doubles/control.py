@@ -25,6 +25,7 @@ class Fault(TypedDict, total=False):
     message: str
     mb: int
     seconds: float
+    after: int
 
 
 _leaked: list[bytearray] = []
@@ -33,6 +34,13 @@ _leaked: list[bytearray] = []
 def step_seconds() -> float:
     """Seconds one sampler step takes."""
     return float(cast(float, _read().get("step_seconds", 0.0)))
+
+
+def tell_seed(seed: int) -> None:
+    """Write the sampler's seed into the file that the control file names, if it names one."""
+    if path := _read().get("seeds_log"):
+        with Path(str(path)).open("a", encoding="utf-8") as file:
+            file.write(f"{seed}\n")
 
 
 def on_a_full_disk(path: Path, class_type: str) -> None:
@@ -56,8 +64,12 @@ def trip(class_type: str, step: int | None = None) -> None:
         or fault.get("times") == 0
     ):
         return
+    # Written before the fault happens: after "exit" nobody is left to write it.
+    if fault.get("after"):
+        fault["after"] -= 1
+        _write(control)
+        return
     if "times" in fault:
-        # Written before the fault happens: after "exit" nobody is left to write it.
         fault["times"] -= 1
         _write(control)
     _fail(class_type, fault)

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from . import control
+
 BAR_WIDTHS_PER_FRAME = 16
 BAR_HEIGHTS_PER_FRAME = 8
 MOUTHS_PER_WIDTH = 12
@@ -33,6 +35,10 @@ class SampledFrames:
 
     def __len__(self) -> int:
         return len(self.shown)
+
+    def to(self, *_: object) -> "SampledFrames":
+        """As a tensor moves to a device."""
+        return self
 
     def paint(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """IMAGE [T, H, W, 3], float32 in 0..1."""
@@ -94,4 +100,6 @@ def save_pngs(images: torch.Tensor, folder: Path, first_number: int) -> None:
     """Frames as frame_00000.png and on, as WanVideoImageToVideoMultiTalk.output_path has them."""
     for number, image in enumerate(images, start=first_number):
         pixels = (image * 255).to(torch.uint8).numpy()
-        Image.fromarray(pixels).save(folder / f"frame_{number:05d}.png", compress_level=1)
+        path = folder / f"frame_{number:05d}.png"
+        control.on_a_full_disk(path, "WanVideoSampler")
+        Image.fromarray(pixels).save(path, compress_level=1)

@@ -6,6 +6,7 @@ from typing import TypeAlias
 import torch
 from comfy.utils import ProgressBar
 
+from .frames import SampledFrames
 from .schemas import Behaviour, Outputs
 
 MODEL_TENSORS = 1233  # of a 14B model with its talk module
@@ -23,7 +24,6 @@ CARRIERS = (
     "WanVideoMagCache",
     "WanVideoTeaCache",
     "WanVideoTorchCompileSettings",
-    "WanVideoVAELoader",
     "WanVideoVRAMManagement",
 )
 
@@ -35,6 +35,25 @@ def carrier(class_type: str) -> Callable[..., Outputs]:
         return ({"class_type": class_type, **{k: plain(v) for k, v in inputs.items()}},)
 
     return carry
+
+
+class Vae:
+    """WANVAE: its latents are the pixels, [1, 3, T, H, W]."""
+
+    dtype = torch.float32
+
+    def to(self, device: object) -> None:
+        """It has no weights."""
+
+    def decode(self, frames: SampledFrames, **_: object) -> list[torch.Tensor]:
+        return [frames.paint().permute(3, 0, 1, 2) * 2 - 1]
+
+    def encode(self, pixels: torch.Tensor, **_: object) -> torch.Tensor:
+        return pixels.clone()
+
+
+def load_vae(**_: object) -> Outputs:
+    return (Vae(),)
 
 
 def plain(value: object) -> object:
@@ -135,6 +154,7 @@ BEHAVIOURS = {
     "WanVideoTextEmbedBridge": Behaviour(bridge_text),
     "WanVideoTextEncode": Behaviour(encode_text),
     "WanVideoTextEncodeCached": Behaviour(encode_text_cached),
+    "WanVideoVAELoader": Behaviour(load_vae),
     "WanVideoApplyNAG": Behaviour(apply_nag),
 }
 

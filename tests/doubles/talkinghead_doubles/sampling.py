@@ -154,6 +154,7 @@ def sample(
         if start_step != 0:
             raise ValueError("start_step must be 0 when denoise_strength is used")
         start_step = steps - int(steps * denoise_strength) - 1
+    control.tell_seed(seed)
     count = steps_to_run(scheduler, steps, start_step, end_step)
     check_masks(multitalk_embeds)
     if "multitalk_sampling" in image_embeds:
@@ -258,7 +259,7 @@ def picture(
         openings=openings,
         mouths=mouth_places(masks, len(openings), width, height),
         seed=seed,
-        lead=_resized(extra[0]["samples"], width, height) if extra else None,
+        lead=_resized(_pixels(extra[0]["samples"]), width, height) if extra else None,
     )
 
 
@@ -282,10 +283,17 @@ def _openings(speech: MultiTalkEmbeds | None, count: int) -> torch.Tensor:
     if speech is None:
         return torch.zeros(0, count)
     openings = torch.zeros(len(speech["audio_features"]), count)
+    # As the real sampler reads them: each frame with two on either side, held at the ends.
+    centres = torch.arange(count)[:, None] + torch.arange(-2, 3)
     for row, feature in zip(openings, speech["audio_features"], strict=True):
-        heard = feature[:count, 0, 0]
-        row[: len(heard)] = heard * speech["audio_scale"]
+        heard = feature[centres.clamp(0, feature.shape[0] - 1)][:, 2, 0, 0]
+        row[:] = heard * (centres[:, 2] < feature.shape[0]) * speech["audio_scale"]
     return openings
+
+
+def _pixels(latents: torch.Tensor) -> torch.Tensor:
+    """[1, 3, T, H, W] in -1..1, as our own nodes encode, as [T, H, W, 3] in 0..1."""
+    return latents[0].permute(1, 2, 3, 0) / 2 + 0.5 if latents.dim() == 5 else latents
 
 
 def pass_images(samples: Samples) -> Outputs:

@@ -1,0 +1,16 @@
+"""ComfyUI nodes that render an InfiniteTalk video one window per prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .node import WindowsExtension
+
+
+async def comfy_entrypoint() -> WindowsExtension:
+    """What ComfyUI calls to learn this pack's nodes."""
+    # Here, so that audio and colour can be used and tested without ComfyUI.
+    from .node import WindowsExtension  # noqa: PLC0415
+
+    return WindowsExtension()

@@ -1,0 +1,182 @@
+"""The nodes themselves. They go between those of ComfyUI-WanVideoWrapper, at its pinned commit."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import comfy.model_management
+import comfy.utils
+import nodes
+import torch
+from comfy_api.latest import ComfyExtension, io
+
+from .audio import window_features
+from .colour import with_colours_of
+
+CATEGORY = "talkinghead"
+MultiTalkEmbeds = io.Custom("MULTITALK_EMBEDS")
+ImageEmbeds = io.Custom("WANVIDIMAGE_EMBEDS")
+WanVae = io.Custom("WANVAE")
+SILENCE_FILE = "encoded_silence.safetensors"  # of the pack, beside the node that listens
+
+
+class Latent(TypedDict):
+    """ComfyUI's LATENT: `samples` [1, 16, frames, height / 8, width / 8]."""
+
+    samples: torch.Tensor
+
+
+class WindowAudio(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no types to check by
+    """What one window hears of the voices."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TalkingHeadWindowAudio",
+            display_name="Talking Head Window Audio",
+            category=CATEGORY,
+            description="Cuts one window's frames out of the audio embeds, neighbours included, "
+            "as the sampler's own loop does.",
+            inputs=[
+                MultiTalkEmbeds.Input("embeds"),
+                io.Int.Input("start", default=0, min=0, max=10_000, tooltip="First frame."),
+                io.Int.Input("frames", default=81, min=5, max=10_000, step=4),
+            ],
+            outputs=[MultiTalkEmbeds.Output()],
+        )
+
+    @classmethod
+    def execute(cls, *, embeds: dict[str, Any], start: int, frames: int) -> io.NodeOutput:
+        silence = _encoded_silence()
+        cut = [window_features(each, start, frames, silence) for each in embeds["audio_features"]]
+        return io.NodeOutput({**embeds, "audio_features": cut})
+
+
+class ContinueWindow(io.ComfyNode):  # type: ignore[misc]
+    """A window's first frames: the last ones of the window before, or the reference."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TalkingHeadContinueWindow",
+            display_name="Talking Head Continue Window",
+            category=CATEGORY,
+            description="Has the sampler keep the first frames of the window as `motion` has them. "
+            "The first window has none: it begins with the reference.",
+            inputs=[
+                ImageEmbeds.Input("embeds"),
+                WanVae.Input("vae"),
+                io.Image.Input("reference"),
+                io.Boolean.Input("tiled_vae", default=False),
+                io.Latent.Input("motion", optional=True, tooltip="Of the window before."),
+            ],
+            outputs=[ImageEmbeds.Output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        *,
+        embeds: dict[str, Any],
+        vae: Any,  # noqa: ANN401 - WanVideoWrapper's own class
+        reference: torch.Tensor,
+        tiled_vae: bool,
+        motion: Latent | None = None,
+    ) -> io.NodeOutput:
+        samples = motion["samples"] if motion else _encoded(vae, _pixels(reference[:1]), tiled_vae)
+        return io.NodeOutput({**embeds, "extra_latents": [{"samples": samples, "index": 0}]})
+
+
+class DecodeWindow(io.ComfyNode):  # type: ignore[misc]
+    """A window's pictures, and its last frames as the next window begins with them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TalkingHeadDecodeWindow",
+            display_name="Talking Head Decode Window",
+            category=CATEGORY,
+            description="Decodes a window, and encodes its last frames for the one after it.",
+            inputs=[
+                WanVae.Input("vae"),
+                io.Latent.Input("samples"),
+                io.Image.Input("reference"),
+                io.Int.Input("motion_frames", default=9, min=1, max=81, step=4),
+                io.Boolean.Input(
+                    "match_colours",
+                    default=False,
+                    tooltip="Give the window mean and contrast of the reference.",
+                ),
+                io.Boolean.Input("tiled_vae", default=False),
+            ],
+            outputs=[io.Image.Output(), io.Latent.Output("motion")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        *,
+        vae: Any,  # noqa: ANN401
+        samples: Latent,
+        reference: torch.Tensor,
+        motion_frames: int,
+        match_colours: bool,
+        tiled_vae: bool,
+    ) -> io.NodeOutput:
+        pixels = _decoded(vae, samples["samples"], tiled_vae)
+        images = pixels.float().permute(1, 2, 3, 0).clamp(-1, 1) / 2 + 0.5
+        if match_colours:
+            images = with_colours_of(reference, images)
+            pixels = _pixels(images)
+        motion = _encoded(vae, pixels[:, -motion_frames:], tiled_vae)
+        return io.NodeOutput(images, Latent(samples=motion))
+
+
+class WindowsExtension(ComfyExtension):  # type: ignore[misc]
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [WindowAudio, ContinueWindow, DecodeWindow]
+
+
+def _pixels(images: torch.Tensor) -> torch.Tensor:
+    """IMAGE [T, H, W, 3], 0..1, as the VAE takes it: [3, T, H, W], -1..1."""
+    return (images[..., :3] * 2 - 1).permute(3, 0, 1, 2)
+
+
+# As the sampler's own loop does it. WanVideoDecode would cut off what is beyond -1..1, and
+# WanVideoEncode round to the VAE's precision too early: the next window would not be the loop's.
+def _decoded(vae: Any, latents: torch.Tensor, tiled: bool) -> torch.Tensor:  # noqa: ANN401
+    """[3, T, H, W], of the VAE's precision."""
+    with _on_gpu(vae) as device:
+        there = latents.to(device, vae.dtype)
+        pixels: torch.Tensor = vae.decode(there, device=device, tiled=tiled, pbar=False)[0]
+        return pixels.cpu()
+
+
+def _encoded(vae: Any, pixels: torch.Tensor, tiled: bool) -> torch.Tensor:  # noqa: ANN401
+    """[1, 16, t, H / 8, W / 8], of the VAE's precision."""
+    with _on_gpu(vae) as device:
+        there = pixels[None].to(device, vae.dtype)
+        latents: torch.Tensor = vae.encode(there, device=device, tiled=tiled, pbar=False)
+        return latents.cpu()
+
+
+@contextlib.contextmanager
+def _on_gpu(vae: Any) -> Iterator[torch.device]:  # noqa: ANN401
+    device = comfy.model_management.get_torch_device()
+    vae.to(device)
+    try:
+        yield device
+    finally:
+        vae.to(comfy.model_management.unet_offload_device())
+
+
+def _encoded_silence() -> torch.Tensor:
+    """What the talk model hears in silence: [90, 12, 768], from the pack."""
+    listener = nodes.NODE_CLASS_MAPPINGS["MultiTalkWav2VecEmbeds"]
+    file = Path(inspect.getfile(listener)).with_name(SILENCE_FILE)
+    silence: torch.Tensor = comfy.utils.load_torch_file(str(file))["audio_emb"]
+    return silence

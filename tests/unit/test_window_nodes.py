@@ -1,0 +1,61 @@
+"""What the window nodes compute, without ComfyUI."""
+
+from __future__ import annotations
+
+import torch
+from talkinghead_windows.audio import CONTEXT, window_features
+from talkinghead_windows.colour import with_colours_of
+
+VOICE = torch.arange(200.0)[:, None]  # frame n says n
+SILENCE = torch.full((90, 1), -1.0)
+
+
+def heard(voice: torch.Tensor, start: int, frames: int) -> list[list[float]]:
+    """What the sampler reads for each frame: it asks by an index that is clamped at both ends."""
+    features = window_features(voice, start, frames, SILENCE)
+    assert features.shape == (frames, 1)
+    centres = torch.arange(frames)[:, None] + torch.arange(-CONTEXT, CONTEXT + 1)
+    cut = features[centres.clamp(0, frames - 1)]
+    return [[float(value) for value in row] for row in cut[..., 0]]
+
+
+def test_a_window_hears_its_neighbours_beyond_its_ends() -> None:
+    frames = heard(VOICE, 72, 81)
+    assert frames[0] == [70, 71, 72, 73, 74]
+    assert frames[80] == [150, 151, 152, 153, 154]
+
+
+def test_before_the_first_frame_the_first_is_held() -> None:
+    assert heard(VOICE, 0, 81)[0] == [0, 0, 0, 1, 2]
+
+
+def test_after_the_voice_there_is_silence() -> None:
+    frames = heard(VOICE, 144, 81)
+    assert frames[55] == [197, 198, 199, -1, -1]
+    assert frames[80] == [-1] * 5
+
+
+def test_a_voice_shorter_than_the_first_window_is_held() -> None:
+    assert heard(VOICE[:50], 0, 81)[80] == [49] * 5
+
+
+def test_features_move_to_a_device_and_a_precision() -> None:
+    moved = window_features(VOICE, 0, 9, SILENCE).to(torch.device("cpu"), torch.float16)
+    assert moved[torch.zeros(9, 5, dtype=torch.long)].dtype == torch.float16
+
+
+def test_colours_become_those_of_the_reference_for_all_frames_alike() -> None:
+    torch.manual_seed(1)
+    reference = torch.rand(1, 32, 32, 3) * 0.4 + 0.3
+    drifted = (reference * torch.tensor([0.8, 1.0, 1.1]) + 0.05).repeat(4, 1, 1, 1)
+    drifted[1:] += 0.01 * torch.rand(3, 32, 32, 3)
+    matched = with_colours_of(reference, drifted)
+    assert torch.allclose(matched.mean((0, 1, 2)), reference.mean((0, 1, 2)), atol=2e-3)
+    assert torch.allclose(matched[0], reference[0], atol=0.02)
+    gains = (matched - matched[:1]) / (drifted - drifted[:1]).where(drifted != drifted[:1], 1)
+    assert float(gains[1:].std((0, 1, 2)).max()) < 1e-3
+
+
+def test_a_picture_without_contrast_stays_finite() -> None:
+    flat = torch.full((2, 8, 8, 3), 0.5)
+    assert torch.isfinite(with_colours_of(torch.rand(1, 8, 8, 3), flat)).all()
