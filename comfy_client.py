@@ -23,6 +23,7 @@ stops to answer ends a run within `unreachable_seconds` and a few seconds more.
      +- Unreachable      the server does not answer
      +- PromptRejected   the graph failed validation
      +- PromptLost       the server no longer knows the prompt: it was restarted, or cleared
+     +- FileMissing      the server has no such output
      +- ExecutionFailed  a node raised
      +- Interrupted      the prompt was interrupted, or deleted from the queue
      +- TimedOut         the deadline passed; the prompt has been interrupted
@@ -74,6 +75,10 @@ class PromptRejected(ComfyError):
 
 class PromptLost(ComfyError):
     """The server no longer knows the prompt."""
+
+
+class FileMissing(ComfyError):
+    """The server has no such output."""
 
 
 class ExecutionFailed(ComfyError):
@@ -289,7 +294,7 @@ class ComfyClient:
         query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
         with self._request("GET", "/view", params=query, stream=True) as response:
             if response.status_code != 200:
-                raise ComfyError(f"ComfyUI has no file {file.filename} of node {file.node_id}")
+                raise FileMissing(f"ComfyUI has no file {file.filename} of node {file.node_id}")
             with path.open("wb") as target, self._unreachable():
                 for chunk in response.iter_content(CHUNK_BYTES):
                     watch()

@@ -1,12 +1,14 @@
-"""The command line: `talkinghead run | replay | open | gui | lint | models | doctor`."""
+"""The command line: `talkinghead run`, `estimate`, `replay`, `doctor` and others: see `--help`."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,23 +20,29 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from comfy_client import ComfyClient, ComfyError
-from talkinghead import gui, model_commands, progress
+from talkinghead import checkpoint_commands, gui, model_commands, progress
 from talkinghead.convert import Schemas
 from talkinghead.doctor import Check, examine
 from talkinghead.errors import JobError
+from talkinghead.estimate import Estimate, estimate
+from talkinghead.gpu import read_host
 from talkinghead.job import Job
 from talkinghead.lint import Finding, lint_workflow
 from talkinghead.logs import start_logging
+from talkinghead.pace import CARDS, Pace, card_named, duration_text
 from talkinghead.parcel import Parcel, Patience, as_json
+from talkinghead.prepare import decide, fetch, listen
 from talkinghead.render import run_job
 from talkinghead.replay.command import replay
 from talkinghead.replay.sources import as_urls
+from talkinghead.request import RenderRequest, parse_request
 from talkinghead.settings import Settings
 from talkinghead.studio import Studio
 from talkinghead.workflow import load_schemas
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.add_typer(model_commands.app, name="models")
+app.add_typer(checkpoint_commands.app, name="checkpoints")
 app.command()(replay)
 console = Console(stderr=True)
 
@@ -118,6 +126,84 @@ def _tell(result: dict[str, Any], out: Path) -> None:
         highlight=False,
     )
     console.print(f"The video is in {out}", highlight=False)
+
+
+@app.command("estimate")
+def tell_estimate(
+    request: Annotated[Path, typer.Argument(help="A request as JSON; its URLs may be local files")],
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="What an hour of the GPU costs")
+    ] = None,
+    card: Annotated[
+        str | None, typer.Option(help="Another GPU than this host's, as `RTX 4090`")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a job's dry_run answers")] = False,
+) -> None:
+    """What a render will take: windows, time, price, memory, disk. ComfyUI is not needed."""
+    start_logging("plain", level=logging.ERROR)
+    if card is not None and card_named(card) is None:
+        known = ", ".join(each.name for each in CARDS)
+        raise typer.BadParameter(f"--card {card}: there are figures for {known}")
+    try:
+        asked = parse_request(_read_request(request), local_files=True)
+        found = _estimate(asked, Settings(), card, price_per_hour or asked.price_per_hour)
+    except (JobError, ValidationError) as error:
+        console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(json.dumps(found.payload(), indent=1))
+    else:
+        Console().print(_estimate_table(found))
+
+
+def _estimate(
+    asked: RenderRequest, settings: Settings, card: str | None, price_per_hour: float | None
+) -> Estimate:
+    host = read_host(settings)
+    with tempfile.TemporaryDirectory(prefix="talkinghead-") as name:
+        folder = Path(name)
+        # Not entered: its ComfyUI never starts, and leaves nothing outside of this folder.
+        studio = Studio(settings.model_copy(update={"work_dir": folder}), local_files=True)
+        sources = fetch(asked, folder, studio, lambda: None)
+        voices = listen(asked, sources, lambda: None)
+        plan = decide(asked, sources, voices, studio, lambda: None)
+    return estimate(
+        plan,
+        gpu_name=card or (host.gpu.name if host.gpu else None),
+        ram_gib=math.inf if card else host.ram_gib,
+        pace=Pace(),
+        price_per_hour=price_per_hour,
+        timeout_seconds=settings.job_timeout_seconds,
+    )
+
+
+def _estimate_table(found: Estimate) -> Table:
+    """For people; what is not known is left out."""
+    ways = {
+        "prompt": "in one prompt",
+        "chain": "as a chain of windows",
+        "frames": "in one prompt, frames on disk",
+        "draft": "as a draft, without the model",
+    }
+    table = Table(box=None, show_header=False)
+    table.add_row("it runs", ways[found.way])
+    if found.windows:
+        table.add_row("windows", f"{found.windows}, of {found.frames} frames in all")
+    table.add_row("video", f"{found.duration_seconds:.2f} s, {found.delivered_frames} frames")
+    if found.seconds is not None:
+        takes = f"{duration_text(found.seconds)} ({found.seconds_source})"
+        table.add_row("time", takes if found.fits_timeout else f"{takes}: {_over(found)}")
+    if found.price is not None:
+        table.add_row("price", f"{found.price:.2f} at {found.price_per_hour:g} an hour")
+    table.add_row("memory", f"{found.ram_gb:.2f} GB beside the models")
+    table.add_row("disk", f"{found.disk_gb:.2f} GB")
+    for name, seconds in found.seconds_by_card.items():
+        table.add_row(f"on {name}", duration_text(seconds))
+    return table
+
+
+def _over(found: Estimate) -> str:
+    return f"[yellow]longer than JOB_TIMEOUT_SECONDS, {found.timeout_seconds:g} s[/]"
 
 
 @app.command()

@@ -166,11 +166,14 @@ class ComfyServer:
         process = self._process
         return 0 if process is None else sum(map(_private_bytes, _members(process.pid))) / 1e6
 
+    def is_bloated(self) -> bool:
+        """Whether it holds more memory than it may."""
+        return self.memory_mb() > self._max_memory_mb
+
     def recycle(self) -> None:
         """End a ComfyUI that holds too much memory; the next job starts another."""
-        used = self.memory_mb()
-        if used > self._max_memory_mb:
-            allowed = self._max_memory_mb
+        if self.is_bloated():
+            used, allowed = self.memory_mb(), self._max_memory_mb
             log.warning("ComfyUI holds %.0f MB, allowed: %.0f MB; ended", used, allowed)
             self.stop()
 

@@ -32,10 +32,12 @@ class Job:
     started: float = field(default_factory=time.monotonic)
     timeout_seconds: float = math.inf
 
+    request_id: str | None = None
+
     @property
     def key(self) -> str:
-        """The job's id as part of a file name or a storage key."""
-        return re.sub(r"[^A-Za-z0-9_-]", "_", self.id)[:64] or "job"
+        """The request's id, else the job's, as part of a file name or a storage key."""
+        return self.request_id or re.sub(r"[^A-Za-z0-9_-]", "_", self.id)[:64] or "job"
 
     @property
     def seconds(self) -> float:
@@ -54,8 +56,9 @@ class Job:
         self.report(Progress(stage, message))
         start = time.monotonic()
         yield
-        self.timings[stage] = round(time.monotonic() - start, 3)
-        logs.tell("stage ended", name=stage, seconds=self.timings[stage])
+        seconds = time.monotonic() - start
+        self.timings[stage] = round(self.timings.get(stage, 0.0) + seconds, 3)
+        logs.tell("stage ended", name=stage, seconds=round(seconds, 3))
 
     def check(self) -> None:
         """Raise `Cancelled` if the job was, `DeadlineExceeded` if its time is used up."""

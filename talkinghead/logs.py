@@ -92,6 +92,9 @@ def job_ended(result: Mapping[str, Any], seconds: float) -> None:
         count, warnings = len(result["outputs"]), len(result["warnings"])
         tell("job completed", seconds=seconds, outputs=count, warnings=warnings)
         return
+    if "video_info" not in result:
+        tell(f"job {result['status']}", seconds=seconds, warnings=len(result["warnings"]))
+        return
     info = result["video_info"]
     tell(
         "job completed",

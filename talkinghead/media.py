@@ -1,35 +1,19 @@
-"""Pictures, and the delivered file: probe, frame, retime, mux."""
+"""Pictures: probe, frame, open as a mask."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import heapq
-import json
-import math
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeAlias
 
-import av
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
-from av.packet import Packet
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from talkinghead.convert import Workflow
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.masks import Framing, check_shape
-from talkinghead.sound import LAYOUTS, PLAIN_PCM
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 PIXEL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B")
@@ -41,8 +25,6 @@ MAX_SCANS = 100  # of a progressive JPEG: each costs time for all of its pixels;
 REDUCING_GAP = 2  # what Lanczos gets to do after a quick reduction
 BAND_PIXELS = 2**20
 MASK_SIDE = 2048  # more than is rendered
-AAC_BITS_PER_CHANNEL = 96_000
-RETIME_CRF = "19"  # as VHS_VideoCombine in the templates
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
 # A marker that a length follows, or the end; not the stuffing and restarts inside of a scan.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
@@ -62,21 +44,6 @@ class Picture:
 
     width: int
     height: int
-
-
-@dataclass(frozen=True)
-class VideoFile:
-    """What a video file is. `duration` is in seconds, of the longest stream."""
-
-    width: int
-    height: int
-    fps: float
-    frames: int
-    duration: float
-    audio_rate: int | None
-    audio_channels: int | None
-    size: int
-    sha256: str
 
 
 def probe_picture(name: str, source: Path, *, max_megapixels: float) -> Picture:
@@ -213,146 +180,3 @@ def _on_white(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-def encode_sound(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> Path:
-    """Encode our own WAV to AAC, as an M4A file; returns its path. What `check` raises ends it."""
-    with (
-        av.open(str(source), options=PLAIN_PCM) as voice,
-        av.open(str(target), "w", format="ipod") as output,
-    ):
-        samples = voice.streams.audio[0]
-        layout = LAYOUTS[samples.channels]
-        stream = output.add_stream("aac", rate=samples.rate, layout=layout)
-        stream.bit_rate = AAC_BITS_PER_CHANNEL * samples.channels
-        resampler = AudioResampler("fltp", layout, samples.rate)  # the one format the encoder takes
-        for frame in voice.decode(samples):
-            check()
-            for block in resampler.resample(frame):
-                output.mux(stream.encode(block))
-        output.mux(stream.encode(None))
-    return target
-
-
-def finish_video(
-    rendered: Path,
-    sound: Path,
-    target: Path,
-    *,
-    fps: float,
-    frames: int,
-    workflow: Workflow | None = None,
-    check: Callable[[], None] = lambda: None,
-) -> None:
-    """Mux the rendered picture with the encoded sound into the MP4 that is delivered.
-
-    The picture is copied as it is; only if `fps` differs from the rendered rate is it encoded
-    again, as `frames` frames chosen so that lips and sound stay together (`rendered` is lossless
-    then).
-    No metadata is taken over, and the index comes first, so that browsers play it while it loads.
-    A `workflow` is written where ComfyUI's GUI looks for it when the file is dropped there.
-    `check` is called for each packet; what it raises ends it.
-    """
-    # Without the second flag FFmpeg keeps only the keys that it knows.
-    flags = "+faststart+use_metadata_tags" if workflow else "+faststart"
-    with (
-        av.open(str(rendered)) as picture,
-        av.open(str(sound)) as voice,
-        av.open(str(target), "w", format="mp4", options={"movflags": flags}) as output,
-    ):
-        if workflow:
-            output.metadata["workflow"] = json.dumps(workflow)
-        video = picture.streams.video[0]
-        rate = Fraction(fps).limit_denominator(1001)
-        packets = (
-            _copied(picture, video, output)
-            if video.average_rate == rate
-            else _retimed(picture, video, output, rate, frames)
-        )
-        # In the order of their times, so that the muxer holds nothing back in memory.
-        heard = _copied(voice, voice.streams.audio[0], output)
-        for _, packet in heapq.merge(packets, heard, key=itemgetter(0)):
-            check()
-            output.mux(packet)
-
-
-Timed: TypeAlias = "tuple[float, Packet[Any]]"  # seconds, packet
-
-
-def _copied(
-    source: InputContainer, original: VideoStream | AudioStream, output: OutputContainer
-) -> Iterator[Timed]:
-    stream = output.add_stream_from_template(original)
-    stream.metadata.clear()
-
-    def packets() -> Iterator[Timed]:
-        for packet in source.demux(original):
-            if packet.dts is not None:
-                timed = next(_timed([packet]))
-                packet.stream = stream
-                yield timed
-
-    return packets()
-
-
-def _retimed(
-    source: InputContainer, video: VideoStream, output: OutputContainer, rate: Fraction, frames: int
-) -> Iterator[Timed]:
-    stream = output.add_stream("libx264", rate=rate, options={"crf": RETIME_CRF})
-    stream.width, stream.height, stream.pix_fmt = video.width, video.height, "yuv420p"
-    context, original = stream.codec_context, video.codec_context
-    context.color_primaries, context.color_trc = original.color_primaries, original.color_trc
-    context.colorspace, context.color_range = original.colorspace, original.color_range
-    step = (video.average_rate or Fraction(25)) / rate
-
-    def packets() -> Iterator[Timed]:
-        for index, frame in enumerate(_picked(source.decode(video), step, frames)):
-            frame.pts, frame.time_base = index, 1 / rate
-            yield from _timed(stream.encode(frame))
-        yield from _timed(stream.encode(None))
-
-    return packets()
-
-
-def _picked(frames: Iterator[VideoFrame], step: Fraction, count: int) -> Iterator[VideoFrame]:
-    """`count` frames: each the one that shows at the middle of its time; the last one is held."""
-    index, frame = 0, next(frames)
-    for wanted in range(count):
-        while index < math.floor((wanted + Fraction(1, 2)) * step):
-            index, frame = index + 1, next(frames, frame)
-        yield frame
-
-
-def _timed(packets: Iterable[Packet[Any]]) -> Iterator[Timed]:
-    for packet in packets:
-        yield float((packet.dts or 0) * (packet.time_base or 0)), packet
-
-
-def probe_video(path: Path) -> VideoFile:
-    """What the file really is, read from it.
-
-    Raises:
-        MediaInvalid: if it is not a video.
-    """
-    try:
-        with av.open(str(path)) as container:
-            video = container.streams.video[0]
-            audio = next(iter(container.streams.audio), None)
-            return VideoFile(
-                width=video.width,
-                height=video.height,
-                fps=float(video.average_rate or 0),
-                frames=video.frames,
-                duration=(container.duration or 0) / av.time_base,
-                audio_rate=audio.rate if audio else None,
-                audio_channels=audio.channels if audio else None,
-                size=path.stat().st_size,
-                sha256=_sha256(path),
-            )
-    except (av.FFmpegError, IndexError) as error:
-        raise MediaInvalid(f"{path.name} is not a video") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

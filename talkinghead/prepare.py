@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from talkinghead import media, sound, source_video
+from talkinghead import media, mux, sound, source_video
 from talkinghead.fetch import Input
 from talkinghead.masks import save_masks, speaker_masks
 from talkinghead.plan import MAX_VOICE_SECONDS, Plan, make_plan
@@ -16,6 +16,11 @@ from talkinghead.request import RenderRequest
 from talkinghead.settings import Settings
 from talkinghead.sound import Sound
 from talkinghead.studio import Studio
+
+NO_DISK_NOTE = (
+    "the frames are held in the memory of the ComfyUI at COMFYUI_URL, all of them: MultiTalk could "
+    "write them to disk, but not where this worker can tell the folder"
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,14 @@ def decide(
     check_prompt("prompt", request.prompt, studio.text_encoder)
     check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
     picture = _probe(request, sources.picture, studio.settings, check)
-    return make_plan(request, voices, picture, blocks_to_swap=studio.profile.blocks_to_swap)
+    plan = make_plan(
+        *(request, voices, picture),
+        blocks_to_swap=studio.profile.blocks_to_swap,
+        ram_gib=studio.host.ram_gib,
+    )
+    if plan.frames_on_disk and studio.output_dir is None:
+        return replace(plan, long=False, warnings=(*plan.warnings, NO_DISK_NOTE))
+    return plan
 
 
 def _probe(
@@ -103,6 +115,7 @@ def _probe(
 class Tracks:
     """A job's files as the nodes take them. `picture` is a BMP, or an MP4 of source frames.
 
+    `references` are the pictures of a chain's windows, the last of them for all that follow.
     `delivered_sound` is `sound` as AAC; it may still be being written when the render begins.
     """
 
@@ -111,6 +124,7 @@ class Tracks:
     sound: Path
     masks: Path | None
     delivered_sound: Future[Path]
+    references: tuple[Path, ...]
 
 
 def prepare(
@@ -125,7 +139,7 @@ def prepare(
     check: Callable[[], None],
 ) -> Tracks:
     """Write what the nodes will load, some of it `aside`. What `check` raises ends it."""
-    picture = aside.submit(_frame_picture, plan, sources, folder, studio, check)
+    pictures = aside.submit(_frame_pictures, plan, sources, folder, studio, check)
     voices = [
         sound.Voice(person.field, path, heard, offset or 0.0) if path and heard else None
         for person, path, heard, offset in zip(
@@ -139,21 +153,31 @@ def prepare(
         samples = plan.speech_samples
         sound.save_speech(voice, target, seconds=seconds, padded_samples=samples, check=check)
     masks = _write_masks(request, plan, sources, folder, studio)
-    framed = picture.result()  # not while the sound is encoded: ComfyUI waits for it
-    delivered_sound = aside.submit(media.encode_sound, mix, folder / "sound.m4a", check)
-    return Tracks(framed, speech, mix, masks, delivered_sound)
+    framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
+    delivered_sound = aside.submit(mux.encode_sound, mix, folder / "sound.m4a", check)
+    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed)
 
 
-def _frame_picture(
+def _frame_pictures(
     plan: Plan, sources: Sources, folder: Path, studio: Studio, check: Callable[[], None]
-) -> Path:
+) -> tuple[Path, ...]:
+    """One file; of a chain from a video, one for each window."""
     if plan.source is None:
         target = folder / "picture.bmp"  # it goes no further than ComfyUI: no time to compress
         megapixels = studio.settings.max_image_megapixels
         media.save_picture(
             "image_url", sources.picture, target, plan.framing, max_megapixels=megapixels
         )
-        return target
+        return (target,)
+    if plan.chained:
+        return source_video.save_pictures(
+            "video_url",
+            sources.picture,
+            folder / "references",
+            times=plan.source.times,
+            framing=plan.framing,
+            check=check,
+        )
     target = folder / "source.mp4"
     source_video.save_frames(
         "video_url",
@@ -165,7 +189,7 @@ def _frame_picture(
         loop=True,
         check=check,
     )
-    return target
+    return (target,)
 
 
 def _write_masks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ COUNTED = {
     "Video": (0.95, 1.0),
     "Draft": (0.0, 1.0),
 }
+SAMPLED_SHARE = 0.9  # of a window's time; the rest goes to the VAE
+PACE_WINDOWS = 30
 SEND_EVERY_SECONDS = 1.0  # each is a request, and a person who looks does not see more
 DRAIN_SECONDS = 4.0  # longer than one sending may take; the job's result waits for it
 
@@ -44,7 +47,8 @@ class Progress:
 
     While the sampler works, `window` and `step` are those just done or under way, from 1.
     `eta_seconds` are left until the sampler is done; the encode and the delivery after it are not
-    in them. It is None until one window is done.
+    in them. It is None until one window is done. `playlist_url` is where the windows that are done
+    can be watched.
     """
 
     stage: str
@@ -55,6 +59,7 @@ class Progress:
     step: int | None = None
     steps: int | None = None
     eta_seconds: float | None = None
+    playlist_url: str | None = None
 
     @property
     def percent(self) -> float:
@@ -71,6 +76,7 @@ class Progress:
             "window": self.window,
             "windows": self.windows,
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
+            **({"playlist_url": self.playlist_url} if self.playlist_url else {}),
         }
 
 
@@ -147,6 +153,85 @@ class RenderProgress:
     def _advance(self, title: str, fraction: float) -> None:
         begin, end = COUNTED.get(title, (0.0, 0.0))
         self._fraction = max(self._fraction, begin + (end - begin) * min(fraction, 1.0))
+
+
+class ChainProgress:
+    """ComfyUI's events about the prompts of a chain, a window each, as progress of the "render".
+
+    Args:
+        windows: of the whole render; `done` of them were made before.
+        steps: of one window.
+        clock: seconds since whenever.
+    """
+
+    def __init__(
+        self,
+        windows: int,
+        steps: int,
+        *,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._windows = windows
+        self._steps = steps
+        self._clock = clock
+        self._done = done
+        self._graph: Graph = {}
+        self._began = clock()
+        self._seconds: list[float] = []  # of the last windows made here
+        self.playlist_url: str | None = None
+
+    @property
+    def window_seconds(self) -> float | None:
+        """What one window takes here; None before the first is done."""
+        return statistics.median(self._seconds) if self._seconds else None
+
+    def begin(self, graph: Graph) -> None:
+        """The prompt of the next window is queued."""
+        self._graph = graph
+        self._began = self._clock()
+
+    def end(self) -> float:
+        """That window is done; returns the seconds that it took."""
+        self._done += 1
+        seconds = self._clock() - self._began
+        # The first also loads the models; the pace of some dozens is that of the next ones.
+        self._seconds = [*self._seconds, seconds][-PACE_WINDOWS:]
+        self._began = self._clock()
+        return seconds
+
+    def now(self) -> Progress:
+        """How far it is, between two windows."""
+        return self._at(f"window {self._done} of {self._windows} is done", self._done, 0)
+
+    def see(self, event: Event) -> Progress | None:
+        """What the event says of the render; None if nothing."""
+        node = self._graph.get(str(event.data.get("node")), {})
+        if node.get("_meta", {}).get("title") != "Sampler" or event.type != "progress":
+            return None
+        window, step = self._done + 1, int(event.data["value"])
+        message = f"window {window} of {self._windows}, step {step} of {self._steps}"
+        return self._at(message, window, step)
+
+    def _at(self, message: str, window: int, step: int) -> Progress:
+        sampled = SAMPLED_SHARE * min(step / self._steps, 1.0)
+        return Progress(
+            "render",
+            message,
+            min((self._done + sampled) / self._windows, 1.0),
+            window,
+            self._windows,
+            step or None,
+            self._steps,
+            self._eta(),
+            self.playlist_url,
+        )
+
+    def _eta(self) -> float | None:
+        if self.window_seconds is None:
+            return None
+        left = (self._windows - self._done) * self.window_seconds
+        return max(0.0, left - (self._clock() - self._began))
 
 
 class Pace:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from comfy_client import ComfyClient, Outcome, OutputFile
-from talkinghead import logs, media, raw, workflow
+from talkinghead import frames, logs, mux, raw, workflow
 from talkinghead.bundle import make_bundle
 from talkinghead.convert import Graph, Workflow, to_api
 from talkinghead.delivery import check_room
@@ -27,14 +26,16 @@ from talkinghead.errors import (
     OutOfMemory,
     OutputMissing,
 )
+from talkinghead.estimate import way_of
 from talkinghead.execute import Prompt, check_graph, comfy_errors, execute, surviving
 from talkinghead.job import Job, patience
-from talkinghead.media import VideoFile
-from talkinghead.parcel import VIDEO_NAME, Parcel, hash_request
+from talkinghead.long_render import LongRender, check_kept, refuse_too_long
+from talkinghead.parcel import VIDEO_NAME, Parcel, Store, hash_request
 from talkinghead.plan import Plan, lighter_plans
 from talkinghead.prepare import Sources, Tracks, decide, fetch, listen, prepare
 from talkinghead.progress import Progress, RenderProgress
 from talkinghead.request import RenderRequest, parse_request
+from talkinghead.sound import Sound
 from talkinghead.studio import Studio
 
 log = logging.getLogger("talkinghead")
@@ -54,6 +55,7 @@ def _run_job(job: Job, studio: Studio) -> dict[str, Any]:
         if raw.is_raw(job.input):
             return raw.run_workflow(job, studio)
         request = parse_request(job.input, local_files=studio.fetcher.local_files)
+        job.request_id = request.request_id
         logs.job_started(request)
         return render(job, request, studio)
     except JobError as error:
@@ -85,10 +87,12 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
         JobError: one of the tree in `talkinghead.errors`.
     """
     store, asked = studio.stores.choose(request), hash_request(job.input)
-    before = studio.stores.find(store, job.key, asked, patience(job, studio.settings))
-    if before is not None:
-        logs.tell("the job was rendered before")
-        return before
+    check_kept(request, studio)
+    if not request.dry_run:
+        before = studio.stores.find(store, job.key, asked, patience(job, studio.settings))
+        if before is not None:
+            logs.tell("the job was rendered before")
+            return before
     with tempfile.TemporaryDirectory(prefix="talkinghead-") as name, ThreadPoolExecutor() as aside:
         folder = Path(name)
         with job.at("fetch", "fetching picture and voices"):
@@ -97,21 +101,77 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
             voices = listen(request, sources, job.check)
             plan = decide(request, sources, voices, studio, job.check)
             check_room(plan, store)
-            tracks = prepare(
-                *(request, plan, sources, voices),
-                folder=folder,
-                studio=studio,
-                aside=aside,
-                check=job.check,
+        if request.dry_run:
+            return _estimated(job, request, plan, studio)
+        task = _Task(job, request, store, asked, sources, voices, folder, aside, studio)
+        result = _render_long(task, plan) if plan.chained else _render_at_once(task, plan)
+        job.report(Progress("done", "done"))
+        return result | {"processing_time_seconds": round(job.seconds, 1)}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A job, and what was made ready for it."""
+
+    job: Job
+    request: RenderRequest
+    store: Store
+    asked: str
+    sources: Sources
+    voices: Sequence[Sound | None]
+    folder: Path
+    aside: Executor
+    studio: Studio
+
+    def tracks(self, plan: Plan) -> Tracks:
+        """The job's files as the nodes take them."""
+        with self.job.at("prepare", "framing the picture, mixing the voices"):
+            return prepare(
+                *(self.request, plan, self.sources, self.voices),
+                folder=self.folder,
+                studio=self.studio,
+                aside=self.aside,
+                check=self.job.check,
             )
-        made = produce(job, plan, tracks, folder, studio)
+
+    def deliver(self, made: Made) -> dict[str, Any]:
+        """Deliver the video; returns the job's result."""
+        job, studio = self.job, self.studio
         with job.at("deliver", "delivering the video"):
             said = result(job, made)
-            bundle = replay_bundle(job, request, sources, made, said, studio=studio)
-            parcel = Parcel(job.key, asked, folder / VIDEO_NAME, said, bundle)
-            place = studio.stores.deliver(parcel, store, patience(job, studio.settings))
-        job.report(Progress("done", "done"))
-        return place | said | {"processing_time_seconds": round(job.seconds, 1)}
+            bundle = replay_bundle(job, self.request, self.sources, made, said, studio=studio)
+            parcel = Parcel(job.key, self.asked, self.folder / VIDEO_NAME, said, bundle)
+            place = studio.stores.deliver(parcel, self.store, patience(job, studio.settings))
+            return place | said
+
+
+def _estimated(job: Job, request: RenderRequest, plan: Plan, studio: Studio) -> dict[str, Any]:
+    """The result of a dry run."""
+    return {
+        "status": "estimated",
+        "job_id": job.id,
+        "estimate": studio.estimate(plan, request.price_per_hour).payload(),
+        "timings": job.timings,
+        "warnings": [*plan.warnings, *job.notes],
+    }
+
+
+def _render_at_once(task: _Task, plan: Plan) -> dict[str, Any]:
+    refuse_too_long(task.job, plan, task.studio)
+    return task.deliver(produce(task.job, plan, task.tracks(plan), task.folder, task.studio))
+
+
+def _render_long(task: _Task, plan: Plan) -> dict[str, Any]:
+    """Window by window; what is made is kept, until the video is delivered."""
+    with LongRender(task.job, task.request, task.folder / "windows", task.studio) as long:
+        done = long.open(plan, task.sources)
+        chain = long.make(done, task.tracks(done.plan))
+        if not chain.finished:
+            return long.paused(chain)
+        video = long.join(chain, task.folder / VIDEO_NAME)
+        delivered = task.deliver(Made(chain.done.plan, chain.first_prompt(), video))
+        long.is_delivered = True
+        return delivered
 
 
 @dataclass(frozen=True)
@@ -120,7 +180,7 @@ class Made:
 
     plan: Plan
     prompt: Prompt
-    video: VideoFile
+    video: mux.VideoFile
 
 
 def produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio) -> Made:
@@ -142,6 +202,7 @@ def produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio) 
         else:
             if failed:
                 job.notes.append(f"the GPU ran out of memory; rendered {how}")
+            studio.pace.saw(lighter, job.timings["render"] / lighter.windows)
             return made
     raise OutOfMemory(f"{last}; so it did {', '.join(failed)}", **last.details, tried=failed)
 
@@ -152,14 +213,17 @@ def _produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio)
         with job.at("start", "waiting for ComfyUI"):
             client = stack.enter_context(studio.comfy(subfolder, job.check))
         with job.at("patch", "writing the workflow"):
-            prompt = patch(plan, upload(tracks, subfolder, client), studio, client)
+            inputs = upload(tracks, subfolder, client)
+            if plan.frames_on_disk and studio.output_dir:
+                inputs = replace(inputs, frames_folder=str(studio.output_dir / subfolder))
+            prompt = patch(plan, inputs, studio, client)
         loaders = workflow.loaders_only(prompt.graph, studio.schemas(client))
         studio.trim_after(client, prompt.id, loaders)
         with job.at("render", "rendering"):
             rendered = run(job, plan, prompt, studio, client)
         with job.at("collect", "collecting the video"):
             shown = prompt.workflow if plan.embed_workflow else None
-            video = collect(rendered, plan, tracks, folder, client, workflow=shown, check=job.check)
+            video = collect(rendered, plan, tracks, folder, client, workflow=shown, job=job)
             return Made(plan, prompt, video)
 
 
@@ -186,11 +250,14 @@ def patch(plan: Plan, inputs: workflow.Inputs, studio: Studio, client: ComfyClie
     gui = workflow.fill_template(plan, inputs, studio.profile, schemas)
     graph = to_api(gui, schemas)
     check_graph(graph, studio, client)
+    if inputs.frames_folder:  # who opens the workflow has no such folder, and wants a video
+        alone = replace(inputs, frames_folder=None)
+        gui = workflow.fill_template(plan, alone, studio.profile, schemas)
     return Prompt(str(uuid.uuid4()), gui, graph)
 
 
 def run(job: Job, plan: Plan, prompt: Prompt, studio: Studio, client: ComfyClient) -> OutputFile:
-    """Let ComfyUI execute the prompt; returns the video it reports.
+    """Let ComfyUI execute the prompt; returns the video it reports, or the first frame on disk.
 
     Raises:
         RenderFailed, OutOfMemory, RenderStalled, DeadlineExceeded, Cancelled, ComfyUIUnavailable,
@@ -198,7 +265,8 @@ def run(job: Job, plan: Plan, prompt: Prompt, studio: Studio, client: ComfyClien
     """
     steps = plan.sampling.steps - plan.sampling.start_step
     seen = RenderProgress(prompt.graph, windows=plan.windows, steps=steps)
-    return _video_of(execute(job, prompt, studio, client, seen.see))
+    outcome = execute(job, prompt, studio, client, seen.see)
+    return frames.first_frame(outcome, prompt.graph) if plan.frames_on_disk else _video_of(outcome)
 
 
 def _video_of(outcome: Outcome) -> OutputFile:
@@ -217,24 +285,30 @@ def collect(
     client: ComfyClient,
     *,
     workflow: Workflow | None,
-    check: Callable[[], None],
-) -> VideoFile:
-    """Bring the video here and give it its sound, rate and length. What `check` raises ends it.
+    job: Job,
+) -> mux.VideoFile:
+    """Bring the video, or the frames, here and give them their sound, rate and length.
 
     A `workflow` is written into it, for the GUI to open.
     """
-    with comfy_errors():
-        client.download(rendered, folder / "rendered.mp4", watch=check)
-    media.finish_video(
-        folder / "rendered.mp4",
+    if plan.frames_on_disk:
+        fetched = frames.pictures(
+            *(rendered, plan, client, folder), report=job.report, check=job.check
+        )
+        finish = partial(mux.finish_pictures, fetched, rendered_fps=plan.fps)
+    else:
+        with comfy_errors():
+            client.download(rendered, folder / "rendered.mp4", watch=job.check)
+        finish = partial(mux.finish_video, folder / "rendered.mp4")
+    finish(
         tracks.delivered_sound.result(),
         folder / VIDEO_NAME,
         fps=plan.delivered_fps,
         frames=plan.delivered_frames,
         workflow=workflow,
-        check=check,
+        check=job.check,
     )
-    return media.probe_video(folder / VIDEO_NAME)
+    return mux.probe_video(folder / VIDEO_NAME)
 
 
 def replay_bundle(
@@ -295,7 +369,7 @@ def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
         "negative_prompt": plan.negative_prompt,
         "seed": plan.seed,
         "mode": plan.mode,
-        "workflow_version": f"{plan.template}-{_fingerprint(plan.template)}",
+        "workflow_version": f"{plan.template}-{workflow.fingerprint(plan.template)}",
     }
     if plan.draft:
         return shared
@@ -311,6 +385,7 @@ def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
         "speed_lora": plan.speed_lora_strength > 0,
         "speed_lora_strength": plan.speed_lora_strength,
         "video_method": plan.video_method,
+        "way": way_of(plan),
         "windows": plan.windows,
         "render_size": f"{plan.framing.render_width}x{plan.framing.render_height}",
         "models": workflow.model_files(graph),
@@ -320,12 +395,7 @@ def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
     }
 
 
-def _fingerprint(template: str) -> str:
-    """A short hash of the template file, so that a result tells which edit of it ran."""
-    return hashlib.sha256(workflow.template_path(template).read_bytes()).hexdigest()[:12]
-
-
-def _differences(plan: Plan, video: VideoFile) -> Iterator[str]:
+def _differences(plan: Plan, video: mux.VideoFile) -> Iterator[str]:
     """Where the file is not what was planned: said, since it was paid for, and delivered."""
     planned = (plan.width, plan.height, plan.delivered_frames)
     if planned != (video.width, video.height, video.frames):

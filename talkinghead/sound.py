@@ -41,6 +41,8 @@ LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7
 SILENCE_PEAK = 1e-3  # -60 dBFS
 MAX_PEAK = 1e6  # far above any recording, and a sum of four stays finite
 BLOCK_SAMPLES = 65_536
+LOUDNESS_SAMPLES = SPEECH_RATE_HZ // 2
+QUIET = 10 ** (-35 / 20)  # a voice that stays so far below its loudest is silent
 PLAIN_PCM = {"max_probe_packets": "1"}  # no search for DTS inside of PCM, which takes 5 ms
 
 
@@ -141,6 +143,36 @@ def save_mix(
     rate = min((r for r in AAC_RATES_HZ if r >= best), default=AAC_RATES_HZ[-1])
     samples = round(seconds * rate)
     _write_wav(target, lambda: _mixed(voices, rate, channels, samples), rate, channels, check)
+
+
+def loudest(track: Path) -> float:
+    """The RMS of the loudest half second of a speech track of ours; full scale is 1."""
+    with wave.open(str(track)) as file:
+        blocks = iter(lambda: file.readframes(LOUDNESS_SAMPLES), b"")
+        return max((_rms(block) for block in blocks), default=0.0)
+
+
+def save_stretch(track: Path, target: Path, *, first: int, samples: int, loudest: float) -> None:
+    """Save the samples of a speech track from `first` on: what the model hears at a time.
+
+    It weighs what it hears by the loudest of it, so that in a stretch in which nobody speaks, noise
+    would move the mouth: one that stays 35 dB below the track's `loudest` becomes silence.
+    """
+    with wave.open(str(track)) as file:
+        file.setpos(first)
+        heard = file.readframes(samples)
+    step = LOUDNESS_SAMPLES * 2  # bytes
+    parts = [heard[at : at + step] for at in range(0, len(heard), step)]
+    if max(map(_rms, parts), default=0.0) < QUIET * loudest:
+        heard = bytes(len(heard))
+    with wave.open(str(target), "wb") as file:
+        file.setparams((1, 2, SPEECH_RATE_HZ, 0, "NONE", ""))
+        file.writeframes(heard)
+
+
+def _rms(pcm: bytes) -> float:
+    samples = np.frombuffer(pcm, "<i2") / 32768
+    return float(np.sqrt(np.mean(np.square(samples)))) if len(samples) else 0.0
 
 
 def _form(name: str, frame: AudioFrame) -> tuple[int, int]:

@@ -20,7 +20,6 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import (
     ColorPrimaries,
-    ColorRange,
     Colorspace,
     ColorTrc,
     VideoReformatter,
@@ -31,6 +30,7 @@ from PIL import Image
 from talkinghead.containers import check_codec, decoding, open_container, packets
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.masks import Framing, check_shape
+from talkinghead.mux import yuv_frame
 
 # Demuxers that may open a stranger's file: no playlists, which name other files.
 VIDEO_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
@@ -123,6 +123,30 @@ def save_frames(
     _write_mp4(
         target, _pictures(name, source, index, ticks(), framing=framing, check=check), Fraction(fps)
     )
+
+
+def save_pictures(
+    name: str,
+    source: Path,
+    folder: Path,
+    *,
+    times: Iterable[float],
+    framing: Framing,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Path, ...]:
+    """Save one PNG per time into the new folder; the source is repeated from its start.
+
+    All else is as for `save_frames`.
+    """
+    folder.mkdir()
+    index = _read_index(name, source, check)
+    ticks = (index.tick(time, loop=True) for time in times)
+    paths: list[Path] = []
+    for picture in _pictures(name, source, index, ticks, framing=framing, check=check):
+        check()
+        paths.append(folder / f"frame_{len(paths):05d}.png")
+        picture.save(paths[-1], compress_level=1)
+    return tuple(paths)
 
 
 @contextlib.contextmanager
@@ -387,11 +411,6 @@ def _video_stream(container: OutputContainer, picture: Image.Image, rate: Fracti
 
 
 def _encodable(picture: Image.Image, number: int, rate: Fraction) -> VideoFrame:
-    frame = VideoFrame.from_ndarray(np.asarray(picture), format="rgb24").reformat(
-        format="yuv420p",
-        src_color_range=ColorRange.JPEG,
-        dst_colorspace=Colorspace.ITU709,
-        dst_color_range=ColorRange.MPEG,
-    )
+    frame = yuv_frame(picture)
     frame.pts, frame.time_base = number, 1 / rate
     return frame

@@ -15,10 +15,13 @@ from talkinghead.comfy_server import ComfyServer
 from talkinghead.convert import Graph, Schemas
 from talkinghead.delivery import Stores
 from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.estimate import Estimate, estimate
 from talkinghead.fetch import Fetcher
-from talkinghead.gpu import active_profile
+from talkinghead.gpu import active_profile, read_host
 from talkinghead.model_store import found_models
+from talkinghead.pace import Pace
 from talkinghead.parcel import Store
+from talkinghead.plan import Plan
 from talkinghead.settings import Settings
 from talkinghead.url_guard import PUBLIC_ONLY, UrlGuard
 
@@ -50,6 +53,8 @@ class Studio:
         )
         self.stores = Stores(settings, only=store, guard=guard)
         self.profile = active_profile(settings)
+        self.host = read_host(settings)
+        self.pace = Pace()
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
         self._server = server
@@ -58,7 +63,7 @@ class Studio:
         if self._server is not None:
             self._server.use_models(self.models)
         self._lock = threading.Lock()
-        self._after = contextlib.ExitStack()  # what is done when a job lets go of ComfyUI
+        self._to_trim: tuple[ComfyClient, str, Graph] | None = None
         self._schemas: Schemas | None = None
 
     @property
@@ -66,6 +71,11 @@ class Studio:
         """The profile's text encoder, if it lies on this host."""
         name = (self.profile.slots.get("Text encoder") or {}).get("clip_name")
         return self.models.get(f"text_encoders/{name}")
+
+    @property
+    def output_dir(self) -> Path | None:
+        """Where our ComfyUI writes; None of one whose folders we do not see."""
+        return self._server.output_dir if self._server else None
 
     def __enter__(self) -> Self:
         """Start ComfyUI, without waiting for it."""
@@ -96,11 +106,13 @@ class Studio:
         """
         while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
             check()
-        self._after = after = contextlib.ExitStack()
+        after = contextlib.ExitStack()
         after.callback(self._lock.release)
         if self._server is not None:
             after.callback(self._server.recycle)
             after.callback(self._server.clear, folder)
+        self._to_trim = None
+        after.callback(self._trim)
         try:
             yield self._ready(check)
         except BaseException:
@@ -112,15 +124,16 @@ class Studio:
     def trim_after(self, client: ComfyClient, prompt_id: str, loaders: Graph) -> None:
         """Leave ComfyUI as the next job wants it: idle, without history or frames, with models.
 
-        It is done when the job lets go of ComfyUI. A ComfyUI that does not come to rest is ended;
-        the next job starts another. One that is slow to run the loaders is not: the job may have
-        ended before they were loaded.
+        It is done when the job lets go of ComfyUI, for its last prompt. A ComfyUI that does not
+        come to rest is ended; the next job starts another. One that is slow to run the loaders is
+        not: the job may have ended before they were loaded.
         """
-        self._after.callback(self._trim, client, prompt_id, loaders)
+        self._to_trim = client, prompt_id, loaders
 
-    def _trim(self, client: ComfyClient, prompt_id: str, loaders: Graph) -> None:
-        if self._server is not None and not self._server.is_running():
+    def _trim(self) -> None:
+        if self._to_trim is None or (self._server is not None and not self._server.is_running()):
             return
+        client, prompt_id, loaders = self._to_trim
         try:
             client.wait_idle(prompt_id, deadline_seconds=self.idle_seconds)
             client.forget(prompt_id)
@@ -132,6 +145,17 @@ class Studio:
             log.warning("ComfyUI does not come to rest, and is ended: %s", error)
             self.close()
 
+    def between_prompts(self, client: ComfyClient, prompt_id: str, folder: str) -> None:
+        """Leave nothing of one prompt, and its folder, for the next of the same job."""
+        with contextlib.suppress(ComfyError):
+            client.forget(prompt_id)
+        if self._server is not None:
+            self._server.clear(folder)
+
+    def is_bloated(self) -> bool:
+        """Whether our ComfyUI holds more memory than it may: it is ended when the job lets go."""
+        return self._server is not None and self._server.is_bloated()
+
     def free_memory(self) -> None:
         """Have ComfyUI drop everything, models included, before it runs the next prompt."""
         with contextlib.suppress(ComfyError):
@@ -142,6 +166,17 @@ class Studio:
         with contextlib.suppress(ComfyError):
             return dict(self._new_client().system_stats())
         return {}
+
+    def estimate(self, plan: Plan, price_per_hour: float | None = None) -> Estimate:
+        """What the plan will take here, in a job of its own."""
+        return estimate(
+            plan,
+            gpu_name=self.host.gpu.name if self.host.gpu else None,
+            ram_gib=self.host.ram_gib,
+            pace=self.pace,
+            price_per_hour=price_per_hour,
+            timeout_seconds=self.settings.job_timeout_seconds,
+        )
 
     def check_alive(self) -> None:
         """Raise ComfyUIUnavailable if our ComfyUI has died."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import difflib
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +36,7 @@ from talkinghead.convert import (
 from talkinghead.errors import JobError, ModelsMissing, WorkflowRejected
 from talkinghead.plan import Plan, TalkModel
 from talkinghead.settings import PROJECT_DIR
+from talkinghead.windows import Window
 
 MODEL_SUFFIXES = (".safetensors", ".gguf", ".pt", ".pth", ".ckpt", ".bin")
 
@@ -43,6 +45,7 @@ ACTIVE = 0  # a node's mode in the GUI file: neither muted nor bypassed
 # Lists of input files that are not flagged as such; the node itself takes files in subfolders too.
 UNFLAGGED_UPLOADS = frozenset({("VHS_LoadVideo", "video"), ("VHS_LoadAudioUpload", "audio")})
 ALL_FRAMES = 4096  # as many as ImageFromBatch takes
+FRAME_FOLDER = "Frame folder"  # the node that says where the frames are
 
 MutableSlots = dict[str, dict[str, Value] | None]
 Slots = Mapping[str, Mapping[str, Value] | None]  # title -> widget -> value; None removes the node
@@ -52,13 +55,31 @@ Slots = Mapping[str, Mapping[str, Value] | None]  # title -> widget -> value; No
 class Inputs:
     """A job's files as ComfyUI knows them, and the prefix of what it shall write.
 
-    `picture` is a picture, or the video of source frames.
+    `picture` is a picture, or the video of source frames. With a `frames_folder`, an absolute path
+    on ComfyUI's disk, the frames are written there, and no video is made.
     """
 
     picture: str
     speech: tuple[str, ...]
     sound: str
     masks: str | None
+    output_prefix: str
+    frames_folder: str | None = None
+
+
+@dataclass(frozen=True)
+class WindowInputs:
+    """One window's files, as ComfyUI knows them.
+
+    `picture` is the first frame of the whole render and `reference` that of the window; `speech`
+    is of the window's stretch, `motion` what the window before left.
+    """
+
+    picture: str
+    reference: str
+    speech: tuple[str, ...]
+    masks: str | None
+    motion: str | None
     output_prefix: str
 
 
@@ -80,6 +101,11 @@ def load_template(name: str) -> Workflow:
     return content
 
 
+def fingerprint(template: str) -> str:
+    """A short hash of the template file, so that a result tells which edit of it ran."""
+    return hashlib.sha256(template_path(template).read_bytes()).hexdigest()[:12]
+
+
 def fill_template(plan: Plan, inputs: Inputs, profile: Profile, schemas: Schemas) -> Workflow:
     """The plan's template with the models of the profile and everything that the plan decided.
 
@@ -93,51 +119,94 @@ def fill_template(plan: Plan, inputs: Inputs, profile: Profile, schemas: Schemas
     return workflow
 
 
+def fill_window(
+    plan: Plan, window: Window, inputs: WindowInputs, profile: Profile, schemas: Schemas
+) -> Workflow:
+    """The template of one window of the plan's chain, filled. Raises as `fill_template`."""
+    workflow = load_template(plan.template)
+    _fill(workflow, profile.slots_for(plan.talk_model), schemas)
+    _fill(workflow, window_slots(plan, window, inputs), schemas)
+    return workflow
+
+
+def window_slots(plan: Plan, window: Window, inputs: WindowInputs) -> Slots:
+    """What the plan puts into the template of one window, models apart."""
+    size: dict[str, Value] = _render_size(plan)
+    tiles: dict[str, Value] = {"tiled_vae": plan.tiled_vae}
+    slots: MutableSlots = _people_slots(plan, inputs.speech, inputs.masks)
+    slots |= _sampler_slots(plan, window.stretch.frames, window.seed)
+    slots |= {
+        "Portrait": {"image": inputs.picture},
+        "Resize portrait": size,
+        "Reference": {"image": inputs.reference},
+        "Resize reference": size,
+        "Talking image": {**size, **tiles, "num_frames": plan.window_frames},
+        "Motion before": {"latent": inputs.motion} if inputs.motion else None,
+        "Continue": tiles,
+        "Window audio": {
+            "start": window.start - window.stretch.first,
+            "frames": plan.window_frames,
+        },
+        "Frames": {
+            **tiles,
+            "motion_frames": plan.motion_frames,
+            "match_colours": plan.color_match,
+        },
+        "New frames": {"split_index": window.repeated},
+        "Cut to length": {"split_index": window.new},
+        "Crop to size": _crop(plan),
+        "Video": {
+            "filename_prefix": f"{inputs.output_prefix}/segment",
+            "frame_rate": plan.fps,
+            "crf": plan.crf,
+        },
+        "Motion after": {"filename_prefix": f"{inputs.output_prefix}/motion"},
+    }
+    return slots
+
+
 def slots_of(plan: Plan, inputs: Inputs) -> Slots:
     """What the plan puts into its template, models apart."""
     slots: MutableSlots = {"Sound": {"audio": inputs.sound}}
     slots |= _picture_slots(plan, inputs)
-    slots |= _people_slots(plan, inputs)
+    slots |= _people_slots(plan, inputs.speech, inputs.masks)
     slots |= _draft_slots(plan) if plan.draft else _talking_slots(plan)
     encoding: dict[str, Value] = {} if plan.draft else {"frame_rate": plan.fps, "crf": plan.crf}
     slots["Video"] = {"filename_prefix": inputs.output_prefix, **encoding}
-    return slots
+    return slots | _frames_slots(plan, inputs, slots)
 
 
 def _picture_slots(plan: Plan, inputs: Inputs) -> MutableSlots:
-    width, height = plan.framing.render_width, plan.framing.render_height
+    size = _render_size(plan)
     if plan.source is None:
-        return {
-            "Portrait": {"image": inputs.picture},
-            "Resize portrait": {"width": width, "height": height},
-        }
+        return {"Portrait": {"image": inputs.picture}, "Resize portrait": size}
     if plan.draft:
         return {"Source video": {"file": inputs.picture}}
     # The frames that are used, and no others, are in the file.
-    loader: dict[str, Value] = {"custom_width": width, "custom_height": height}
+    loader = {f"custom_{side}": size[side] for side in size}
     return {"Source video": {"video": inputs.picture, "select_every_nth": 1, **loader}}
 
 
-def _people_slots(plan: Plan, inputs: Inputs) -> MutableSlots:
+def _render_size(plan: Plan) -> dict[str, Value]:
+    return {"width": plan.framing.render_width, "height": plan.framing.render_height}
+
+
+def _people_slots(plan: Plan, speech: Sequence[str], masks: str | None) -> MutableSlots:
     """Those who are there, switched on; the others, and masks that nobody needs, taken out."""
     slots: MutableSlots = {f"Speaker {number} audio": None for number in range(1, MAX_SPEAKERS + 1)}
-    for number, track in enumerate(inputs.speech, 1):
+    for number, track in enumerate(speech, 1):
         slots[f"Speaker {number} audio"] = {"audio": track}
-    slots["Speaker masks"] = {"image": inputs.masks} if inputs.masks else None
-    slots["Masks"] = {} if inputs.masks else None
+    slots["Speaker masks"] = {"image": masks} if masks else None
+    slots["Masks"] = {} if masks else None
     if plan.template == "draft_i2v":
-        slots["Crop masks"] = _crop(plan) if inputs.masks else None
+        slots["Crop masks"] = _crop(plan) if masks else None
     return slots
 
 
 def _crop(plan: Plan) -> dict[str, Value]:
     """From the middle of the rendered frame, what is delivered."""
-    return {
-        "width": plan.width,
-        "height": plan.height,
-        "x": (plan.framing.render_width - plan.width) // 2,
-        "y": (plan.framing.render_height - plan.height) // 2,
-    }
+    left, top, _, _ = plan.delivered_box
+    return {"width": plan.width, "height": plan.height, "x": left, "y": top}
 
 
 def _draft_slots(plan: Plan) -> MutableSlots:
@@ -146,27 +215,35 @@ def _draft_slots(plan: Plan) -> MutableSlots:
 
 
 def _talking_slots(plan: Plan) -> MutableSlots:
-    sampling = plan.sampling
-    # The template has a negative prompt of its own.
-    negative: dict[str, Value] = {"text": plan.negative_prompt} if plan.negative_prompt else {}
     source: MutableSlots = _source_slots(plan) if plan.source else {}
-    return source | {
-        "Speed LoRA": {"strength": plan.speed_lora_strength},
-        "Block swap": {"blocks_to_swap": plan.blocks_to_swap},
-        "Prompt": {"text": plan.prompt},
-        "Negative prompt": negative,
+    slots: MutableSlots = {
         "Talking image": {
-            "width": plan.framing.render_width,
-            "height": plan.framing.render_height,
+            **_render_size(plan),
             "frame_window_size": plan.window_frames,
             "motion_frame": plan.motion_frames,
             "mode": plan.mode,
             "tiled_vae": plan.tiled_vae,
         },
+        "Cut to length": {"split_index": plan.frames},
+        "Crop to size": _crop(plan),
+    }
+    return source | slots | _sampler_slots(plan, plan.frames, plan.seed)
+
+
+def _sampler_slots(plan: Plan, heard_frames: int, seed: int) -> MutableSlots:
+    """What a whole render and a window have in common; `heard_frames` of sound lie ready."""
+    sampling = plan.sampling
+    # The template has a negative prompt of its own.
+    negative: dict[str, Value] = {"text": plan.negative_prompt} if plan.negative_prompt else {}
+    return {
+        "Speed LoRA": {"strength": plan.speed_lora_strength},
+        "Block swap": {"blocks_to_swap": plan.blocks_to_swap},
+        "Prompt": {"text": plan.prompt},
+        "Negative prompt": negative,
         "Audio embeds": {
             # One more than needed: the node rounds the cut of its audio down, and would lose the
             # last frame of about one length in seventeen.
-            "num_frames": plan.frames + 1,
+            "num_frames": heard_frames + 1,
             "fps": plan.fps,
             "audio_scale": sampling.audio_scale,
             "audio_cfg_scale": sampling.audio_cfg,
@@ -176,13 +253,20 @@ def _talking_slots(plan: Plan) -> MutableSlots:
             "start_step": sampling.start_step,
             "cfg": sampling.cfg,
             "shift": sampling.shift,
-            "seed": plan.seed,
+            "seed": seed,
             "scheduler": sampling.scheduler,
             "add_noise_to_samples": plan.video_method == "denoise",
         },
-        "Cut to length": {"split_index": plan.frames},
-        "Crop to size": _crop(plan),
     }
+
+
+def _frames_slots(plan: Plan, inputs: Inputs, slots: MutableSlots) -> MutableSlots:
+    """The frames to disk, and without what makes a video of them; or no folder of frames."""
+    if inputs.frames_folder is None:
+        return {FRAME_FOLDER: None} if plan.template == "infinitetalk_i2v" else {}
+    image = {**(slots["Talking image"] or {}), "output_path": inputs.frames_folder}
+    video = ("Cut to length", "Crop to size", "Video", "Sound")
+    return {"Talking image": image, FRAME_FOLDER: {}, **dict.fromkeys(video)}
 
 
 def _source_slots(plan: Plan) -> MutableSlots:

@@ -15,14 +15,17 @@ import requests
 
 from comfy_client import ComfyClient
 from talkinghead.convert import Graph, to_api
+from talkinghead.delivery import Stores
 from talkinghead.media import Picture
 from talkinghead.plan import make_plan
 from talkinghead.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.sound import Sound
 from talkinghead.studio import Studio
+from talkinghead.url_guard import UrlGuard
 from talkinghead.workflow import Inputs, fill, load_template, slots_of
 from tests.conftest import FileServer
+from tests.store import S3Server
 
 DOUBLES_DIR = PROJECT_DIR / "tests" / "doubles"
 
@@ -70,6 +73,15 @@ def session_studio(settings: Settings) -> Iterator[Studio]:
 def studio(session_studio: Studio, control: Callable[..., None]) -> Studio:
     """One ComfyUI for all tests; it is started again where a test made it die."""
     return session_studio
+
+
+@pytest.fixture
+def on_s3(studio: Studio, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """The studio, with a bucket."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(studio, "stores", Stores(Settings(), guard=UrlGuard(blocked=())))
+    return studio
 
 
 @pytest.fixture

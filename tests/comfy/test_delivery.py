@@ -19,19 +19,9 @@ from talkinghead.redact import redact_url
 from talkinghead.render import run_job
 from talkinghead.settings import Settings
 from talkinghead.studio import Studio
-from talkinghead.url_guard import UrlGuard
 from talkinghead.workflow import load_schemas
 from tests.canary import CANARY
 from tests.store import BUCKET, S3Server
-
-
-@pytest.fixture
-def on_s3(studio: Studio, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Studio:
-    """The studio, with a bucket."""
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(studio, "stores", Stores(Settings(), guard=UrlGuard(blocked=())))
-    return studio
 
 
 def run(studio: Studio, job_id: str, fields: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:

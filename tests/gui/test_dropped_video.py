@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-from talkinghead import media
+from talkinghead import mux
 from talkinghead.convert import to_api
 from talkinghead.workflow import load_template
 from tests.conftest import write_pan
@@ -25,9 +25,9 @@ def test_a_video_that_carries_its_workflow_opens_as_that_workflow(
     gui: Gui, server: Server, tmp_path: Path, portrait: Path, tone: Callable[..., Path]
 ) -> None:
     rendered = write_pan(tmp_path / "rendered.mp4", portrait, fps=25)
-    sound = media.encode_sound(tone(), tmp_path / "sound.m4a")
+    sound = mux.encode_sound(tone(), tmp_path / "sound.m4a")
     template, video = load_template("draft_i2v"), tmp_path / "video.mp4"
-    media.finish_video(rendered, sound, video, fps=25, frames=25, workflow=template)
+    mux.finish_video(rendered, sound, video, fps=25, frames=25, workflow=template)
     with av.open(str(video)) as file:
         assert file.streams.video[0].frames == 25
     gui.load(load_template("infinitetalk_i2v"))

@@ -94,6 +94,7 @@ CASES: dict[str, dict[str, Any]] = {
     "v2v_denoise": {"video_url": "video", "wav_url": "a", "video_method": "denoise"},
     "multitalk_one": {"image_url": "picture", "audio_urls": ["a"]},
     "multitalk_two_in_turn": {"image_url": "picture", "audio_urls": ["d", "b"]},
+    "multitalk_frames_on_disk": {"image_url": "picture", "audio_urls": ["a"], "long": True},
     "gguf_base_and_talk_model": ONE | {"profile": "tiny-gguf"},
 }
 

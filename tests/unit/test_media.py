@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from talkinghead import media
+from talkinghead import media, mux
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.masks import Framing
 from talkinghead.sound import Voice, probe_sound, save_mix
@@ -50,8 +50,8 @@ def heard(path: Path) -> Voice:
 def finish(rendered: Path, sound: Path, target: Path, *, fps: float = 25, frames: int = 25) -> None:
     """`rendered` with the WAV's sound."""
     encoded = target.with_suffix(".m4a")
-    media.encode_sound(sound, encoded)
-    media.finish_video(rendered, encoded, target, fps=fps, frames=frames)
+    mux.encode_sound(sound, encoded)
+    mux.finish_video(rendered, encoded, target, fps=fps, frames=frames)
 
 
 def shown(path: Path) -> list[int]:
@@ -142,7 +142,7 @@ def test_the_delivered_sound_keeps_rate_and_channels_where_aac_has_them(
     source = tone(seconds=2, rate=rate, channels=channels)
     save_mix([heard(source)], tmp_path / "s.wav", seconds=2)
     finish(write_video(tmp_path / "r.mp4", 50), tmp_path / "s.wav", tmp_path / "o.mp4")
-    video = media.probe_video(tmp_path / "o.mp4")
+    video = mux.probe_video(tmp_path / "o.mp4")
     assert (video.audio_rate, video.audio_channels) == (delivered, channels)
     assert video.duration == pytest.approx(2, abs=1e-3)
 
@@ -175,11 +175,45 @@ def test_at_another_rate_each_frame_is_the_one_of_its_time(
     frames = math.ceil(2 * fps)
     rendered = write_video(tmp_path / "r.mp4", 50)
     finish(rendered, tone(seconds=2), tmp_path / "o.mp4", fps=fps, frames=frames)
-    video = media.probe_video(tmp_path / "o.mp4")
+    video = mux.probe_video(tmp_path / "o.mp4")
     assert (video.frames, round(video.fps, 2)) == (frames, fps)
     rate = Fraction(fps).limit_denominator(1001)
     expected = [min(49, math.floor((i + Fraction(1, 2)) / rate * 25)) for i in range(frames)]
     assert shown(tmp_path / "o.mp4") == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize("fps", [10, 25, 29.97, 60])
+def test_pictures_are_encoded_as_they_come_each_at_its_time(
+    tone: Callable[..., Path], tmp_path: Path, fps: float
+) -> None:
+    drawn: list[int] = []
+    ahead: list[int] = []
+
+    def draw() -> Iterator[Image.Image]:
+        for index in range(250):
+            drawn.append(index)
+            yield Image.new("RGB", (64, 48), (20 + index % 200,) * 3)
+
+    sound = mux.encode_sound(tone(seconds=10), tmp_path / "s.m4a")
+    mux.finish_pictures(
+        draw(),
+        sound,
+        tmp_path / "o.mp4",
+        rendered_fps=25,
+        fps=fps,
+        frames=math.ceil(10 * fps),
+        check=lambda: ahead.append(len(drawn)),
+    )
+    video = mux.probe_video(tmp_path / "o.mp4")
+    assert (video.frames, round(video.fps, 2)) == (math.ceil(10 * fps), fps)
+    assert video.duration == pytest.approx(10, abs=0.11)
+    step = 25 / Fraction(fps).limit_denominator(1001)
+    expected = [min(249, math.floor((i + Fraction(1, 2)) * step)) for i in range(video.frames)]
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert [f.mean() - 20 for f in frames] == pytest.approx([i % 200 for i in expected], abs=1.5)
+    assert np.ptp(np.array(frames), axis=-1).max() <= 4, "grey stays grey"
+    assert ahead[0] < 250, "the first packet is written before the last picture is drawn"
 
 
 def test_nothing_of_the_rendered_files_metadata_is_delivered(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -108,6 +109,21 @@ def test_multitalk_is_three_widgets_of_the_same_template(schemas: Schemas) -> No
     image = node(graph, "Talking image")
     assert (image["mode"], image["motion_frame"]) == ("multitalk", 25)
     assert node(graph, "Talk model")["model"].startswith("WanVideo_2_1_Multitalk")
+
+
+def test_frames_on_disk_are_all_that_a_graph_makes_that_has_a_folder_for_them(
+    schemas: Schemas,
+) -> None:
+    made, models = plan(mode="multitalk", long=True), load_manifest().profile("gguf-q4")
+    inputs = dataclasses.replace(inputs_for(made), frames_folder="/srv/output/job-1")
+    graph = to_api(workflow.fill_template(made, inputs, models, schemas), schemas)
+    assert node(graph, "Talking image")["output_path"] == "/srv/output/job-1"
+    assert node(graph, "Talking image")["mode"] == "multitalk", "the other slots stay"
+    folder = node(graph, "Frame folder")["source"]
+    assert (graph[folder[0]]["_meta"]["title"], folder[1]) == ("Frames", 1)
+    assert not titles_of(graph) & {"Video", "Sound", "Cut to length", "Crop to size"}
+    assert workflow.check(graph, schemas) == []
+    assert traps(graph, schemas) == []
 
 
 def test_keyframes_give_each_window_its_own_reference(schemas: Schemas) -> None:
