@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ from talkinghead.settings import PROJECT_DIR
 from talkinghead.studio import Studio
 from talkinghead.windows import Window, delivered, windows
 from talkinghead.workflow import fingerprint
+
+log = logging.getLogger("talkinghead")
 
 WATCH = "watch"  # the folder of the playlist, beside the video
 PLAYLIST_NAME = "playlist.m3u8"
@@ -157,7 +159,8 @@ class LongRender:
 
     def _keep(self, window: Window, done: Done) -> None:
         """Have the window written into the store, and what there is be shown, behind our back."""
-        self._behind.submit(contextvars.copy_context().run, self._write, window, done)
+        run = contextvars.copy_context().run
+        self._behind.submit(run, self._write, window, done).add_done_callback(_tell_fault)
 
     def _write(self, window: Window, done: Done) -> None:
         number = window.index + 1
@@ -219,6 +222,11 @@ class LongRender:
         how = f'the same request with request_id "{self._job.key}" continues after them'
         details = {**error.details, "windows_done": done.windows, "windows": done.plan.windows}
         return type(error)(f"{error}; {kept}: {how}", **details)
+
+
+def _tell_fault(written: Future[None]) -> None:
+    if error := written.exception():
+        log.error("a window was not kept", exc_info=error)
 
 
 def refuse_too_long(job: Job, plan: Plan, studio: Studio) -> None:

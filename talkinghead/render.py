@@ -341,7 +341,7 @@ def result(job: Job, made: Made) -> dict[str, Any]:
         "status": "completed",
         "job_id": job.id,
         "processing_time_seconds": round(job.seconds, 1),
-        "generation_time_seconds": round(job.timings["render"], 1),
+        "generation_time_seconds": round(job.timings.get("render", 0.0), 1),
         "video_info": {
             "width": video.width,
             "height": video.height,

@@ -21,7 +21,7 @@ from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 
 from talkinghead.containers import check_codec, decoding, open_container, packets
-from talkinghead.errors import MediaInvalid
+from talkinghead.errors import MediaInvalid, MediaTooLarge
 
 Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
 
@@ -40,6 +40,7 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000  # a damaged header's rate would ask fo
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 SILENCE_PEAK = 1e-3  # -60 dBFS
 MAX_PEAK = 1e6  # far above any recording, and a sum of four stays finite
+MAX_WAV_BYTES = 2**32 - 1024
 BLOCK_SAMPLES = 65_536
 LOUDNESS_SAMPLES = SPEECH_RATE_HZ // 2
 QUIET = 10 ** (-35 / 20)  # a voice that stays so far below its loudest is silent
@@ -137,11 +138,19 @@ def save_mix(
 
     Raises:
         MediaInvalid: a voice cannot be decoded.
+        MediaTooLarge: they make more sound than a WAV file holds.
     """
     best = max(voice.sound.rate for voice in voices)
     channels = max(voice.sound.channels for voice in voices)
     rate = min((r for r in AAC_RATES_HZ if r >= best), default=AAC_RATES_HZ[-1])
     samples = round(seconds * rate)
+    if samples * channels * 2 > MAX_WAV_BYTES:
+        names = ", ".join(voice.name for voice in voices)
+        raise MediaTooLarge(
+            f"{names}: {seconds:.0f} s at {rate} Hz on {channels} channels make "
+            f"{samples * channels * 2 / 1e9:.1f} GB of sound; allowed: {MAX_WAV_BYTES / 1e9:.1f} "
+            "GB: give it at a lower rate, on fewer channels, or set max_audio_duration"
+        )
     _write_wav(target, lambda: _mixed(voices, rate, channels, samples), rate, channels, check)
 
 

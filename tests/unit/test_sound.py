@@ -12,8 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from talkinghead.errors import MediaInvalid
-from talkinghead.sound import Sound, Voice, probe_sound, save_mix, save_speech
+from talkinghead.errors import MediaInvalid, MediaTooLarge
+from talkinghead.sound import (
+    Sound,
+    Voice,
+    loudest,
+    probe_sound,
+    save_mix,
+    save_speech,
+    save_stretch,
+)
 
 Samples = npt.NDArray[np.float64]
 
@@ -299,3 +307,39 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4e6, "ten minutes are 38 MB of float samples a voice"
+
+
+def test_a_stretch_is_a_part_of_the_track_to_the_sample(tmp_path: Path) -> None:
+    track = write_sound(tmp_path / "t.wav", [sine(220, 3, 16_000)], 16_000, "pcm_s16le")
+    part = tmp_path / "part.wav"
+    save_stretch(track, part, first=16_000, samples=24_000, loudest=loudest(track))
+    assert np.array_equal(read_wav(part)[1], read_wav(track)[1][:, 16_000:40_000])
+
+
+def test_a_stretch_ends_where_the_track_does(tmp_path: Path) -> None:
+    track = write_sound(tmp_path / "t.wav", [sine(220, 2, 16_000)], 16_000, "pcm_s16le")
+    part = tmp_path / "part.wav"
+    save_stretch(track, part, first=16_000, samples=99_000, loudest=0.1)
+    assert read_wav(part)[1].shape == (1, 16_000)
+
+
+@pytest.mark.parametrize(("noise_db", "silent"), [(-30, False), (-40, True)])
+def test_a_stretch_in_which_nobody_speaks_is_silent(
+    noise_db: float, silent: bool, tmp_path: Path
+) -> None:
+    speech = sine(220, 2, 16_000)
+    noise = speech * 10 ** (noise_db / 20)
+    both = np.concatenate([speech, noise])[None]
+    track = write_sound(tmp_path / "t.wav", both, 16_000, "pcm_s16le")
+    part = tmp_path / "part.wav"
+    save_stretch(track, part, first=32_000, samples=32_000, loudest=loudest(track))
+    assert (not read_wav(part)[1].any()) is silent
+
+
+def test_more_sound_than_a_wav_file_holds_is_refused(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "v.wav", np.zeros((6, 960)), 96_000)
+    voice = Voice("wav_url", path, Sound(7200, 96_000, 6, True))
+    with pytest.raises(
+        MediaTooLarge, match=r"wav_url: 7200 s at 96000 Hz on 6 channels make 8\.3 GB"
+    ):
+        save_mix([voice], tmp_path / "mix.wav", seconds=7200)
