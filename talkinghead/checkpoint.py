@@ -47,9 +47,9 @@ CLOSE_SECONDS = 7.0  # SIGTERM leaves a worker 9 s
 DOWNLOADS = 8
 CHUNK_BYTES = 1 << 20
 OTHERS = {
-    "request": "another request",
     "picture": "another picture",
     "voices": "other voices",
+    "masks": "other masks",
     "plan": "another plan",
     "workflow": "another workflow",
     "comfyui": "another ComfyUI",

@@ -100,7 +100,8 @@ class LongRender:
         with job.at("prepare", "looking for what was rendered before"):
             found = self._checkpoints.open(self._ledger.fit, job.check)
             if found is not None:
-                plan = replace(plan, seed=found.seed, **found.state)
+                state = {name: found.state[name] for name in RESUMED}
+                plan = replace(plan, seed=found.seed, **state)
                 found = self._checkpoints.restore(found, self._folder, job.check)
         if found is None:
             if not self._request.continue_later:
