@@ -95,6 +95,18 @@ CASES: dict[str, dict[str, Any]] = {
     "multitalk_one": {"image_url": "picture", "audio_urls": ["a"]},
     "multitalk_two_in_turn": {"image_url": "picture", "audio_urls": ["d", "b"]},
     "multitalk_frames_on_disk": {"image_url": "picture", "audio_urls": ["a"], "long": True},
+    "chain_two_speakers_at_30_fps": {
+        "image_url": "picture",
+        "speakers": BOXES,
+        "long": True,
+        "fps": 30,
+    },
+    "chain_v2v_keyframes_colours_matched": {
+        "video_url": "video",
+        "wav_url": "a",
+        "long": True,
+        "color_match": True,
+    },
     "gguf_base_and_talk_model": ONE | {"profile": "tiny-gguf"},
 }
 
