@@ -65,6 +65,8 @@ def run(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         fields = _read_request(request)
+        if fields.get("dry_run"):
+            raise typer.BadParameter(f"{request}: dry_run is for jobs; see `talkinghead estimate`")
         settings = Settings()
         result = _render(fields | ({"draft": True} if draft else {}), settings, out)
     except (JobError, ValidationError) as error:
@@ -271,10 +273,12 @@ def open_bundle(
     if out is None and server is None:
         raise typer.BadParameter("say where to: --out FILE, or --server URL (or COMFYUI_URL)")
     try:
-        workflow, name = gui.read_workflow(bundle)
+        found = gui.read_workflow(bundle)
+        if found.windows > 1:
+            _tell_first(found.windows, bundle)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_bytes(as_json(workflow))
+            out.write_bytes(as_json(found.workflow))
             console.print(
                 f"The workflow is in {out}: drop it on ComfyUI's GUI",
                 highlight=False,
@@ -282,7 +286,8 @@ def open_bundle(
             )
         if server is not None:
             files = dict(_name_and_path(each) for each in file or ())
-            _tell_opened(server, *gui.GuiServer(server).open(workflow, name, files))
+            opened = gui.GuiServer(server).open(found.workflow, found.name, files)
+            _tell_opened(server, *opened)
     except gui.OpenError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -292,6 +297,15 @@ def _name_and_path(text: str) -> tuple[str, Path]:
     if not (name and equals and path):
         raise typer.BadParameter(f"--file {text} is not NAME=PATH")
     return name, Path(path)
+
+
+def _tell_first(windows: int, bundle: Path) -> None:
+    console.print(
+        f"[yellow]note:[/] the video was made in {windows} windows, and this is the first: its own "
+        f"note says how to make the next, `talkinghead replay {escape(str(bundle))}` makes all",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _tell_opened(server: str, name: str, lacking: list[gui.FileInput]) -> None:

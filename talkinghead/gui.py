@@ -54,8 +54,20 @@ class OpenError(Exception):
     """The workflow cannot be opened; the message says why."""
 
 
-def read_workflow(path: Path) -> tuple[Workflow, str]:
+@dataclass(frozen=True)
+class Bundled:
     """The GUI workflow of a replay bundle, and a name for it.
+
+    `windows` is how many such prompts made the video, of which this is the first.
+    """
+
+    workflow: Workflow
+    name: str
+    windows: int
+
+
+def read_workflow(path: Path) -> Bundled:
+    """What a replay bundle has for the GUI.
 
     Raises:
         OpenError: the file is none.
@@ -67,9 +79,11 @@ def read_workflow(path: Path) -> tuple[Workflow, str]:
     found = content.get("workflow") if isinstance(content, dict) else None
     if not is_gui(found):
         raise OpenError(f"{path} is no replay bundle: it holds no GUI workflow as `workflow`")
-    job = (content.get("result") or {}).get("job_id", "")
+    result = content.get("result") or {}
+    job, params = result.get("job_id", ""), result.get("generation_params") or {}
     name = re.sub(r"[^\w-]+", "_", str(job)).strip("_") or path.stem
-    return found, f"{LISTED}-{name}"
+    windows = params["windows"] if params.get("way") == "chain" else 1
+    return Bundled(found, f"{LISTED}-{name}", windows)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ value is not known before the run. `traps` are the rules for any graph that is a
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections import Counter
@@ -41,6 +42,8 @@ LOADER, TALK_LOADER = "WanVideoModelLoader", "MultiTalkModelLoader"
 LORA, SET_LORAS = "WanVideoLoraSelect", "WanVideoSetLoRAs"
 EMBEDS, TALKING_IMAGE = "MultiTalkWav2VecEmbeds", "WanVideoImageToVideoMultiTalk"
 SAMPLER, ENCODE, COMBINE = "WanVideoSampler", "WanVideoEncode", "VHS_VideoCombine"
+WINDOW_IMAGE, WINDOW_AUDIO = "WanVideoImageToVideoEncode", "TalkingHeadWindowAudio"
+CONTINUE, DECODE, SPLIT = "TalkingHeadContinueWindow", "TalkingHeadDecodeWindow", "VHS_SplitImages"
 VIDEO_LOADERS = (
     "VHS_LoadVideo",
     "VHS_LoadVideoPath",
@@ -190,6 +193,12 @@ class _View:
             case [key, _]:
                 return self.nodes.get(str(key))
         return None
+
+    def is_used(self, node: _Node, output: int) -> bool:
+        """Whether a link starts at this output."""
+        links = (link for each in self.nodes.values() for link in each.inputs.values())
+        outputs = (link for link in links if isinstance(link, list) and len(link) == 2)
+        return any(self.nodes.get(str(key)) is node and slot == output for key, slot in outputs)
 
     def before(self, node: _Node | None, *classes: str) -> list[_Node]:
         """This node and all it depends on, as far as they are of these classes."""
@@ -437,7 +446,8 @@ def _windows_advance(view: _View) -> Iterator[Finding]:
 
 
 def _size_is_kept(view: _View) -> Iterator[Finding]:
-    for image in view.of(TALKING_IMAGE):
+    of_windows = [image for window in _windows(view) for image in window.images]
+    for image in [*view.of(TALKING_IMAGE), *of_windows]:
         for name in ("width", "height"):
             size = image.number(name)
             if size is not None and size % SIZE_MULTIPLE:
@@ -447,6 +457,137 @@ def _size_is_kept(view: _View) -> Iterator[Finding]:
                     f"is {size}, and the video would come out smaller: set a multiple of "
                     f"{SIZE_MULTIPLE}, such as {up}, and crop after the render",
                 )
+
+
+# ---- One window of a chain
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The nodes of a prompt that renders one window, around its TalkingHeadContinueWindow."""
+
+    continued: _Node
+    sampler: _Node
+    images: Sequence[_Node]
+    hears: Sequence[_Node]
+    decodes: Sequence[_Node]
+
+    @property
+    def is_first(self) -> bool:
+        return not self.continued.is_linked("motion")
+
+
+def _windows(view: _View) -> Iterator[_Window]:
+    for sampler in view.of(SAMPLER):
+        for continued in view.before(view.source(sampler, "image_embeds"), CONTINUE):
+            yield _Window(
+                continued,
+                sampler,
+                images=view.before(continued, WINDOW_IMAGE),
+                hears=view.before(view.source(sampler, "multitalk_embeds"), WINDOW_AUDIO),
+                decodes=[each for each in view.of(DECODE) if sampler in view.before(each, SAMPLER)],
+            )
+
+
+def _window_talks_infinitely(view: _View) -> Iterator[Finding]:
+    for window in _windows(view):
+        for talk in view.before(view.source(window.sampler, "model"), TALK_LOADER):
+            name = talk.text("model")
+            if name and "infinite" not in name.lower():
+                yield talk.warning(
+                    "model",
+                    f"{name} is no InfiniteTalk model by its name, and only those continue a "
+                    "window: take one, or a workflow that renders in one prompt",
+                )
+
+
+def _window_has_one_length(view: _View) -> Iterator[Finding]:
+    for window in _windows(view):
+        lengths = [(image, "num_frames") for image in window.images]
+        lengths += [(each, "frames") for each in window.hears]
+        lengths += [(each, "motion_frames") for each in window.decodes]
+        for node, name in lengths:
+            if (frames := node.number(name)) is not None and frames % 4 != 1:
+                yield node.error(name, f"is {frames}: set it to a multiple of 4 plus 1")
+        for image in window.images:
+            yield from _fits_length(window, image)
+
+
+def _fits_length(window: _Window, image: _Node) -> Iterator[Finding]:
+    frames = image.number("num_frames")
+    for each in window.hears:
+        heard = each.number("frames")
+        if frames is not None and heard not in (None, frames):
+            yield each.error(
+                "frames",
+                f"is {heard}, and {image.label} makes {frames}: set both to the same",
+            )
+    for each in window.decodes:
+        motion = each.number("motion_frames")
+        if frames is not None and motion is not None and motion >= frames:
+            yield each.error(
+                "motion_frames",
+                f"is {motion} of a window of {frames}: no window would make a new frame; "
+                f"set it to {MOTION_FRAMES['infinitetalk']}",
+            )
+
+
+def _window_has_one_size(view: _View) -> Iterator[Finding]:
+    for window in _windows(view):
+        reference = view.source(window.continued, "reference")
+        if reference is None or reference.class_type != "ImageScale":
+            continue
+        for image, name in itertools.product(window.images, ("width", "height")):
+            size, other = image.number(name), reference.number(name)
+            if size is not None and other not in (None, size):
+                yield reference.error(
+                    name, f"is {other}, and {image.label} has {size}: set both to the same"
+                )
+
+
+def _window_hears_its_part(view: _View) -> Iterator[Finding]:
+    for window in _windows(view):
+        if window.sampler.is_linked("multitalk_embeds") and not window.hears:
+            yield window.sampler.error(
+                "multitalk_embeds",
+                f"comes past {WINDOW_AUDIO}: every window would hear the beginning",
+            )
+        for each in window.hears:
+            start = each.number("start")
+            if start == 0 and not window.is_first:
+                yield each.error(
+                    "start",
+                    "is 0 while motion is linked: it would hear what the first window heard; set "
+                    "it to the start of the window before plus the new frames of a window",
+                )
+            for embeds in view.before(each, EMBEDS):
+                heard = embeds.number("num_frames")
+                if start is not None and heard is not None and start >= heard:
+                    yield each.error(
+                        "start",
+                        f"is {start}, and {embeds.label} ends at frame {heard}: all would be "
+                        "silence; raise its num_frames to the seconds of sound x 25",
+                    )
+
+
+def _repeated_frames_are_left_out(view: _View) -> Iterator[Finding]:
+    for window, split in itertools.product(_windows(view), view.of(SPLIT)):
+        decode, index = view.source(split, "images"), split.number("split_index")
+        if decode not in window.decodes or index is None or not view.is_used(split, 2):
+            continue
+        motion = decode.number("motion_frames") if decode else None
+        if window.is_first and index != 0:
+            yield split.error(
+                "split_index",
+                f"is {index}, and without motion from a window before no frame is repeated: set "
+                "it to 0, or link the motion",
+            )
+        elif not window.is_first and motion not in (None, index):
+            yield split.error(
+                "split_index",
+                f"is {index}, and the first {motion} frames are those of the window before: set "
+                f"it to {motion}",
+            )
 
 
 # ---- The sampler
@@ -519,11 +660,12 @@ def _no_batched_cfg(view: _View) -> Iterator[Finding]:
 
 def _audio_reaches_the_model(view: _View) -> Iterator[Finding]:
     for sampler in view.of(SAMPLER):
-        talking = bool(view.before(view.source(sampler, "image_embeds"), TALKING_IMAGE))
+        talking = view.before(view.source(sampler, "image_embeds"), TALKING_IMAGE, CONTINUE)
         has_voice = sampler.is_linked("multitalk_embeds")
         if talking and not has_voice:
             yield sampler.error(
-                "multitalk_embeds", f"is empty, and fails with {TALKING_IMAGE}: link audio embeds"
+                "multitalk_embeds",
+                f"is empty, and goes wrong with {talking[0].class_type}: link audio embeds",
             )
         if has_voice and not sampler.is_linked("text_embeds"):
             yield sampler.error(
@@ -630,6 +772,7 @@ FILE_INPUTS = {
     "LoadAudio": "audio",
     "LoadImage": "image",
     "LoadImageMask": "image",
+    "LoadLatent": "latent",
     "LoadVideo": "file",
     "VHS_LoadAudio": "audio_file",
     "VHS_LoadAudioUpload": "audio",
@@ -733,6 +876,11 @@ TRAPS: Sequence[Rule] = (
     _talk_model_knows_two,
     _windows_advance,
     _size_is_kept,
+    _window_talks_infinitely,
+    _window_has_one_length,
+    _window_has_one_size,
+    _window_hears_its_part,
+    _repeated_frames_are_left_out,
     _scheduler_is_known_good,
     _steps_fit_scheduler,
     _something_is_sampled,

@@ -43,7 +43,9 @@ MODEL_SUFFIXES = (".safetensors", ".gguf", ".pt", ".pth", ".ckpt", ".bin")
 MAX_SPEAKERS = 4
 ACTIVE = 0  # a node's mode in the GUI file: neither muted nor bypassed
 # Lists of input files that are not flagged as such; the node itself takes files in subfolders too.
-UNFLAGGED_UPLOADS = frozenset({("VHS_LoadVideo", "video"), ("VHS_LoadAudioUpload", "audio")})
+UNFLAGGED_UPLOADS = frozenset(
+    {("LoadLatent", "latent"), ("VHS_LoadVideo", "video"), ("VHS_LoadAudioUpload", "audio")}
+)
 ALL_FRAMES = 4096  # as many as ImageFromBatch takes
 FRAME_FOLDER = "Frame folder"  # the node that says where the frames are
 
@@ -309,10 +311,23 @@ def _check_classes(workflow: Workflow, schemas: Schemas) -> None:
     classes = {node["type"] for graph in (workflow, *subgraphs) for node in graph["nodes"]}
     classes -= VIRTUAL | {subgraph["id"] for subgraph in subgraphs}
     if absent := sorted(classes - set(schemas)):
-        raise WorkflowRejected(
-            f"this ComfyUI has no {', '.join(absent)}: are the node packs of custom_nodes.txt "
-            "installed? If so, ComfyUI's log says why one did not load"
+        raise WorkflowRejected(f"this ComfyUI has no {', '.join(absent)}: {_remedy(absent)}")
+
+
+def _remedy(absent: Sequence[str]) -> str:
+    """What to do where node classes are absent: those of packs, and our own, which have a name."""
+    own = [name for name in absent if name.startswith("TalkingHead")]
+    remedies = []
+    if len(own) < len(absent):
+        remedies.append("are the node packs of custom_nodes.txt installed?")
+    if own:
+        remedies.append(
+            f"{own[0]} is of this project's own custom_nodes/, which the ComfyUI at COMFYUI_URL "
+            "needs among its folders of custom nodes."
         )
+    if any(name != "TalkingHeadDraft" for name in own):
+        remedies.append('A job with "long": false does without.')
+    return " ".join([*remedies, "If they are there, ComfyUI's log says why one did not load"])
 
 
 def _titled(workflow: Workflow, title: str, schemas: Schemas) -> Node:

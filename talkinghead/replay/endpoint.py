@@ -68,8 +68,9 @@ class EndpointPlace:
     def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> Made:
         content = {"workflow": run.content} if run.kind == "workflow" else run.content
         result = _result(self._follow(self._submit({"input": content}, stop), seen, stop))
+        made = made_of(result)
         self._collect(result, folder)
-        return made_of(result)
+        return made
 
     def _submit(self, body: Mapping[str, Any], stop: threading.Event) -> str:
         """The job's id; an endpoint that is too busy to take it is asked again."""

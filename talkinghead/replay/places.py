@@ -179,7 +179,18 @@ def error_of(message: str, code: str | None) -> Exception:
 
 
 def made_of(result: Mapping[str, Any]) -> Made:
-    """What the worker's result says of the run."""
+    """What the worker's result says of the run.
+
+    Raises:
+        Failed: the job ended well, and made no video.
+    """
+    match result.get("status"):
+        case "estimated":
+            raise Failed("dry_run is true, and renders nothing: set it to false", again=False)
+        case "incomplete":
+            done, all_ = result.get("windows_done"), result.get("windows")
+            message = f"{done} of {all_} windows are rendered: the next try goes on after them"
+            raise Failed(message, again=True)
     return Made((result.get("generation_params") or {}).get("seed"), result.get("timings") or {})
 
 

@@ -169,6 +169,11 @@ class Gui:
         field.fill(str(value))
         field.press("Enter")
 
+    def mute(self, title: str) -> None:
+        """Select a node and press Ctrl+M, which also switches a muted one on."""
+        self.page.evaluate(SELECT, [title])
+        self.page.keyboard.press("Control+m")
+
     def make_subgraph(self, titles: Sequence[str]) -> None:
         """Select nodes and turn them into a subgraph."""
         self.page.evaluate(SELECT, titles)

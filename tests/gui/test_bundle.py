@@ -13,13 +13,17 @@ import pytest
 import requests
 
 from comfy_client import ComfyClient, OutputFile
+from talkinghead.gui import read_workflow
 from talkinghead.job import Job
+from talkinghead.lint import traps
 from talkinghead.models import load_manifest
+from talkinghead.parcel import as_json
 from talkinghead.render import render
+from talkinghead.replay.sources import read_source
 from talkinghead.request import parse_request
 from talkinghead.settings import Settings
 from talkinghead.studio import Studio
-from tests.gui.browser import Gui
+from tests.gui.browser import Gui, comparable
 from tests.gui.conftest import Server
 
 RUN_SECONDS = 90.0
@@ -29,7 +33,7 @@ RUN_SECONDS = 90.0
 def test_a_jobs_bundle_run_in_the_gui_gives_the_same_video(
     gui: Gui, server: Server, tmp_path: Path, portrait: Path, voice: Path
 ) -> None:
-    bundle = bundle_of_a_job(server, portrait, voice)
+    bundle = bundle_of_a_job(server, portrait, voice, {"max_audio_duration": 1})
     client = ComfyClient(server.url)
     client.free_memory()  # ComfyUI would answer from its cache: the same graph, the same video
     requests.post(f"{server.url}/history", json={"clear": True}, timeout=10)
@@ -46,12 +50,34 @@ def test_a_jobs_bundle_run_in_the_gui_gives_the_same_video(
     assert worker[0].shape == (25, 62, 60, 3) and gui.complaints() == []
 
 
-def bundle_of_a_job(server: Server, portrait: Path, voice: Path) -> dict[str, Any]:
-    """What the worker says of a second at the smallest size that the VAE takes."""
+@pytest.mark.parametrize("server", ["comfyui"], indirect=True, scope="package")
+def test_a_long_renders_bundle_opens_as_its_first_window_and_is_replayed_whole(
+    gui: Gui, server: Server, tmp_path: Path, portrait: Path, voice: Path
+) -> None:
+    bundle = bundle_of_a_job(server, portrait, voice, {"max_audio_duration": 4, "long": True})
+    path = tmp_path / "bundle.json"
+    path.write_bytes(as_json(bundle))
+    found = read_workflow(path)
+    assert (found.name, found.windows) == ("talkinghead-bundled", 2)
+    shown = gui.load(found.workflow)
+    assert gui.complaints() == []
+    assert comparable(shown.api, server.schemas) == comparable(bundle["graph"], server.schemas)
+    assert traps(bundle["graph"], server.schemas) == []
+    replayed = read_source(path)
+    assert (replayed.kind, replayed.content["long"], replayed.content["seed"]) == (
+        *("request", True),
+        7,
+    )
+
+
+def bundle_of_a_job(
+    server: Server, portrait: Path, voice: Path, asked: dict[str, Any]
+) -> dict[str, Any]:
+    """What the worker says of a job at the smallest size that the VAE takes."""
     is_real = server.profile == load_manifest().profile("tiny")
     settings = Settings(comfyui_url=server.url, model_profile="tiny" if is_real else "fp8")
     urls = {"image_url": portrait.as_uri(), "wav_url": voice.as_uri()}
-    fields = urls | {"seed": 7, "max_audio_duration": 1, "bundle": True}
+    fields = urls | {"seed": 7, "bundle": True} | asked
     request = parse_request(fields, local_files=True)
     small = dataclasses.replace(request, width=60, height=62)
     with Studio(settings, local_files=True) as studio:

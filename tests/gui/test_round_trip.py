@@ -57,7 +57,7 @@ def edit_and_save(gui: Gui, server: Server, name: str) -> tuple[Workflow, Workfl
     return before, json.loads((server.workflows / f"{name}.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("name", ["infinitetalk_i2v", "infinitetalk_v2v"])
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if not name.startswith("draft_")])
 def test_an_edit_saved_in_the_gui_is_all_that_changes_in_the_file(
     gui: Gui, server: Server, name: str
 ) -> None:

@@ -90,6 +90,15 @@ def test_every_file_of_the_package_is_copied() -> None:
     assert {PROJECT_DIR / name for name in ("talkinghead", "workflows", "custom_nodes")} <= {*named}
 
 
+def test_our_own_packs_are_in_the_image_where_comfyui_is_told_to_look() -> None:
+    (folder,) = Settings().node_dirs
+    packs = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert packs == {"talkinghead_draft", "talkinghead_windows"}
+    files = [path.relative_to(PROJECT_DIR).as_posix() for path in folder.glob("*/*.py")]
+    assert [file for file in files if is_ignored(file)] == []
+    assert folder in [PROJECT_DIR / name for name in copied()]
+
+
 def test_comfyui_and_its_packs_are_pinned_in_one_place() -> None:
     pins = re.findall(r"^(https\S+) (\S+)$", (PROJECT_DIR / "custom_nodes.txt").read_text(), re.M)
     assert len(pins) == 3

@@ -122,6 +122,19 @@ def use_keyframes(graph: Graph, **options: Any) -> None:
     change(graph, {"Talking image": {"start_image": frames}})
 
 
+@pytest.fixture
+def window(schemas: Schemas) -> Graph:
+    """The first window of a chain, as it lies."""
+    return to_api(load_template("infinitetalk_window"), schemas)
+
+
+def continue_window(graph: Graph) -> None:
+    """Make the graph that of the second window."""
+    change(graph, {"Continue": {"motion": add(graph, "36", "LoadLatent", latent="motion.latent")}})
+    change(graph, {"New frames": {"split_index": 9}, "Cut to length": {"split_index": 72}})
+    change(graph, {"Window audio": {"start": 72}})
+
+
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_the_templates_are_clean(path: Path, schemas: Schemas) -> None:
     gui = json.loads(path.read_text(encoding="utf-8"))
@@ -357,6 +370,72 @@ def test_masks_are_no_jpegs(graph: Graph) -> None:
     mask = add(graph, "90", "LoadImageMask", image="masks.JPG", channel="red")
     change(graph, {"Audio embeds": {"ref_target_masks": mask}})
     assert [each.message.split(" is")[0] for each in traps(graph)] == ["masks.JPG"]
+
+
+# ---- One window of a chain
+
+
+def test_a_window_that_continues_another_is_clean(window: Graph, schemas: Schemas) -> None:
+    continue_window(window)
+    assert lint_workflow(window, schemas) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"Window audio": {"frames": 77}}, "frames: is 77, and Talking image * makes 81"),
+        ({"Talking image": {"num_frames": 77}}, "frames: is 81, and Talking image * makes 77"),
+        ({"Window audio": {"frames": 80}, "Talking image": {"num_frames": 80}},
+         "num_frames: is 80: set it to a multiple of 4 plus 1"),
+        ({"Frames": {"motion_frames": 10}}, "motion_frames: is 10: set it to a multiple of 4 plus"),
+        ({"Frames": {"motion_frames": 81}}, "motion_frames: is 81 of a window of 81"),
+        ({"Resize reference": {"height": 480}},
+         "Resize reference * height: is 480, and Talking image * has 864"),
+        ({"Talking image": {"width": 488}, "Resize reference": {"width": 488}},
+         "Talking image * width: is 488, and the video would come out smaller"),
+        ({"New frames": {"split_index": 9}}, "split_index: is 9, and without motion"),
+        ({"Window audio": {"start": 144}}, "start: is 144, and Audio embeds * ends at frame 125"),
+        ({"Talk model": {"model": "WanVideo_2_1_Multitalk_14B_fp16.safetensors"}},
+         "Talk model * is no InfiniteTalk model by its name"),
+        ({"Sampler": {"multitalk_embeds": None}}, "goes wrong with TalkingHeadContinueWindow"),
+        ({"Sampler": {"multitalk_embeds": ["45", 0]}}, "comes past TalkingHeadWindowAudio"),
+        ({"Audio embeds": {"audio_2": ["40", 0]}}, "the sampler fails on 2 voices without masks"),
+        ({"Video": {"frame_rate": 30}}, "Video * is 30, and Audio embeds * has 25"),
+    ],
+)  # fmt: skip
+def test_what_a_window_would_get_wrong(changes: Changes, expected: str, window: Graph) -> None:
+    change(window, changes)
+    says = [str(finding) for finding in traps(window)]
+    parts = expected.split(" * ")
+    assert any(all(part in each for part in parts) for each in says), says
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"New frames": {"split_index": 0}},
+         "is 0, and the first 9 frames are those of the window before: set it to 9"),
+        ({"Frames": {"motion_frames": 25}}, "is 9, and the first 25 frames are those of"),
+        ({"Window audio": {"start": 0}}, "is 0 while motion is linked"),
+    ],
+)  # fmt: skip
+def test_what_a_window_that_continues_another_would_get_wrong(
+    changes: Changes, expected: str, window: Graph
+) -> None:
+    continue_window(window)
+    change(window, changes)
+    (finding,) = traps(window)
+    assert finding.severity == "error"
+    assert expected in finding.message
+
+
+def test_what_is_linked_into_a_window_is_left_alone(window: Graph) -> None:
+    continue_window(window)
+    number = add(window, "90", "PrimitiveInt", value=0)
+    change(window, {"Window audio": {"start": number, "frames": number}})
+    change(window, {"New frames": {"split_index": number}, "Frames": {"motion_frames": number}})
+    change(window, {"Talking image": {"num_frames": number, "width": number}})
+    assert traps(window) == []
 
 
 # ---- Windows and sampler

@@ -77,6 +77,7 @@ def test_all_mistakes_come_at_once_and_without_the_query_of_a_url() -> None:
         (node("LoadImage", image="/etc/x.png"), "names '/etc/x.png', which is not in files"),
         (node("LoadVideo", file="../other/x.mp4"), "which is not in files"),
         (node("LoadAudio", audio="out.wav [output]"), "which is not in files"),
+        (node("LoadLatent", latent="job-1/motion.latent"), "which is not in files"),
         (node("LoadImage", image=["2", 0]), "is fed by a link"),
         (node("SaveImage", filename_prefix=["2", 0]), "is fed by a link"),
         (node("VHS_LoadVideo", video={"__value__": ["x.mp4"]}), "names 'x.mp4'"),

@@ -27,7 +27,7 @@ from talkinghead.replay.runs import Run, Seed, Wanted, plan_runs, with_own_names
 from talkinghead.replay.sources import BadInput, Source, find_files, read_source
 from talkinghead.replay.work import Work
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow import load_schemas
+from talkinghead.workflow import load_schemas, load_template
 
 TEMPLATE = PROJECT_DIR / "workflows" / "infinitetalk_i2v.json"
 SCHEMAS = load_schemas()
@@ -102,6 +102,28 @@ def test_a_bundle_is_its_request_with_the_seed_that_was_drawn(tmp_path: Path) ->
     }
     read = read_source(write(tmp_path / "bundle.json", bundle))
     assert (read.kind, read.content) == ("request", {"prompt": "hello", "seed": 12})
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"way": "chain", "windows": 3}, "made in 3 windows, and this is the first"),
+        ({"way": "prompt", "windows": 3}, ""),
+        ({}, ""),  # a draft, and what older workers wrote
+    ],
+)
+def test_opening_a_bundle_tells_when_its_workflow_made_a_part_of_the_video(
+    tmp_path: Path, params: dict[str, Any], said: str
+) -> None:
+    workflow = load_template("infinitetalk_window")
+    bundle = {"workflow": workflow, "result": {"job_id": "j", "generation_params": params}}
+    path = write(tmp_path / "bundle.json", bundle)
+    words = ["open", str(path), "--out", str(tmp_path / "gui.json")]
+    ended = CliRunner().invoke(app, words, env={"COMFYUI_URL": ""})
+    assert ended.exit_code == 0
+    assert json.loads((tmp_path / "gui.json").read_text()) == workflow
+    assert ("note:" in ended.output) is bool(said)
+    assert said in " ".join(ended.output.split())
 
 
 def test_a_value_is_json_unless_the_input_is_a_text() -> None:
@@ -587,6 +609,19 @@ def test_a_workflow_is_a_job_of_the_endpoint_and_its_outputs_come(
         ),
         ({"status": "TIMED_OUT"}, True, "the job is TIMED_OUT"),
         ({"status": "COMPLETED", "output": {}}, False, "the result is not here"),
+        (
+            {
+                "status": "COMPLETED",
+                "output": {"status": "incomplete", "windows_done": 3, "windows": 9},
+            },
+            True,
+            "3 of 9 windows are rendered: the next try goes on after them",
+        ),
+        (
+            {"status": "COMPLETED", "output": {"status": "estimated"}},
+            False,
+            "dry_run is true, and renders nothing",
+        ),
         (
             {"status": "COMPLETED", "output": {"video_path": "/runpod-volume/v.mp4"}},
             False,

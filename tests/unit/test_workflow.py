@@ -17,6 +17,7 @@ from talkinghead.plan import Plan, make_plan
 from talkinghead.request import parse_request
 from talkinghead.sound import Sound
 from talkinghead.source_video import SourceVideo
+from talkinghead.windows import window
 
 A = {"image_url": "https://example.com/i.jpg", "wav_url": "https://example.com/a.wav", "seed": 7}
 TEMPLATES = sorted(path.stem for path in workflow.template_path("x").parent.glob("*.json"))
@@ -216,8 +217,37 @@ def test_two_nodes_of_one_title_are_no_slot(schemas: Schemas) -> None:
 
 def test_a_server_without_the_node_packs_is_told_so(schemas: Schemas) -> None:
     without = {name: schema for name, schema in schemas.items() if not name.startswith("Wan")}
-    with pytest.raises(WorkflowRejected, match=r"WanVideoSampler.*node packs"):
+    with pytest.raises(WorkflowRejected, match=r"WanVideoSampler.*node packs") as said:
         workflow.fill(workflow.load_template("infinitetalk_i2v"), {}, without)
+    assert "own custom_nodes" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "avoidable"), [("infinitetalk_window", True), ("draft_i2v", False)]
+)
+def test_a_server_without_our_own_nodes_is_told_where_they_are(
+    name: str, avoidable: bool, schemas: Schemas
+) -> None:
+    without = {each: schema for each, schema in schemas.items() if "TalkingHead" not in each}
+    with pytest.raises(WorkflowRejected, match=r"own custom_nodes/.*COMFYUI_URL") as said:
+        workflow.fill(workflow.load_template(name), {}, without)
+    assert "custom_nodes.txt" not in str(said.value)
+    assert ('A job with "long": false does without' in str(said.value)) is avoidable
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_every_window_fits_nodes_that_list_other_latents(index: int, schemas: Schemas) -> None:
+    made = plan(long=True)
+    at = window(made, index)
+    motion = "job-1/1/motion_00001.latent" if index else None
+    files = workflow.WindowInputs("p.png", "r.png", ("s.wav",), None, motion, "job-1/2")
+    live = json.loads(json.dumps(schemas))
+    live["LoadLatent"]["input"]["required"]["latent"][0] = ["another.latent"]
+    models = load_manifest().profile("gguf-q4")
+    graph = to_api(workflow.fill_window(made, at, files, models, live), live)
+    assert ("Motion before" in titles_of(graph)) is bool(index)
+    assert workflow.check(graph, live) == []
+    assert traps(graph, live) == []
 
 
 @pytest.mark.parametrize(
