@@ -55,6 +55,7 @@ ANSWER_SECONDS = 5.0  # everything else is small, and mostly asked again
 STOP_SECONDS = 3.0  # two requests, made when somebody waits for the end
 GATEWAY_ERRORS = (502, 503, 504)  # a reverse proxy says that there is no ComfyUI behind it
 CHUNK_BYTES = 1 << 20
+QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # in a form, as browsers have it
 
 
 class ComfyError(Exception):
@@ -273,13 +274,10 @@ class ComfyClient:
 
     def upload(self, path: Path, *, subfolder: str = "") -> str:
         """Put a file into the server's input folder; returns its name as nodes take it."""
-        with path.open("rb") as file:
-            answer = self._request(
-                "POST",
-                "/upload/image",
-                files={"image": (path.name, file)},
-                data={"subfolder": subfolder, "overwrite": "true"},
-            )
+        boundary = uuid.uuid4().hex
+        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        body = _form(path, boundary, subfolder=subfolder, overwrite="true")
+        answer = self._request("POST", "/upload/image", data=body, headers=kind)
         if answer.status_code != 200:
             raise ComfyError(
                 f"ComfyUI refused the upload of {path.name}: HTTP {answer.status_code}"
@@ -495,6 +493,18 @@ def _name(node_id: str, graph: Graph) -> str:
     node = graph.get(node_id, {})
     title = node.get("_meta", {}).get("title") or node_id
     return f"{title} [{node.get('class_type', '?')}]"
+
+
+def _form(path: Path, boundary: str, **fields: str) -> Iterator[bytes]:
+    """A form with the file as its image, piece by piece: requests would hold it as a whole."""
+    part = f'--{boundary}\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
+    for name, value in fields.items():
+        yield (part % (name, "") + f"{value}\r\n").encode()
+    yield (part % ("image", f'; filename="{path.name.translate(QUOTED)}"')).encode()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+    yield f"\r\n--{boundary}--\r\n".encode()
 
 
 def _json(response: requests.Response) -> dict[str, Any]:

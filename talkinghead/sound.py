@@ -157,8 +157,8 @@ def save_mix(
 def loudest(track: Path) -> float:
     """The RMS of the loudest half second of a speech track of ours; full scale is 1."""
     with wave.open(str(track)) as file:
-        blocks = iter(lambda: file.readframes(LOUDNESS_SAMPLES), b"")
-        return max((_rms(block) for block in blocks), default=0.0)
+        samples = file.getnframes()
+    return max(map(_rms, _blocks(track, 0, samples)), default=0.0)
 
 
 def save_stretch(track: Path, target: Path, *, first: int, samples: int, loudest: float) -> None:
@@ -167,16 +167,19 @@ def save_stretch(track: Path, target: Path, *, first: int, samples: int, loudest
     It weighs what it hears by the loudest of it, so that in a stretch in which nobody speaks, noise
     would move the mouth: one that stays 35 dB below the track's `loudest` becomes silence.
     """
-    with wave.open(str(track)) as file:
-        file.setpos(first)
-        heard = file.readframes(samples)
-    step = LOUDNESS_SAMPLES * 2  # bytes
-    parts = [heard[at : at + step] for at in range(0, len(heard), step)]
-    if max(map(_rms, parts), default=0.0) < QUIET * loudest:
-        heard = bytes(len(heard))
+    is_silent = max(map(_rms, _blocks(track, first, samples)), default=0.0) < QUIET * loudest
     with wave.open(str(target), "wb") as file:
         file.setparams((1, 2, SPEECH_RATE_HZ, 0, "NONE", ""))
-        file.writeframes(heard)
+        for block in _blocks(track, first, samples):
+            file.writeframes(bytes(len(block)) if is_silent else block)
+
+
+def _blocks(track: Path, first: int, samples: int) -> Iterator[bytes]:
+    """The samples of a speech track, half a second at a time."""
+    with wave.open(str(track)) as file:
+        file.setpos(first)
+        for start in range(0, samples, LOUDNESS_SAMPLES):
+            yield file.readframes(min(LOUDNESS_SAMPLES, samples - start))
 
 
 def _rms(pcm: bytes) -> float:

@@ -18,7 +18,7 @@ from talkinghead.request import MAX_SEED
 
 # wav2vec listens to one stretch at a time: its memory grows with the length. It weighs each sound
 # against all others that it hears, so a stretch is long, and begins and ends within its neighbours.
-STRETCH_WINDOWS = 50
+STRETCH_WINDOWS = 25
 CONTEXT_FRAMES = 250
 
 
