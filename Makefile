@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gui test check test-real test-gui soak replay-soak comfyui chromium clean
+.PHONY: demo gui test check test-real test-gui soak replay-soak long-soak comfyui chromium clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -36,6 +36,11 @@ soak: comfyui
 # 200 saved files over two servers, one of them killed half-way; `make test` runs a short form.
 replay-soak: comfyui
 	REPLAY_FILES=200 $(BIN)/pytest tests/comfy/test_replay.py -s
+
+# A render of 200 windows, killed ten times and moved to another machine; `make test` runs a short
+# form.
+long-soak: comfyui
+	SOAK_WINDOWS=200 $(BIN)/pytest tests/comfy/test_lost_worker.py -s
 
 comfyui: $(VENV)/.installed
 	$(BIN)/python scripts/install-comfyui --cpu

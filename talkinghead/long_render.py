@@ -6,7 +6,7 @@ import contextvars
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -62,6 +62,12 @@ def _no_place(field: str, what: str) -> InvalidRequest:
         f"{field} is true, but there is {what}; allowed: false",
         problems=[{"field": field, "got": True, "allowed": False}],
     )
+
+
+def clear_checkpoint(job: Job, result: Mapping[str, Any], studio: Studio) -> None:
+    """Remove what a worker left that was lost between delivery and clean-up."""
+    if result.get("generation_params", {}).get("way") == "chain":
+        Checkpoints(studio.stores.checkpoints(), job.key).close(delivered=True)
 
 
 class LongRender:

@@ -29,7 +29,7 @@ from talkinghead.errors import (
 from talkinghead.estimate import way_of
 from talkinghead.execute import Prompt, check_graph, comfy_errors, execute, surviving
 from talkinghead.job import Job, patience
-from talkinghead.long_render import LongRender, check_kept, refuse_too_long
+from talkinghead.long_render import LongRender, check_kept, clear_checkpoint, refuse_too_long
 from talkinghead.parcel import VIDEO_NAME, Parcel, Store, hash_request
 from talkinghead.plan import Plan, lighter_plans
 from talkinghead.prepare import Sources, Tracks, decide, fetch, listen, prepare
@@ -92,6 +92,7 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
         before = studio.stores.find(store, job.key, asked, patience(job, studio.settings))
         if before is not None:
             logs.tell("the job was rendered before")
+            clear_checkpoint(job, before, studio)
             return before
     with tempfile.TemporaryDirectory(prefix="talkinghead-") as name, ThreadPoolExecutor() as aside:
         folder = Path(name)

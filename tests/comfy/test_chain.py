@@ -24,7 +24,7 @@ from talkinghead.settings import Settings
 from talkinghead.sound import Sound
 from talkinghead.studio import Studio
 from tests.conftest import FileServer, write_pan, write_tone
-from tests.store import S3Server
+from tests.store import BUCKET, S3Server
 
 SECONDS = 9.0  # 225 frames: three windows
 SIZE = {"width": 256, "height": 256}
@@ -174,6 +174,23 @@ def test_a_job_goes_on_after_the_last_window_of_the_one_that_failed(
     assert "2 of 3 windows were rendered by an earlier job" in result["warnings"]
     assert result["video_info"]["frames"] == 225
     assert s3.keys("resumed/") == ["resumed/result.json", "resumed/talkinghead.mp4"]
+
+
+def test_what_was_left_behind_after_delivery_goes_with_the_next_try(
+    long_job: dict[str, Any], on_s3: Studio, s3: S3Server, control: Callable[..., None]
+) -> None:
+    job = long_job | {"request_id": "littered"}
+    fail_in_window(1, control)
+    run_job(Job("first", job), on_s3)
+    left = s3.keys("littered/")
+    kept = {key: s3.client().get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in left}
+    control()
+    run_job(Job("second", job), on_s3)
+    for key, content in kept.items():
+        s3.client().put_object(Bucket=BUCKET, Key=key, Body=content)
+    run_job(Job("third", job), on_s3)
+    assert left
+    assert s3.keys("littered/") == ["littered/result.json", "littered/talkinghead.mp4"]
 
 
 def test_a_job_that_was_interrupted_gives_the_frames_of_one_that_was_not(
