@@ -102,10 +102,16 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
             voices = listen(request, sources, job.check)
             plan = decide(request, sources, voices, studio, job.check)
             check_room(plan, store)
-        if request.dry_run:
-            return _estimated(job, request, plan, studio)
-        task = _Task(job, request, store, asked, sources, voices, folder, aside, studio)
-        result = _render_long(task, plan) if plan.chained else _render_at_once(task, plan)
+            if request.dry_run:
+                return _estimated(job, request, plan, studio)
+            task = _Task(job, request, store, asked, sources, voices, folder, aside, studio)
+            if not plan.chained:
+                refuse_too_long(job, plan, studio)
+                tracks = task.tracks(plan)
+        if plan.chained:
+            result = _render_long(task, plan)
+        else:
+            result = task.deliver(produce(job, plan, tracks, folder, studio))
         job.report(Progress("done", "done"))
         return result | {"processing_time_seconds": round(job.seconds, 1)}
 
@@ -126,14 +132,13 @@ class _Task:
 
     def tracks(self, plan: Plan) -> Tracks:
         """The job's files as the nodes take them."""
-        with self.job.at("prepare", "framing the picture, mixing the voices"):
-            return prepare(
-                *(self.request, plan, self.sources, self.voices),
-                folder=self.folder,
-                studio=self.studio,
-                aside=self.aside,
-                check=self.job.check,
-            )
+        return prepare(
+            *(self.request, plan, self.sources, self.voices),
+            folder=self.folder,
+            studio=self.studio,
+            aside=self.aside,
+            check=self.job.check,
+        )
 
     def deliver(self, made: Made) -> dict[str, Any]:
         """Deliver the video; returns the job's result."""
@@ -157,16 +162,13 @@ def _estimated(job: Job, request: RenderRequest, plan: Plan, studio: Studio) -> 
     }
 
 
-def _render_at_once(task: _Task, plan: Plan) -> dict[str, Any]:
-    refuse_too_long(task.job, plan, task.studio)
-    return task.deliver(produce(task.job, plan, task.tracks(plan), task.folder, task.studio))
-
-
 def _render_long(task: _Task, plan: Plan) -> dict[str, Any]:
     """Window by window; what is made is kept, until the video is delivered."""
     with LongRender(task.job, task.request, task.folder / "windows", task.studio) as long:
         done = long.open(plan, task.sources)
-        chain = long.make(done, task.tracks(done.plan))
+        with task.job.at("prepare", "framing the picture, mixing the voices"):
+            tracks = task.tracks(done.plan)
+        chain = long.make(done, tracks)
         if not chain.finished:
             return long.paused(chain)
         video = long.join(chain, task.folder / VIDEO_NAME)
