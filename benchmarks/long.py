@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overhead import services
+from benchmarks.overhead import peak_mib, services
 from talkinghead.job import Job
 from talkinghead.plan import MODEL_FPS, MOTION_FRAMES, WINDOW_FRAMES
 from talkinghead.progress import Progress
@@ -307,10 +307,10 @@ def worker() -> None:
         estimated = run_job(Job(id="estimate", input=asked), studio)["estimate"]
         tell = Teller()
         result = run_job(Job(id="long", input=request, report=tell.see), studio)
-        peak_mib = peak()
+        most = peak_mib()
     names = "error", "status", "timings", "video_info"
     said = {name: result[name] for name in names if name in result}
-    print(json.dumps(said | {"disk_gb": estimated["disk_gb"], "peak_mib": peak_mib}), flush=True)
+    print(json.dumps(said | {"disk_gb": estimated["disk_gb"], "peak_mib": most}), flush=True)
 
 
 class Teller:
@@ -330,14 +330,6 @@ class Teller:
             print(json.dumps(line), flush=True)
             sys.stdin.readline()
             self._since = time.monotonic()
-
-
-def peak() -> float:
-    """The most memory that this process had resident, MiB."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -45,21 +45,6 @@ FIT = {"request": "a1", "packs": "b2", "models": "c3"}
 BEGUN = Ledger(fit=FIT, seed=7, windows=5, state={"blocks_to_swap": 20})
 
 
-@pytest.fixture
-def on_s3(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    return monkeypatch
-
-
-@pytest.fixture
-def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    monkeypatch.setenv("VOLUME_DIR", str(folder))
-    return folder
-
-
 @pytest.fixture(params=["on_s3", "volume"])
 def store(request: pytest.FixtureRequest) -> CheckpointStore:
     """A bucket, and a volume: what holds for one holds for the other."""

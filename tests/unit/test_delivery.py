@@ -50,21 +50,6 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def on_s3(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    return monkeypatch
-
-
-@pytest.fixture
-def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    monkeypatch.setenv("VOLUME_DIR", str(folder))
-    return folder
-
-
 def parcel_of(video: Path, job: str = "job", **fields: Any) -> Parcel:
     return Parcel(job, fields.pop("asked", ASKED), video, RESULT, **fields)
 
