@@ -525,7 +525,7 @@ def _at(value: Any, path: tuple[Any, ...]) -> Any:  # noqa: ANN401 - JSON
 
 JUNK: st.SearchStrategy[Any] = st.sampled_from(
     [None, -1, 0, 99, 1.5, True, "", "x", [], {}, [1], {"id": 1}, [[[]]]]
-)
+).map(copy.deepcopy)  # what is put in may be broken further
 
 
 @settings(max_examples=500)
