@@ -52,6 +52,7 @@ HISTORY_SECONDS = 10.0  # history is written after the success event; on a busy 
 UNREACHABLE_SECONDS = 30.0  # a server that loads a model may not answer for some seconds
 HTTP_SECONDS = 30.0  # uploads, downloads, schemas and the validation of a graph take their time
 ANSWER_SECONDS = 5.0  # everything else is small, and mostly asked again
+AGAIN_SECONDS = 0.05  # a prompt that begins at this moment has forgotten the first interrupt
 STOP_SECONDS = 3.0  # two requests, made when somebody waits for the end
 GATEWAY_ERRORS = (502, 503, 504)  # a reverse proxy says that there is no ComfyUI behind it
 CHUNK_BYTES = 1 << 20
@@ -219,6 +220,9 @@ class ComfyClient:
         with contextlib.suppress(ComfyError):
             self._request("POST", "/queue", self._stop_seconds, json={"delete": [prompt_id]})
             self.interrupt(prompt_id)
+            time.sleep(AGAIN_SECONDS)
+            if self.is_queued(prompt_id):
+                self.interrupt(prompt_id)
 
     def interrupt(self, prompt_id: str) -> None:
         """Interrupt this prompt, no other; it acts between the steps of a sampler."""
