@@ -175,7 +175,7 @@ def test_a_200_with_node_errors_is_a_rejection_and_takes_the_prompt_back(
     proxy.canned["/prompt"] = Canned({"prompt_id": "x", "number": 1, "node_errors": errors})
     with within(2), pytest.raises(PromptRejected, match=r"1 \[EmptyImage\]: Value too small"):
         run(away, picture_graph)
-    assert proxy.paths[-2:] == ["/queue", "/interrupt"]
+    assert proxy.paths[-3:] == ["/queue", "/interrupt", "/queue"]
     proxy.canned.clear()
     assert still_works(away, picture_graph)
 
