@@ -19,6 +19,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Our graphs on the real node packs with tiny random weights: docs/verification.md tells how.
 test-real: $(VENV)/.installed

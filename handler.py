@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from talkinghead.comfy_server import ComfyServer
+from talkinghead.comfy.server import ComfyServer
 from talkinghead.settings import Settings
 
 
@@ -17,8 +17,8 @@ def main() -> None:
     if server is not None:
         server.start()
     # These take seconds: the SDK, the decoders, the stores.
+    from talkinghead.comfy.studio import Studio  # noqa: PLC0415
     from talkinghead.logs import start_logging  # noqa: PLC0415
-    from talkinghead.studio import Studio  # noqa: PLC0415
     from talkinghead.worker import serve  # noqa: PLC0415
 
     start_logging(settings.log_format)

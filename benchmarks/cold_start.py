@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 
-from talkinghead.comfy_server import ComfyServer
+from talkinghead.comfy.server import ComfyServer
 from talkinghead.settings import PROJECT_DIR, Settings
 
 RUNS = 4

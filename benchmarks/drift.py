@@ -19,13 +19,13 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from benchmarks.long import seconds_of, write_voice
-from talkinghead.cli import FileStore
-from talkinghead.job import Job
-from talkinghead.plan import MODEL_FPS, MOTION_FRAMES, WINDOW_FRAMES
-from talkinghead.render import render
-from talkinghead.request import parse_request
+from talkinghead.cli.app import FileStore
+from talkinghead.comfy.studio import Studio
+from talkinghead.plan.plan import MODEL_FPS, MOTION_FRAMES, WINDOW_FRAMES
+from talkinghead.plan.request import parse_request
+from talkinghead.render.job import Job
+from talkinghead.render.run import render
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.studio import Studio
 
 PORTRAIT = PROJECT_DIR / "examples" / "portrait.jpg"
 NEW_FRAMES = WINDOW_FRAMES - MOTION_FRAMES["infinitetalk"]

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overhead import peak_mib, services
-from talkinghead.job import Job
-from talkinghead.plan import MODEL_FPS, MOTION_FRAMES, WINDOW_FRAMES
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
+from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.warm_up import warm_up
+from talkinghead.plan.plan import MODEL_FPS, MOTION_FRAMES, WINDOW_FRAMES
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.studio import Studio
-from talkinghead.warm_up import warm_up
 
 WINDOWS = 1250  # an hour
 SIDE = 256  # pixels: the least that a request may ask for

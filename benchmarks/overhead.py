@@ -25,11 +25,11 @@ from typing import Any
 
 from comfy_client import ComfyClient, Event, Graph, Outcome
 from talkinghead import worker as _worker  # noqa: F401 - what one has loaded at its first job
-from talkinghead.job import Job
-from talkinghead.render import run_job
+from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.warm_up import warm_up
+from talkinghead.render.job import Job
+from talkinghead.render.run import run_job
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.studio import Studio
-from talkinghead.warm_up import warm_up
 
 EXAMPLES = PROJECT_DIR / "examples"
 VOICE_SECONDS, FPS = 3, 25

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Literal
 
 from comfy_client import ComfyError
-from talkinghead.convert import ConvertError, Schemas, to_api
+from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.s3 import S3Store
 from talkinghead.errors import JobError
-from talkinghead.gpu import read_host, tuning_for
-from talkinghead.lint import traps
-from talkinghead.model_store import ModelStore
-from talkinghead.models import Profile, load_manifest
-from talkinghead.s3 import S3Store
+from talkinghead.models.gpu import read_host, tuning_for
+from talkinghead.models.manifest import Profile, load_manifest
+from talkinghead.models.store import ModelStore
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.studio import Studio
-from talkinghead.workflow import check, fill, load_template
+from talkinghead.workflow.convert import ConvertError, Schemas, to_api
+from talkinghead.workflow.lint import traps
+from talkinghead.workflow.template import check, fill, load_template
 
 State = Literal["ok", "failed", "skipped"]
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, TextIO
 
+from talkinghead.plan.request import RenderRequest
 from talkinghead.redact import redact_urls
-from talkinghead.request import RenderRequest
 from talkinghead.settings import LogFormat
 
 log = logging.getLogger("talkinghead")

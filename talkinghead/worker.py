@@ -16,13 +16,13 @@ from runpod.http_client import AsyncClientSession
 from runpod.serverless.modules.rp_http import send_result
 from runpod.serverless.modules.rp_logger import RunPodLogger
 
+from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.warm_up import stay_ready
 from talkinghead.doctor import ensure_fit
-from talkinghead.job import Job
 from talkinghead.logs import about
-from talkinghead.progress import ProgressSender
-from talkinghead.render import run_job
-from talkinghead.studio import Studio
-from talkinghead.warm_up import stay_ready
+from talkinghead.render.job import Job
+from talkinghead.render.progress import ProgressSender
+from talkinghead.render.run import run_job
 
 CANCEL_SECONDS = 8  # RunPod kills the worker about 10 s after it asked
 EXIT_SECONDS = 9  # for what cannot be stopped, such as a decoder or a store that is silent

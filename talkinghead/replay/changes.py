@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from talkinghead.convert import Graph, Schemas, inputs_of
 from talkinghead.replay.sources import BadInput
+from talkinghead.workflow.convert import Graph, Schemas, inputs_of
 
 Changes = Mapping[str, Any]  # title.input, or a request's field -> value; text is not parsed yet
 

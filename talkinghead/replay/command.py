@@ -20,10 +20,9 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from rich.console import Console
 
-from talkinghead.convert import Schemas
 from talkinghead.errors import JobError
-from talkinghead.lint import lint_workflow
 from talkinghead.logs import start_logging
+from talkinghead.plan.request import MAX_SEED
 from talkinghead.redact import redact_urls
 from talkinghead.replay import report
 from talkinghead.replay.changes import parse_assignments, read_rows
@@ -33,9 +32,10 @@ from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run, Seed, Wanted, plan_runs, with_own_names
 from talkinghead.replay.sources import BadInput, Source, find_files, read_source
 from talkinghead.replay.work import Work
-from talkinghead.request import MAX_SEED
 from talkinghead.settings import Settings
-from talkinghead.workflow import load_schemas
+from talkinghead.workflow.convert import Schemas
+from talkinghead.workflow.lint import lint_workflow
+from talkinghead.workflow.template import load_schemas
 
 ENDPOINTS = "https://api.runpod.ai/v2"
 ENDPOINT_JOBS = 4  # in flight, if --jobs does not say

@@ -14,13 +14,13 @@ from typing import Any
 import requests
 import runpod
 
+from talkinghead.delivery.parcel import VIDEO_NAME
 from talkinghead.errors import JobError
-from talkinghead.fetch import Fetcher, Input
-from talkinghead.parcel import VIDEO_NAME
+from talkinghead.net.fetch import Fetcher, Input
+from talkinghead.net.guard import UrlGuard
 from talkinghead.redact import redact_url
 from talkinghead.replay.places import Away, Failed, Made, Seen, Stopped, error_of, made_of
 from talkinghead.replay.runs import Run, sha256_of
-from talkinghead.url_guard import UrlGuard
 
 FINAL = ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELLED")
 POLL_SECONDS = 2.0

@@ -16,17 +16,17 @@ from typing import Any, Protocol
 
 import comfy_client
 from comfy_client import ComfyClient, Event, Outcome, OutputFile
-from talkinghead.convert import Graph, Schemas
+from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.parcel import VIDEO_NAME, Parcel, Patience, as_json
 from talkinghead.errors import ComfyUIUnavailable
-from talkinghead.job import Job
-from talkinghead.lint import lint_workflow
-from talkinghead.parcel import VIDEO_NAME, Parcel, Patience, as_json
 from talkinghead.redact import redact_url
-from talkinghead.render import run_job
+from talkinghead.render.job import Job
+from talkinghead.render.run import run_job
 from talkinghead.replay.changes import title_in
 from talkinghead.replay.runs import UPLOADS, Run, sha256_of
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
+from talkinghead.workflow.convert import Graph, Schemas
+from talkinghead.workflow.lint import lint_workflow
 
 Seen = Callable[[float, str], None]  # fraction, 0 to 1, and what is done
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from talkinghead.convert import ConvertError, Graph, Schemas, Workflow, is_gui, to_api
 from talkinghead.errors import JobError
-from talkinghead.lint import ELSEWHERE, FILE_INPUTS
-from talkinghead.raw import is_raw
+from talkinghead.plan.request import MAX_SEED, parse_request
+from talkinghead.render.workflow_job import is_raw
 from talkinghead.replay.changes import (
     Changes,
     change_graph,
@@ -25,8 +24,9 @@ from talkinghead.replay.changes import (
     title_in,
 )
 from talkinghead.replay.sources import BadInput, Kind, Source, as_urls
-from talkinghead.request import MAX_SEED, parse_request
-from talkinghead.workflow import fill
+from talkinghead.workflow.convert import ConvertError, Graph, Schemas, Workflow, is_gui, to_api
+from talkinghead.workflow.lint import ELSEWHERE, FILE_INPUTS
+from talkinghead.workflow.template import fill
 
 MAX_NAME = 160  # characters: a file system takes 255 bytes, and there is a suffix to come
 KEY_SHOWN = 8  # hex digits of a key in a file name

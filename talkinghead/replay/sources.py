@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from talkinghead.convert import is_api, is_gui
+from talkinghead.workflow.convert import is_api, is_gui
 
 Kind = Literal["workflow", "request"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, Protocol
 
-from talkinghead.bundle import without_secrets
 from talkinghead.redact import redact_urls
+from talkinghead.render.bundle import without_secrets
 from talkinghead.replay.places import Away, Failed, Made, Place, Refused, Seen, Stopped
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run

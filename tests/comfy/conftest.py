@@ -14,16 +14,16 @@ import pytest
 import requests
 
 from comfy_client import ComfyClient
-from talkinghead.convert import Graph, to_api
-from talkinghead.delivery import Stores
-from talkinghead.media import Picture
-from talkinghead.plan import make_plan
-from talkinghead.request import parse_request
+from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.stores import Stores
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.net.guard import UrlGuard
+from talkinghead.plan.plan import make_plan
+from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.sound import Sound
-from talkinghead.studio import Studio
-from talkinghead.url_guard import UrlGuard
-from talkinghead.workflow import Inputs, fill, load_template, slots_of
+from talkinghead.workflow.convert import Graph, to_api
+from talkinghead.workflow.template import Inputs, fill, load_template, slots_of
 from tests.conftest import FileServer
 from tests.store import S3Server
 

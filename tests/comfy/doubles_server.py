@@ -13,7 +13,7 @@ from unittest import mock
 import requests
 import websocket
 
-from talkinghead.comfy_server import ComfyServer
+from talkinghead.comfy.server import ComfyServer
 from talkinghead.settings import PROJECT_DIR, Settings
 
 RUN_SECONDS = 60.0

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from talkinghead.checkpoint import LEDGER
+from talkinghead.delivery.checkpoint import LEDGER
+from talkinghead.plan.windows import seed_of
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.windows import seed_of
 from tests.contract.conftest import environment_of
 from tests.contract.test_sigterm import RUNPOD_SECONDS, RunPod, comfyuis
 from tests.store import BUCKET, S3Server

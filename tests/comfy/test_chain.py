@@ -13,16 +13,16 @@ import numpy.typing as npt
 import pytest
 import requests
 
-from talkinghead.job import Job
-from talkinghead.media import Picture
-from talkinghead.pace import Pace
-from talkinghead.plan import make_plan
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
-from talkinghead.request import parse_request
+from talkinghead.comfy.studio import Studio
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.plan.pace import Pace
+from talkinghead.plan.plan import make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.sound import Sound
-from talkinghead.studio import Studio
 from tests.conftest import FileServer, write_pan, write_tone
 from tests.store import BUCKET, S3Server
 

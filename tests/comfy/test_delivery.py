@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import requests
 
-from talkinghead.convert import to_api
-from talkinghead.delivery import Stores
-from talkinghead.job import Job
-from talkinghead.progress import Progress
+from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.stores import Stores
 from talkinghead.redact import redact_url
-from talkinghead.render import run_job
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
-from talkinghead.workflow import load_schemas
+from talkinghead.workflow.convert import to_api
+from talkinghead.workflow.template import load_schemas
 from tests.canary import CANARY
 from tests.store import BUCKET, S3Server
 

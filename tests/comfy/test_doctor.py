@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from comfy_client import ComfyClient
-from talkinghead.comfy_server import ComfyServer
+from talkinghead.comfy.server import ComfyServer
+from talkinghead.comfy.studio import Studio
 from talkinghead.doctor import ensure_fit, examine
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
 
 
 def test_a_worker_with_nodes_and_models_is_fit(client: ComfyClient, settings: Settings) -> None:

@@ -44,7 +44,7 @@ from tests.comfy.doubles_server import (
     succeeded,
 )
 
-RECORDED = PROJECT_DIR / "talkinghead" / "node_schemas.json"
+RECORDED = PROJECT_DIR / "talkinghead" / "workflow" / "node_schemas.json"
 DOUBLED_PACKS = ("ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite")
 SEEDS = count(1000)
 

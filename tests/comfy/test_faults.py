@@ -26,19 +26,19 @@ from comfy_client import (
     PromptRejected,
     Unreachable,
 )
-from talkinghead import render
-from talkinghead.convert import Graph
+from talkinghead.comfy.studio import Studio
 from talkinghead.errors import ComfyUIUnavailable, OutputMissing
-from talkinghead.execute import Prompt
-from talkinghead.job import Job
-from talkinghead.media import Picture
-from talkinghead.plan import make_plan
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
-from talkinghead.request import parse_request
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.plan.plan import make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.render import run as render
+from talkinghead.render.execute import Prompt
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.sound import Sound
-from talkinghead.studio import Studio
+from talkinghead.workflow.convert import Graph
 from tests.comfy.proxy import Absence, Canned, Kind, Proxy, SocketFault, node_errors, port_of
 from tests.conftest import FileServer
 

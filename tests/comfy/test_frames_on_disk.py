@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pytest
 
 from comfy_client import ComfyClient
-from talkinghead.job import Job
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
+from talkinghead.comfy.studio import Studio
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
 
 Pixels = npt.NDArray[np.float64]
 FRAMES = 130  # two windows of 81, 25 of them the same: 137

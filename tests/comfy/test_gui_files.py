@@ -21,14 +21,14 @@ import requests
 from typer.testing import CliRunner
 
 from comfy_client import ComfyClient
-from talkinghead.cli import app
-from talkinghead.convert import Workflow, set_widget, to_api
-from talkinghead.gui import LISTED, prepare_folders
-from talkinghead.job import Job
-from talkinghead.render import run_job
+from talkinghead.cli.app import app
+from talkinghead.cli.gui import LISTED, prepare_folders
+from talkinghead.comfy.studio import Studio
+from talkinghead.render.job import Job
+from talkinghead.render.run import run_job
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.studio import Studio
-from talkinghead.workflow import load_template
+from talkinghead.workflow.convert import Workflow, set_widget, to_api
+from talkinghead.workflow.template import load_template
 from tests.conftest import EXAMPLES
 
 
@@ -195,7 +195,7 @@ def test_make_gui_serves_the_templates_ready_to_run_and_ends_with_ctrl_c(
     own = {"COMFYUI_DIR": str(comfy_dir), "COMFYUI_CPU": "1", "COMFYUI_URL": ""}
     log = tmp_path / "log"
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "talkinghead.cli", "gui", "--port", port]
+        command = [sys.executable, "-m", "talkinghead", "gui", "--port", port]
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **own})
     try:
         client = ComfyClient(f"http://127.0.0.1:{port}")

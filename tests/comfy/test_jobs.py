@@ -18,14 +18,14 @@ import requests
 from typer.testing import CliRunner
 
 from comfy_client import ComfyClient
-from talkinghead.cli import app
-from talkinghead.convert import Graph, to_api
-from talkinghead.job import Job
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
+from talkinghead.cli.app import app
+from talkinghead.comfy.studio import Studio
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.studio import Studio
-from talkinghead.workflow import load_template, loaders_only
+from talkinghead.workflow.convert import Graph, to_api
+from talkinghead.workflow.template import load_template, loaders_only
 from tests.conftest import FileServer, write_tone
 
 

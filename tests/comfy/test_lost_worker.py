@@ -20,10 +20,10 @@ import numpy.typing as npt
 import pytest
 import requests
 
-from talkinghead.job import Job
-from talkinghead.render import run_job
-from talkinghead.studio import Studio
-from talkinghead.windows import seed_of
+from talkinghead.comfy.studio import Studio
+from talkinghead.plan.windows import seed_of
+from talkinghead.render.job import Job
+from talkinghead.render.run import run_job
 from tests.comfy.machines import Blow, Death, Ordeal
 from tests.conftest import FileServer
 from tests.store import S3Server

@@ -13,12 +13,12 @@ import pytest
 import requests
 
 from comfy_client import ComfyClient
-from talkinghead.convert import Graph
-from talkinghead.job import Job
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
+from talkinghead.comfy.studio import Studio
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
+from talkinghead.workflow.convert import Graph
 from tests.comfy.proxy import port_of
 from tests.comfy.test_faults import process_of, within
 

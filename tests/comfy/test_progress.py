@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from comfy_client import ComfyClient
-from talkinghead.job import Job
-from talkinghead.progress import STAGES, Progress
-from talkinghead.render import run_job
+from talkinghead.comfy.studio import Studio
+from talkinghead.render.job import Job
+from talkinghead.render.progress import STAGES, Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.studio import Studio
 from tests.conftest import FileServer, write_pan, write_tone
 
 WINDOWS, STEPS = 5, 4

@@ -16,14 +16,14 @@ import pytest
 import requests
 from PIL import Image
 
-from talkinghead.delivery import Stores
-from talkinghead.job import Job
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
+from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.stores import Stores
+from talkinghead.net.guard import UrlGuard
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
-from talkinghead.url_guard import UrlGuard
-from talkinghead.workflow import load_template
+from talkinghead.workflow.template import load_template
 from tests.conftest import FileServer
 from tests.store import S3Server
 

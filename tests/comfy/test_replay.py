@@ -23,7 +23,7 @@ import requests
 from PIL import Image
 
 from comfy_client import ComfyClient
-from talkinghead.comfy_server import ComfyServer
+from talkinghead.comfy.server import ComfyServer
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.comfy import doubles_graphs
 from tests.comfy.test_faults import process_of
@@ -133,7 +133,7 @@ def write_video_graphs(folder: Path, count: int) -> None:
 
 
 def replay(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "talkinghead.cli", "replay", *map(str, arguments)]
+    words = [sys.executable, "-m", "talkinghead", "replay", *map(str, arguments)]
     return subprocess.Popen(
         words, env=os.environ | environment, stderr=subprocess.PIPE, text=True, cwd=PROJECT_DIR
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from talkinghead.comfy_server import ComfyServer
+from talkinghead.comfy.server import ComfyServer
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.settings import PROJECT_DIR, Settings
 
@@ -87,7 +87,7 @@ def test_stopping_ends_the_children_too_and_those_that_ignore_sigterm(tmp_path: 
 def test_a_worker_that_gets_sigterm_takes_comfyui_with_it(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys, time\n"
-        "from talkinghead.comfy_server import ComfyServer\n"
+        "from talkinghead.comfy.server import ComfyServer\n"
         "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
         f"server = ComfyServer(pathlib.Path({str(tmp_path / 'comfyui')!r}), "
         f"pathlib.Path({str(tmp_path / 'work')!r}))\n"

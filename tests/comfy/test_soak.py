@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import requests
 
-from talkinghead.job import Job
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
-from talkinghead.studio import Studio
+from talkinghead.comfy.studio import Studio
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from tests.comfy.test_faults import process_of
 from tests.conftest import FileServer
 

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import pytest
 from pydantic import SecretStr
 
-from talkinghead.job import Job
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
+from talkinghead.comfy.studio import Studio
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
 from tests.comfy.proxy import port_of
 from tests.comfy.test_faults import process_of
 from tests.conftest import FileServer, write_tone

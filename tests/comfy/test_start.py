@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from talkinghead.comfy.studio import Studio
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.studio import Studio
 
 START_SECONDS = 90
 RESTART_SECONDS = 20  # of the 30 in which it shall be back: it is ready about 10 s after its start

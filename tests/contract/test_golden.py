@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from talkinghead import workflow
-from talkinghead.convert import Graph, to_api
-from talkinghead.lint import traps
-from talkinghead.media import Picture
-from talkinghead.models import load_manifest
-from talkinghead.plan import make_plan
-from talkinghead.request import parse_request
-from talkinghead.sound import Sound
-from talkinghead.source_video import SourceVideo
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.media.source_video import SourceVideo
+from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.plan import make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.workflow import template
+from talkinghead.workflow.convert import Graph, to_api
+from talkinghead.workflow.lint import traps
 
 HERE = Path(__file__).parent
 REQUESTS = sorted((HERE / "requests").glob("*.json"))
@@ -33,18 +33,18 @@ def graph_of(request: Path) -> Graph:
     voices = [Sound(seconds, 48_000, 2, False) for seconds in (4.0, 3.0)[:people]]
     source = SourceVideo(640, 480, 9.0, 225, 25.0) if parsed.video_url else Picture(640, 480)
     plan = make_plan(parsed, voices, source, new_seed=lambda: 1234)
-    inputs = workflow.Inputs(
+    inputs = template.Inputs(
         picture="job/source.mp4" if parsed.video_url else "job/picture.png",
         speech=tuple(f"job/speech_{number}.wav" for number in range(1, people + 1)),
         sound="job/sound.wav",
         masks="job/masks.gif" if people > 1 else None,
         output_prefix="job/video",
     )
-    schemas = workflow.load_schemas()
+    schemas = template.load_schemas()
     graph = to_api(
-        workflow.fill_template(plan, inputs, load_manifest().profile("gguf-q4"), schemas), schemas
+        template.fill_template(plan, inputs, load_manifest().profile("gguf-q4"), schemas), schemas
     )
-    assert workflow.check(graph, schemas) == [] and traps(graph, schemas) == []
+    assert template.check(graph, schemas) == [] and traps(graph, schemas) == []
     return graph
 
 

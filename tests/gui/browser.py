@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Dialog, Page, Playwright
 
-from talkinghead.convert import Graph, Schemas, Workflow, inputs_of
+from talkinghead.workflow.convert import Graph, Schemas, Workflow, inputs_of
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 READY = "() => !!(window.app?.graph && LiteGraph.registered_node_types.VHS_VideoCombine)"

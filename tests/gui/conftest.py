@@ -12,12 +12,12 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from comfy_client import ComfyClient
-from talkinghead.comfy_server import ComfyServer
-from talkinghead.convert import Schemas
-from talkinghead.model_store import found_models
-from talkinghead.models import Profile, load_manifest
+from talkinghead.comfy.server import ComfyServer
+from talkinghead.models.manifest import Profile, load_manifest
+from talkinghead.models.store import found_models
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.workflow import load_schemas
+from talkinghead.workflow.convert import Schemas
+from talkinghead.workflow.template import load_schemas
 from tests.gui.browser import Gui, find_chromium
 from tests.gui.server import GUI_SETTINGS, RecordedServer, served
 

@@ -8,7 +8,15 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from talkinghead.convert import VIRTUAL, Node, Schemas, Workflow, inputs_of, remove_node, widgets_of
+from talkinghead.workflow.convert import (
+    VIRTUAL,
+    Node,
+    Schemas,
+    Workflow,
+    inputs_of,
+    remove_node,
+    widgets_of,
+)
 
 Link = dict[str, Any]
 KINDS = ("INT", "FLOAT", "STRING")  # of widgets that are fed or exposed

@@ -13,16 +13,16 @@ import pytest
 import requests
 
 from comfy_client import ComfyClient, OutputFile
-from talkinghead.gui import read_workflow
-from talkinghead.job import Job
-from talkinghead.lint import traps
-from talkinghead.models import load_manifest
-from talkinghead.parcel import as_json
-from talkinghead.render import render
+from talkinghead.cli.gui import read_workflow
+from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.parcel import as_json
+from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.request import parse_request
+from talkinghead.render.job import Job
+from talkinghead.render.run import render
 from talkinghead.replay.sources import read_source
-from talkinghead.request import parse_request
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
+from talkinghead.workflow.lint import traps
 from tests.gui.browser import Gui, comparable
 from tests.gui.conftest import Server
 

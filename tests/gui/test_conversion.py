@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from talkinghead.convert import ConvertError, Graph, Schemas, Workflow, is_gui, to_api
-from talkinghead.workflow import load_template
+from talkinghead.workflow.convert import ConvertError, Graph, Schemas, Workflow, is_gui, to_api
+from talkinghead.workflow.template import load_template
 from tests.gui.browser import Gui, comparable
 from tests.gui.conftest import TEMPLATES, Server, new_page
 from tests.gui.edits import edited

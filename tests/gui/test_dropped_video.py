@@ -8,9 +8,9 @@ from pathlib import Path
 
 import av
 
-from talkinghead import mux
-from talkinghead.convert import to_api
-from talkinghead.workflow import load_template
+from talkinghead.media import mux
+from talkinghead.workflow.convert import to_api
+from talkinghead.workflow.template import load_template
 from tests.conftest import write_pan
 from tests.gui.browser import Gui, comparable
 from tests.gui.conftest import Server

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from talkinghead.mux import encode_sound
-from talkinghead.playlist import Part, playlist_text, write_init, write_part
+from talkinghead.media.mux import encode_sound
+from talkinghead.render.playlist import Part, playlist_text, write_init, write_part
 from tests.conftest import write_pan
 
 FPS, WINDOWS = 25, 4  # windows of a second

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from comfy_client import ComfyClient
-from talkinghead.convert import Workflow, canonical, to_api, widgets_of
-from talkinghead.media import Picture
-from talkinghead.plan import Plan, make_plan
-from talkinghead.request import parse_request
-from talkinghead.sound import Sound
-from talkinghead.workflow import Inputs, fill, load_template, slots_of
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.plan.plan import Plan, make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.workflow.convert import Workflow, canonical, to_api, widgets_of
+from talkinghead.workflow.template import Inputs, fill, load_template, slots_of
 from tests.gui.browser import Gui, comparable, titles
 from tests.gui.conftest import COPY, TEMPLATES, Server
 

@@ -15,11 +15,11 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page
 
-from talkinghead.job import Job
-from talkinghead.progress import Progress
-from talkinghead.render import run_job
+from talkinghead.comfy.studio import Studio
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.studio import Studio
 from tests.conftest import FileServer, write_tone
 from tests.gui.test_playlist import WATCH, Handler, page, wait_until
 from tests.store import S3Server

@@ -10,11 +10,11 @@ import pytest
 import requests
 
 from comfy_client import ComfyClient, OutputFile
-from talkinghead.convert import Workflow, to_api
-from talkinghead.lint import traps
-from talkinghead.mux import count_frames
-from talkinghead.windows import window
-from talkinghead.workflow import fill, load_template
+from talkinghead.media.mux import count_frames
+from talkinghead.plan.windows import window
+from talkinghead.workflow.convert import Workflow, to_api
+from talkinghead.workflow.lint import traps
+from talkinghead.workflow.template import fill, load_template
 from tests.gui.browser import Gui
 from tests.gui.conftest import Server
 from tests.gui.test_round_trip import a_plan

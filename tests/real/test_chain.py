@@ -19,16 +19,17 @@ import pytest
 from PIL import Image
 
 from comfy_client import ComfyClient
-from talkinghead import sound, workflow
-from talkinghead.convert import Graph, to_api
-from talkinghead.masks import save_masks, speaker_masks
-from talkinghead.media import Picture, save_picture
-from talkinghead.models import load_manifest
-from talkinghead.plan import Plan, make_plan
-from talkinghead.request import parse_request
-from talkinghead.sound import Voice, probe_sound
-from talkinghead.studio import Studio
-from talkinghead.windows import windows
+from talkinghead.comfy.studio import Studio
+from talkinghead.media import sound
+from talkinghead.media.masks import save_masks, speaker_masks
+from talkinghead.media.picture import Picture, save_picture
+from talkinghead.media.sound import Voice, probe_sound
+from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.plan import Plan, make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.plan.windows import windows
+from talkinghead.workflow import template
+from talkinghead.workflow.convert import Graph, to_api
 from tests.conftest import write_tone
 from tests.real.test_real_nodes import HEIGHT, SETTINGS, WIDTH, missing
 
@@ -136,9 +137,9 @@ def images_of(graph: Graph, name: str, client: ComfyClient, folder: Path) -> Pix
 
 def loop_graph(plan: Plan, files: Files, studio: Studio, client: ComfyClient) -> Graph:
     """The whole render in one prompt; further references are appended to the start image."""
-    inputs = workflow.Inputs(files.references[0], files.speech, files.speech[0], files.masks, "l/l")
+    inputs = template.Inputs(files.references[0], files.speech, files.speech[0], files.masks, "l/l")
     schemas = studio.schemas(client)
-    graph = to_api(workflow.fill_template(plan, inputs, studio.profile, schemas), schemas)
+    graph = to_api(template.fill_template(plan, inputs, studio.profile, schemas), schemas)
     start = key_of(graph, "Talking image")
     for number, name in enumerate(files.references[1:]):
         before = graph[start]["inputs"]["start_image"]
@@ -164,10 +165,10 @@ def chain(
     motion, parts = None, []
     for window in windows(chained):
         reference = files.references[min(window.index, len(files.references) - 1)]
-        inputs = workflow.WindowInputs(
+        inputs = template.WindowInputs(
             files.references[0], reference, files.speech, files.masks, motion, f"w{window.index}"
         )
-        gui = workflow.fill_window(chained, window, inputs, studio.profile, schemas)
+        gui = template.fill_window(chained, window, inputs, studio.profile, schemas)
         parts.append(images_of(to_api(gui, schemas), f"w{window.index}", client, folder))
         for path in folder.glob("motion*.latent"):
             motion = client.upload(path, subfolder=f"chain/{window.index}")

@@ -16,13 +16,13 @@ import av
 import numpy as np
 import pytest
 
-from talkinghead.job import Job
-from talkinghead.models import load_manifest
-from talkinghead.render import render
-from talkinghead.request import parse_request
+from talkinghead.comfy.studio import Studio
+from talkinghead.media.sound import Voice, probe_sound, save_mix
+from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.request import parse_request
+from talkinghead.render.job import Job
+from talkinghead.render.run import render
 from talkinghead.settings import Settings
-from talkinghead.sound import Voice, probe_sound, save_mix
-from talkinghead.studio import Studio
 from tests.conftest import write_pan, write_tone
 
 SETTINGS = Settings()

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from talkinghead import __version__
-from talkinghead.bundle import make_bundle, without_secrets
-from talkinghead.media import Picture
-from talkinghead.plan import make_plan
-from talkinghead.request import parse_request
-from talkinghead.sound import Sound
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.plan.plan import make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.render.bundle import make_bundle, without_secrets
 
 REQUEST = {
     "image_url": "https://user:canary-1@x.example/i.jpg?X-Amz-Signature=canary-2",

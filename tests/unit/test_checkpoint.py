@@ -22,7 +22,8 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
-from talkinghead.checkpoint import (
+from talkinghead.cli.app import app
+from talkinghead.delivery.checkpoint import (
     LEDGER,
     Checkpoints,
     CheckpointStore,
@@ -34,10 +35,9 @@ from talkinghead.checkpoint import (
     read_ledger,
     segment_name,
 )
-from talkinghead.cli import app
-from talkinghead.delivery import InlineStore, Stores, VolumeStore
+from talkinghead.delivery.parcel import Patience
+from talkinghead.delivery.stores import InlineStore, Stores, VolumeStore
 from talkinghead.errors import Cancelled, CheckpointRefused, DeliveryFailed
-from talkinghead.parcel import Patience
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.store import BUCKET, SECRET, S3Server, Wire
 
@@ -259,8 +259,8 @@ def test_a_worker_killed_between_segment_and_ledger_leaves_a_ledger_that_is_whol
     script = textwrap.dedent("""
         import os, signal, sys
         from pathlib import Path
-        from talkinghead.checkpoint import LEDGER, Checkpoints
-        from talkinghead.s3 import S3Store
+        from talkinghead.delivery.checkpoint import LEDGER, Checkpoints
+        from talkinghead.delivery.s3 import S3Store
         from talkinghead.settings import Settings
         from tests.unit.test_checkpoint import save
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import talkinghead
-from talkinghead.convert import (
+from talkinghead.settings import PROJECT_DIR
+from talkinghead.workflow.convert import (
     ConvertError,
     Graph,
     Group,
@@ -30,6 +30,7 @@ from talkinghead.convert import (
     widget_names,
     widgets_of,
 )
+from talkinghead.workflow.template import load_schemas
 
 UUID = "0e7c3a52-8f0e-4b57-9a53-5d1c5c0f4b11"
 
@@ -894,9 +895,8 @@ def test_any_graph_survives_the_way_to_the_gui_and_back(api: Graph) -> None:
 
 # ---- The templates
 
-PACKAGE = Path(talkinghead.__file__).parent
-RECORDED: Schemas = json.loads((PACKAGE / "node_schemas.json").read_text("utf-8"))["nodes"]
-TEMPLATES = sorted((PACKAGE.parent / "workflows").glob("*.json"))
+RECORDED: Schemas = load_schemas()
+TEMPLATES = sorted((PROJECT_DIR / "workflows").glob("*.json"))
 
 
 def template(path: Path) -> Workflow:

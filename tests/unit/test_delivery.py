@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 import requests
 
-from talkinghead.delivery import InlineStore, Stores, check_room
+from talkinghead.delivery.parcel import Parcel, Patience, Store, hash_request
+from talkinghead.delivery.s3 import S3Store
+from talkinghead.delivery.stores import InlineStore, Stores, check_room
 from talkinghead.errors import (
     Cancelled,
     DeliveryFailed,
@@ -27,14 +29,12 @@ from talkinghead.errors import (
     ResultTooLarge,
     UrlBlocked,
 )
-from talkinghead.media import Picture
-from talkinghead.parcel import Parcel, Patience, Store, hash_request
-from talkinghead.plan import Plan, make_plan
-from talkinghead.request import parse_request
-from talkinghead.s3 import S3Store
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.net.guard import UrlGuard
+from talkinghead.plan.plan import Plan, make_plan
+from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.sound import Sound
-from talkinghead.url_guard import UrlGuard
 from tests.store import BUCKET, SECRET, S3Server, Wire
 
 MB = 1_000_000

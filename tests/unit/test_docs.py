@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from talkinghead.errors import JobError
-from talkinghead.request import RequestFields
+from talkinghead.plan.request import RequestFields
 from talkinghead.settings import PROJECT_DIR, Settings
 
 README = (PROJECT_DIR / "README.md").read_text("utf-8")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from talkinghead.cli import app
+from talkinghead.cli.app import app
+from talkinghead.comfy.studio import Studio
 from talkinghead.doctor import Unfit, ensure_fit, examine
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
 from tests.store import S3Server
 
 NO_SERVER = "http://127.0.0.1:9"

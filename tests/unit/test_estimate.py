@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from talkinghead.cli import app
-from talkinghead.estimate import Estimate, can_end_within, estimate, too_long_text
-from talkinghead.media import Picture
+from talkinghead.cli.app import app
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.media.source_video import SourceVideo
 from talkinghead.memory import GIB
-from talkinghead.pace import (
+from talkinghead.plan.estimate import Estimate, can_end_within, estimate, too_long_text
+from talkinghead.plan.pace import (
     CARDS,
     REMEMBERED_WINDOWS,
     Pace,
@@ -26,11 +28,9 @@ from talkinghead.pace import (
     table,
     window_seconds,
 )
-from talkinghead.plan import Plan, make_plan
-from talkinghead.request import parse_request
+from talkinghead.plan.plan import Plan, make_plan
+from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.sound import Sound
-from talkinghead.source_video import SourceVideo
 
 DEPLOY = (PROJECT_DIR / "docs" / "deploy.md").read_text("utf-8")
 PIXELS = 832 * 480

@@ -16,13 +16,13 @@ from typing import ClassVar
 import pytest
 import trustme
 
-from talkinghead import prepare
+from talkinghead.comfy.studio import Studio
 from talkinghead.errors import Cancelled, DownloadFailed, JobError, MediaTooLarge, UrlBlocked
-from talkinghead.fetch import Fetcher, Input
-from talkinghead.request import parse_request
+from talkinghead.net.fetch import Fetcher, Input
+from talkinghead.net.guard import Resolver, UrlGuard
+from talkinghead.plan.request import parse_request
+from talkinghead.render import prepare
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
-from talkinghead.url_guard import Resolver, UrlGuard
 from tests.conftest import FileServer
 from tests.store import S3Server
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from talkinghead.errors import ModelsMissing
-from talkinghead.gpu import (
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.models.gpu import (
     ARCHITECTURES,
     Gpu,
     Host,
@@ -23,12 +25,10 @@ from talkinghead.gpu import (
     sage_runs,
     table,
 )
-from talkinghead.media import Picture
-from talkinghead.models import load_manifest
-from talkinghead.plan import make_plan
-from talkinghead.request import parse_request
+from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.plan import make_plan
+from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.sound import Sound
 
 MANIFEST = load_manifest()
 

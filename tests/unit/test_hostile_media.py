@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 
 from talkinghead.errors import JobError
-from talkinghead.masks import Framing, speaker_masks
-from talkinghead.media import open_mask, probe_picture, save_picture
+from talkinghead.media.masks import Framing, speaker_masks
+from talkinghead.media.picture import open_mask, probe_picture, save_picture
+from talkinghead.media.sound import Voice, probe_sound, save_mix, save_speech
+from talkinghead.media.source_video import probe_source, save_frames
 from talkinghead.settings import Settings
-from talkinghead.sound import Voice, probe_sound, save_mix, save_speech
-from talkinghead.source_video import probe_source, save_frames
 from tests import hostile as h
 
 SECONDS, MEGABYTES = 10, 300

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from talkinghead.errors import JobError
-from talkinghead.models import load_manifest
-from talkinghead.request import parse_request
+from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.unit.test_docs import errors
 

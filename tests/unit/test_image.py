@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from talkinghead.models import load_manifest
+from talkinghead.models.manifest import load_manifest
 from talkinghead.settings import PROJECT_DIR, Settings
 
 INSTRUCTION = re.compile(r"^([A-Z]+)\s+((?:.*\\\n)*.*)$", re.MULTILINE)
@@ -73,7 +73,7 @@ def test_what_the_image_does_not_need_stays_out_of_the_build(path: str) -> None:
 
 def test_compiled_files_stay_out_of_the_build() -> None:
     assert is_ignored("talkinghead/__pycache__/render.pyc")
-    assert not is_ignored("talkinghead/render.py")
+    assert not is_ignored("talkinghead/render/run.py")
 
 
 def test_every_file_of_the_package_is_copied() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from talkinghead.cli import app
-from talkinghead.convert import Graph, Schemas, Workflow, set_widget, to_api
-from talkinghead.lint import lint_workflow, traps
+from talkinghead.cli.app import app
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow import load_schemas, load_template
+from talkinghead.workflow.convert import Graph, Schemas, Workflow, set_widget, to_api
+from talkinghead.workflow.lint import lint_workflow, traps
+from talkinghead.workflow.template import load_schemas, load_template
 from tests.conftest import FileServer
 
 TEMPLATES = sorted((PROJECT_DIR / "workflows").glob("*.json"))

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from talkinghead import logs
-from talkinghead.fetch import Fetcher
-from talkinghead.job import Job
-from talkinghead.render import run_job
-from talkinghead.request import parse_request
+from talkinghead.comfy.studio import Studio
+from talkinghead.net.fetch import Fetcher
+from talkinghead.plan.request import parse_request
+from talkinghead.render.job import Job
+from talkinghead.render.run import run_job
 from talkinghead.settings import LogFormat, Settings
-from talkinghead.studio import Studio
 
 log = logging.getLogger("talkinghead")
 

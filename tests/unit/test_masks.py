@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, ImageSequence
 
 from talkinghead.errors import MediaInvalid, UnsupportedCombination
-from talkinghead.masks import Box, Framing, Masks, Region, save_masks, speaker_masks
+from talkinghead.media.masks import Box, Framing, Masks, Region, save_masks, speaker_masks
 
 SQUARE = Framing(400, 400, 400, 400)
 NEAREST = Image.Resampling.NEAREST

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from talkinghead import media, mux
 from talkinghead.errors import MediaInvalid, MediaTooLarge
-from talkinghead.masks import Framing
-from talkinghead.sound import Voice, probe_sound, save_mix
+from talkinghead.media import mux, picture
+from talkinghead.media.masks import Framing
+from talkinghead.media.sound import Voice, probe_sound, save_mix
 
 Samples = npt.NDArray[np.float64]
 
@@ -62,9 +62,9 @@ def shown(path: Path) -> list[int]:
 
 def save(source: Path, target: Path, crop: Literal["center", "top"] = "center") -> Image.Image:
     """The picture as it is saved, in its own size."""
-    size = media.probe_picture("image_url", source, max_megapixels=3)
+    size = picture.probe_picture("image_url", source, max_megapixels=3)
     framing = Framing(size.width, size.height, size.width, size.height, crop)
-    media.save_picture("image_url", source, target, framing, max_megapixels=3)
+    picture.save_picture("image_url", source, target, framing, max_megapixels=3)
     return Image.open(target)
 
 
@@ -89,7 +89,7 @@ def test_a_picture_is_framed_at_the_centre_or_at_the_top(tmp_path: Path) -> None
     rows = {}
     for crop in ("center", "top"):
         framing = Framing(64, 96, 64, 32, crop)
-        media.save_picture(
+        picture.save_picture(
             "image_url", tmp_path / "in.png", tmp_path / "o.png", framing, max_megapixels=3
         )
         rows[crop] = Image.open(tmp_path / "o.png").getpixel((32, 16))
@@ -111,7 +111,7 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
 def test_a_text_file_named_jpg_is_not_a_picture(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_text("hello")
     with pytest.raises(MediaInvalid, match="image_url: the file is not a picture, allowed: JPEG"):
-        media.probe_picture("image_url", tmp_path / "photo.jpg", max_megapixels=1)
+        picture.probe_picture("image_url", tmp_path / "photo.jpg", max_megapixels=1)
 
 
 def test_a_truncated_picture_is_refused(tmp_path: Path, portrait: Path) -> None:
@@ -123,12 +123,12 @@ def test_a_truncated_picture_is_refused(tmp_path: Path, portrait: Path) -> None:
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     Image.new("1", (2000, 2000)).save(tmp_path / "big.png")
     with pytest.raises(MediaTooLarge, match="2000x2000 pixels, allowed: 3 megapixels"):
-        media.probe_picture("image_url", tmp_path / "big.png", max_megapixels=3)
+        picture.probe_picture("image_url", tmp_path / "big.png", max_megapixels=3)
 
 
 def test_a_mask_is_read_as_brightness(tmp_path: Path) -> None:
     Image.new("RGBA", (16, 16), (255, 255, 255, 255)).save(tmp_path / "mask.png")
-    mask = media.open_mask("speakers.0.mask_url", tmp_path / "mask.png", max_megapixels=1)
+    mask = picture.open_mask("speakers.0.mask_url", tmp_path / "mask.png", max_megapixels=1)
     assert (mask.mode, mask.getpixel((0, 0))) == ("L", 255)
 
 

@@ -8,12 +8,12 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from talkinghead.convert import to_api
 from talkinghead.errors import ModelsMissing
-from talkinghead.lint import lint_workflow
-from talkinghead.models import Manifest, load_manifest
-from talkinghead.plan import TalkModel
-from talkinghead.workflow import fill, load_schemas, load_template, model_files
+from talkinghead.models.manifest import Manifest, load_manifest
+from talkinghead.plan.plan import TalkModel
+from talkinghead.workflow.convert import to_api
+from talkinghead.workflow.lint import lint_workflow
+from talkinghead.workflow.template import fill, load_schemas, load_template, model_files
 
 MANIFEST = load_manifest()
 SUM = "0" * 64

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from talkinghead.cli import app
+from talkinghead.cli.app import app
 from talkinghead.errors import ModelsMissing
-from talkinghead.model_links import link_models, paths_entry
-from talkinghead.model_store import ModelStore, found_models
-from talkinghead.models import Manifest, ModelFile, Profile, load_manifest
+from talkinghead.models.links import link_models, paths_entry
+from talkinghead.models.manifest import Manifest, ModelFile, Profile, load_manifest
+from talkinghead.models.store import ModelStore, found_models
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.hub import COMMIT, Hub, HubFile
 
@@ -31,8 +31,8 @@ KILLS = 10
 FETCH = """
 import sys
 from pathlib import Path
-from talkinghead.model_store import ModelStore
-from talkinghead.models import load_manifest
+from talkinghead.models.store import ModelStore
+from talkinghead.models.manifest import load_manifest
 from talkinghead.settings import Settings
 ModelStore(Settings()).fetch(load_manifest(Path(sys.argv[1])).files)
 """

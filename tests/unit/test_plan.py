@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge, UnsupportedCombination
-from talkinghead.media import Picture
-from talkinghead.plan import (
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.media.source_video import SourceVideo
+from talkinghead.plan.plan import (
     MODEL_FPS,
     MOTION_FRAMES,
     WINDOW_FRAMES,
@@ -18,9 +20,7 @@ from talkinghead.plan import (
     make_plan,
     windows_of,
 )
-from talkinghead.request import Mode, parse_request
-from talkinghead.sound import Sound
-from talkinghead.source_video import SourceVideo
+from talkinghead.plan.request import Mode, parse_request
 
 A = {"image_url": "https://example.com/i.jpg", "wav_url": "https://example.com/a.wav"}
 

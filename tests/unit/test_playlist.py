@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from talkinghead.mux import encode_sound
-from talkinghead.playlist import Part, playlist_text, write_init, write_part
+from talkinghead.media.mux import encode_sound
+from talkinghead.render.playlist import Part, playlist_text, write_init, write_part
 from tests.unit.test_media import decoded
 
 WINDOWS = (81, 72, 72, 72, 30)

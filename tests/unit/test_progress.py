@@ -11,9 +11,16 @@ from typing import Any
 import pytest
 
 from comfy_client import Event
-from talkinghead.convert import Graph
-from talkinghead.progress import COUNTED, STAGES, Pace, Progress, ProgressSender, RenderProgress
-from talkinghead.workflow import load_template
+from talkinghead.render.progress import (
+    COUNTED,
+    STAGES,
+    Pace,
+    Progress,
+    ProgressSender,
+    RenderProgress,
+)
+from talkinghead.workflow.convert import Graph
+from talkinghead.workflow.template import load_template
 
 TITLES = ["Wan model", "Audio embeds", "Sampler", "Frames", "Video", "Draft"]
 GRAPH: Graph = {

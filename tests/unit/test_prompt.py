@@ -9,7 +9,7 @@ import sentencepiece
 from safetensors.numpy import save_file
 
 from talkinghead.errors import InvalidRequest
-from talkinghead.prompt import check_prompt
+from talkinghead.plan.prompt import check_prompt
 
 SENTENCE = "a woman speaks calmly into the camera as the sun sets over the sea"
 LONG = " ".join([SENTENCE] * 80)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from comfy_client import Event
-from talkinghead.delivery import InlineStore, Stores, VolumeStore
+from talkinghead.delivery.parcel import Item, Patience
+from talkinghead.delivery.stores import InlineStore, Stores, VolumeStore
 from talkinghead.errors import DeliveryFailed, InvalidRequest, MediaInvalid, ResultTooLarge
-from talkinghead.parcel import Item, Patience
-from talkinghead.raw import (
+from talkinghead.render.workflow_job import (
     NodeProgress,
     look_into,
     path_problems,
@@ -20,7 +20,7 @@ from talkinghead.raw import (
     read_request,
 )
 from talkinghead.settings import Settings
-from talkinghead.workflow import load_schemas, load_template
+from talkinghead.workflow.template import load_schemas, load_template
 
 ON = Settings(allow_workflows=True)
 GRAPH = {"1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}}}

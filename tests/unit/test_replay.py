@@ -17,7 +17,7 @@ from filelock import FileLock
 from rich.console import Console
 from typer.testing import CliRunner
 
-from talkinghead.cli import app
+from talkinghead.cli.app import app
 from talkinghead.replay.changes import change_graph, change_request, read_rows
 from talkinghead.replay.display import Display
 from talkinghead.replay.endpoint import EndpointPlace
@@ -27,7 +27,7 @@ from talkinghead.replay.runs import Run, Seed, Wanted, plan_runs, with_own_names
 from talkinghead.replay.sources import BadInput, Source, find_files, read_source
 from talkinghead.replay.work import Work
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow import load_schemas, load_template
+from talkinghead.workflow.template import load_schemas, load_template
 
 TEMPLATE = PROJECT_DIR / "workflows" / "infinitetalk_i2v.json"
 SCHEMAS = load_schemas()

@@ -7,8 +7,6 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from talkinghead import workflow
-from talkinghead.convert import Schemas, to_api
 from talkinghead.errors import (
     InvalidRequest,
     JobError,
@@ -16,16 +14,18 @@ from talkinghead.errors import (
     MediaTooLarge,
     UnsupportedCombination,
 )
-from talkinghead.lint import traps
-from talkinghead.media import Picture
-from talkinghead.models import load_manifest
-from talkinghead.plan import make_plan
-from talkinghead.request import RequestFields, parse_request
-from talkinghead.sound import Sound
-from talkinghead.source_video import SourceVideo
-from talkinghead.windows import window
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.media.source_video import SourceVideo
+from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.plan import make_plan
+from talkinghead.plan.request import RequestFields, parse_request
+from talkinghead.plan.windows import window
+from talkinghead.workflow import template
+from talkinghead.workflow.convert import Schemas, to_api
+from talkinghead.workflow.lint import traps
 
-SCHEMAS: Schemas = workflow.load_schemas()
+SCHEMAS: Schemas = template.load_schemas()
 MANIFEST = load_manifest()
 
 URLS = st.sampled_from(["https://example.com/a.wav", "http://x/y.mp4?q=1"])
@@ -143,13 +143,13 @@ def test_a_request_gives_an_error_that_names_a_field_or_a_graph_that_fits(
     if plan.chained:
         last = window(plan, plan.windows - 1)
         motion = "j/m.latent" if last.index else None
-        files = workflow.WindowInputs("j/p", "j/r", speech, masks, motion, "j/v")
-        gui = workflow.fill_window(plan, last, files, profile, SCHEMAS)
+        files = template.WindowInputs("j/p", "j/r", speech, masks, motion, "j/v")
+        gui = template.fill_window(plan, last, files, profile, SCHEMAS)
     else:
-        inputs = workflow.Inputs("j/p", speech, "j/m.wav", masks, "j/v")
-        gui = workflow.fill_template(plan, inputs, profile, SCHEMAS)
+        inputs = template.Inputs("j/p", speech, "j/m.wav", masks, "j/v")
+        gui = template.fill_template(plan, inputs, profile, SCHEMAS)
     graph = to_api(gui, SCHEMAS)
-    assert workflow.check(graph, SCHEMAS) == []
+    assert template.check(graph, SCHEMAS) == []
     assert [finding for finding in traps(graph, SCHEMAS) if finding.severity == "error"] == []
 
 

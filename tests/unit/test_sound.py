@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
-from talkinghead.sound import (
+from talkinghead.media.sound import (
     Sound,
     Voice,
     loudest,

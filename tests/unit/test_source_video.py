@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
-from talkinghead.masks import Framing
-from talkinghead.source_video import SourceVideo, probe_source, save_frames
+from talkinghead.media.masks import Framing
+from talkinghead.media.source_video import SourceVideo, probe_source, save_frames
 
 WIDTH, HEIGHT = 96, 64
 SAME = Framing(WIDTH, HEIGHT, WIDTH, HEIGHT)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from comfy_client import ComfyClient, TimedOut
+from talkinghead.comfy.studio import Studio
 from talkinghead.settings import Settings
-from talkinghead.studio import Studio
 
 
 class WatchedStudio(Studio):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from talkinghead.errors import UrlBlocked
-from talkinghead.url_guard import UrlGuard, parse_http_url
+from talkinghead.net.guard import UrlGuard
+from talkinghead.net.urls import parse_http_url
 
 VERDICTS = Path(__file__).parent / "verdicts"
 

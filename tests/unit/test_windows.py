@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talkinghead.media import Picture
-from talkinghead.plan import Plan, make_plan
-from talkinghead.request import parse_request
-from talkinghead.sound import Sound
-from talkinghead.windows import CONTEXT_FRAMES, delivered, seed_of, window, windows
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.plan.plan import Plan, make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.plan.windows import CONTEXT_FRAMES, delivered, seed_of, window, windows
 
 REQUEST = {"image_url": "http://x/i.png", "wav_url": "http://x/a.wav", "long": True, "seed": 5}
 

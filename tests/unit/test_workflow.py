@@ -7,25 +7,25 @@ from typing import Any
 
 import pytest
 
-from talkinghead import workflow
-from talkinghead.convert import Graph, Schemas, to_api
 from talkinghead.errors import ModelsMissing, WorkflowRejected
-from talkinghead.lint import traps
-from talkinghead.media import Picture
-from talkinghead.models import load_manifest
-from talkinghead.plan import Plan, make_plan
-from talkinghead.request import parse_request
-from talkinghead.sound import Sound
-from talkinghead.source_video import SourceVideo
-from talkinghead.windows import window
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.media.source_video import SourceVideo
+from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.plan import Plan, make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.plan.windows import window
+from talkinghead.workflow import template
+from talkinghead.workflow.convert import Graph, Schemas, to_api
+from talkinghead.workflow.lint import traps
 
 A = {"image_url": "https://example.com/i.jpg", "wav_url": "https://example.com/a.wav", "seed": 7}
-TEMPLATES = sorted(path.stem for path in workflow.template_path("x").parent.glob("*.json"))
+TEMPLATES = sorted(path.stem for path in template.template_path("x").parent.glob("*.json"))
 
 
 @pytest.fixture(scope="module")
 def schemas() -> Schemas:
-    return workflow.load_schemas()
+    return template.load_schemas()
 
 
 def plan(people: int = 1, *, video: bool = False, **fields: Any) -> Plan:
@@ -39,9 +39,9 @@ def plan(people: int = 1, *, video: bool = False, **fields: Any) -> Plan:
     return make_plan(parse_request(request), [Sound(4.0, 48_000, 2, False)] * people, picture)
 
 
-def inputs_for(made: Plan) -> workflow.Inputs:
+def inputs_for(made: Plan) -> template.Inputs:
     people = len(made.offsets)
-    return workflow.Inputs(
+    return template.Inputs(
         picture="job-1/source.mp4" if made.source else "job-1/picture.png",
         speech=tuple(f"job-1/speech_{number}.wav" for number in range(1, people + 1)),
         sound="job-1/sound.wav",
@@ -52,7 +52,7 @@ def inputs_for(made: Plan) -> workflow.Inputs:
 
 def graph_of(made: Plan, schemas: Schemas, profile: str = "gguf-q4") -> Graph:
     models = load_manifest().profile(profile)
-    return to_api(workflow.fill_template(made, inputs_for(made), models, schemas), schemas)
+    return to_api(template.fill_template(made, inputs_for(made), models, schemas), schemas)
 
 
 def titles_of(graph: Graph) -> set[str]:
@@ -68,7 +68,7 @@ def node(graph: Graph, title: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["infinitetalk_i2v", "infinitetalk_v2v", "draft_i2v"])
 def test_a_template_as_it_lies_in_the_folder_fits_the_nodes(name: str, schemas: Schemas) -> None:
-    assert workflow.check(to_api(workflow.load_template(name), schemas), schemas) == []
+    assert template.check(to_api(template.load_template(name), schemas), schemas) == []
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_filled_template_fits_the_nodes_and_falls_into_no_trap(
     fields: dict[str, Any], people: int, profile: str, schemas: Schemas
 ) -> None:
     graph = graph_of(plan(people, **fields), schemas, profile)
-    assert workflow.check(graph, schemas) == []
+    assert template.check(graph, schemas) == []
     assert [str(finding) for finding in traps(graph, schemas)] == []
 
 
@@ -117,13 +117,13 @@ def test_frames_on_disk_are_all_that_a_graph_makes_that_has_a_folder_for_them(
 ) -> None:
     made, models = plan(mode="multitalk", long=True), load_manifest().profile("gguf-q4")
     inputs = dataclasses.replace(inputs_for(made), frames_folder="/srv/output/job-1")
-    graph = to_api(workflow.fill_template(made, inputs, models, schemas), schemas)
+    graph = to_api(template.fill_template(made, inputs, models, schemas), schemas)
     assert node(graph, "Talking image")["output_path"] == "/srv/output/job-1"
     assert node(graph, "Talking image")["mode"] == "multitalk", "the other slots stay"
     folder = node(graph, "Frame folder")["source"]
     assert (graph[folder[0]]["_meta"]["title"], folder[1]) == ("Frames", 1)
     assert not titles_of(graph) & {"Video", "Sound", "Cut to length", "Crop to size"}
-    assert workflow.check(graph, schemas) == []
+    assert template.check(graph, schemas) == []
     assert traps(graph, schemas) == []
 
 
@@ -193,32 +193,32 @@ def test_a_profile_can_take_nodes_out(schemas: Schemas) -> None:
 
 
 def test_filling_leaves_the_template_alone(schemas: Schemas) -> None:
-    template = workflow.load_template("draft_i2v")
-    before = json.dumps(template)
-    workflow.fill(template, {"Draft": {"seed": 5}, "Sound": None}, schemas)
-    assert json.dumps(template) == before
+    workflow = template.load_template("draft_i2v")
+    before = json.dumps(workflow)
+    template.fill(workflow, {"Draft": {"seed": 5}, "Sound": None}, schemas)
+    assert json.dumps(workflow) == before
 
 
 def test_a_slot_that_is_not_there_is_named_with_the_nearest(schemas: Schemas) -> None:
-    template = workflow.load_template("draft_i2v")
+    workflow = template.load_template("draft_i2v")
     with pytest.raises(WorkflowRejected, match=r"'Portait'; the nearest is 'Portrait'"):
-        workflow.fill(template, {"Portait": {"image": "x"}}, schemas)
+        template.fill(workflow, {"Portait": {"image": "x"}}, schemas)
     with pytest.raises(WorkflowRejected, match=r"Draft.*'sed'.*'seed'"):
-        workflow.fill(template, {"Draft": {"sed": 1}}, schemas)
+        template.fill(workflow, {"Draft": {"sed": 1}}, schemas)
 
 
 def test_two_nodes_of_one_title_are_no_slot(schemas: Schemas) -> None:
-    template = workflow.load_template("draft_i2v")
-    twin = copy.deepcopy(next(n for n in template["nodes"] if n.get("title") == "Sound"))
-    template["nodes"].append(twin | {"id": 999})
+    workflow = template.load_template("draft_i2v")
+    twin = copy.deepcopy(next(n for n in workflow["nodes"] if n.get("title") == "Sound"))
+    workflow["nodes"].append(twin | {"id": 999})
     with pytest.raises(WorkflowRejected, match="2 nodes have the title 'Sound'"):
-        workflow.fill(template, {"Sound": {"audio": "x"}}, schemas)
+        template.fill(workflow, {"Sound": {"audio": "x"}}, schemas)
 
 
 def test_a_server_without_the_node_packs_is_told_so(schemas: Schemas) -> None:
     without = {name: schema for name, schema in schemas.items() if not name.startswith("Wan")}
     with pytest.raises(WorkflowRejected, match=r"WanVideoSampler.*node packs") as said:
-        workflow.fill(workflow.load_template("infinitetalk_i2v"), {}, without)
+        template.fill(template.load_template("infinitetalk_i2v"), {}, without)
     assert "own custom_nodes" not in str(said.value)
 
 
@@ -230,7 +230,7 @@ def test_a_server_without_our_own_nodes_is_told_where_they_are(
 ) -> None:
     without = {each: schema for each, schema in schemas.items() if "TalkingHead" not in each}
     with pytest.raises(WorkflowRejected, match=r"own custom_nodes/.*COMFYUI_URL") as said:
-        workflow.fill(workflow.load_template(name), {}, without)
+        template.fill(template.load_template(name), {}, without)
     assert "custom_nodes.txt" not in str(said.value)
     assert ('A job with "long": false does without' in str(said.value)) is avoidable
 
@@ -240,13 +240,13 @@ def test_every_window_fits_nodes_that_list_other_latents(index: int, schemas: Sc
     made = plan(long=True)
     at = window(made, index)
     motion = "job-1/1/motion_00001.latent" if index else None
-    files = workflow.WindowInputs("p.png", "r.png", ("s.wav",), None, motion, "job-1/2")
+    files = template.WindowInputs("p.png", "r.png", ("s.wav",), None, motion, "job-1/2")
     live = json.loads(json.dumps(schemas))
     live["LoadLatent"]["input"]["required"]["latent"][0] = ["another.latent"]
     models = load_manifest().profile("gguf-q4")
-    graph = to_api(workflow.fill_window(made, at, files, models, live), live)
+    graph = to_api(template.fill_window(made, at, files, models, live), live)
     assert ("Motion before" in titles_of(graph)) is bool(index)
-    assert workflow.check(graph, live) == []
+    assert template.check(graph, live) == []
     assert traps(graph, live) == []
 
 
@@ -275,7 +275,7 @@ def test_the_check_names_node_and_input(
 ) -> None:
     graph = graph_of(plan(), schemas)
     node(graph, title)[name] = value
-    problems = workflow.check(graph, schemas)
+    problems = template.check(graph, schemas)
     assert [f"{title} (" in str(p) and expected in str(p) for p in problems] == [True]
 
 
@@ -286,7 +286,7 @@ def test_the_check_names_a_missing_input_a_wrong_link_and_an_unknown_class(
     del node(graph, "Sampler")["steps"]
     node(graph, "Sampler")["image_embeds"] = node(graph, "Sampler")["model"]
     next(e for e in graph.values() if e["_meta"]["title"] == "VAE")["class_type"] = "WanVideoVAE"
-    text = "; ".join(map(str, workflow.check(graph, schemas)))
+    text = "; ".join(map(str, template.check(graph, schemas)))
     assert "input steps: is required, and missing" in text
     assert "input image_embeds: takes WANVIDIMAGE_EMBEDS, got WANVIDEOMODEL" in text
     assert "no node class WanVideoVAE; the nearest is WanVideoVAELoader" in text
@@ -295,7 +295,7 @@ def test_the_check_names_a_missing_input_a_wrong_link_and_an_unknown_class(
 def test_a_model_that_the_server_does_not_list_is_models_missing(schemas: Schemas) -> None:
     live = json.loads(json.dumps(schemas))
     live["WanVideoModelLoader"]["input"]["required"]["model"][0] = ["another.gguf"]
-    error = workflow.rejection(workflow.check(graph_of(plan(), live), live))
+    error = template.rejection(template.check(graph_of(plan(), live), live))
     assert isinstance(error, ModelsMissing)
     assert str(error) == "Required models are missing: wan2.1-i2v-14b-480p-Q4_K_M.gguf"
 
@@ -304,7 +304,7 @@ def test_the_profiles_name_only_files_that_the_manifest_lists() -> None:
     manifest = load_manifest()
     for profile in manifest.profiles.values():
         widgets = [value for slot in profile.slots.values() for value in (slot or {}).values()]
-        named = {value for value in widgets if str(value).endswith(workflow.MODEL_SUFFIXES)}
+        named = {value for value in widgets if str(value).endswith(template.MODEL_SUFFIXES)}
         assert named | set(profile.talk_models.values()) <= set(manifest.files)
 
 

@@ -11,7 +11,7 @@ from . import control
 from .files import files_for
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-RECORDED = REPOSITORY / "talkinghead" / "node_schemas.json"
+RECORDED = REPOSITORY / "talkinghead" / "workflow" / "node_schemas.json"
 FLOAT_OR_INT = ("frame_rate", "force_rate")
 DOUBLED_PACKS = ("custom_nodes.comfyui-wanvideowrapper", "custom_nodes.comfyui-videohelpersuite")
 

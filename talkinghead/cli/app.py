@@ -1,0 +1,389 @@
+"""The command line: `talkinghead run`, `estimate`, `replay`, `doctor` and others: see `--help`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from comfy_client import ComfyClient, ComfyError
+from talkinghead.cli import checkpoints, gui, models
+from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.parcel import Parcel, Patience, as_json
+from talkinghead.doctor import Check, examine
+from talkinghead.errors import JobError
+from talkinghead.logs import start_logging
+from talkinghead.models.gpu import read_host
+from talkinghead.plan.estimate import Estimate, estimate
+from talkinghead.plan.pace import CARDS, Pace, card_named, duration_text
+from talkinghead.plan.request import RenderRequest, parse_request
+from talkinghead.render import progress
+from talkinghead.render.job import Job
+from talkinghead.render.prepare import decide, fetch, listen
+from talkinghead.render.run import run_job
+from talkinghead.replay.command import replay
+from talkinghead.replay.sources import as_urls
+from talkinghead.settings import Settings
+from talkinghead.workflow.convert import Schemas
+from talkinghead.workflow.lint import Finding, lint_workflow
+from talkinghead.workflow.template import load_schemas
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+app.add_typer(models.app, name="models")
+app.add_typer(checkpoints.app, name="checkpoints")
+app.command()(replay)
+console = Console(stderr=True)
+
+
+@app.callback()
+def _talkinghead() -> None:
+    """Talking-head videos from a picture and a voice."""
+
+
+@app.command()
+def run(
+    request: Annotated[Path, typer.Argument(help="A request as JSON; its URLs may be local files")],
+    out: Annotated[Path, typer.Option(help="Where the video goes")] = Path("out/video.mp4"),
+    draft: Annotated[
+        bool, typer.Option(help="A quick preview on the CPU, without the model")
+    ] = False,
+) -> None:
+    """Render one request, as the worker would, and write the video to a file."""
+    start_logging("plain", level=logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        fields = _read_request(request)
+        if fields.get("dry_run"):
+            raise typer.BadParameter(f"{request}: dry_run is for jobs; see `talkinghead estimate`")
+        settings = Settings()
+        result = _render(fields | ({"draft": True} if draft else {}), settings, out)
+    except (JobError, ValidationError) as error:
+        result = {"error": str(error)}
+    if "error" in result:
+        console.print(f"[red]failed:[/] {result['error']}", highlight=False)
+        raise typer.Exit(1)
+    _tell(result, out)
+
+
+def _read_request(path: Path) -> dict[str, Any]:
+    """The request's fields, with its local files as file:// URLs."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{path} is not a JSON file: {error}") from None
+    fields = content.get("input", content) if isinstance(content, dict) else content
+    if not isinstance(fields, dict):
+        raise typer.BadParameter(f"{path} holds no request: a JSON object is needed")
+    if "workflow" in fields:
+        raise typer.BadParameter(f"{path} brings a workflow: `talkinghead replay` runs those")
+    return {name: as_urls(name, value, path.parent) for name, value in fields.items()}
+
+
+def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, Any]:
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+    )
+    with bars, Studio(settings, store=FileStore(out), local_files=True) as studio:
+        bar = bars.add_task("starting", total=100, left="")
+
+        def report(seen: progress.Progress) -> None:
+            left = _time_left(seen.eta_seconds)
+            bars.update(bar, description=seen.message, completed=seen.percent, left=left)
+
+        return run_job(Job(id="local", input=fields, report=report), studio)
+
+
+def _time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"about {round(seconds) // 60}:{round(seconds) % 60:02} left"
+
+
+def _tell(result: dict[str, Any], out: Path) -> None:
+    for warning in result["warnings"]:
+        console.print(f"[yellow]note:[/] {warning}", highlight=False)
+    info = result["video_info"]
+    console.print(
+        f"{info['width']}x{info['height']}, {info['frames']} frames, "
+        f"{info['duration_seconds']:.2f} s, seed {result['generation_params']['seed']}, "
+        f"rendered in {result['generation_time_seconds']} s",
+        highlight=False,
+    )
+    console.print(f"The video is in {out}", highlight=False)
+
+
+@app.command("estimate")
+def tell_estimate(
+    request: Annotated[Path, typer.Argument(help="A request as JSON; its URLs may be local files")],
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="What an hour of the GPU costs")
+    ] = None,
+    card: Annotated[
+        str | None, typer.Option(help="Another GPU than this host's, as `RTX 4090`")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a job's dry_run answers")] = False,
+) -> None:
+    """What a render will take: windows, time, price, memory, disk. ComfyUI is not needed."""
+    start_logging("plain", level=logging.ERROR)
+    if card is not None and card_named(card) is None:
+        known = ", ".join(each.name for each in CARDS)
+        raise typer.BadParameter(f"--card {card}: there are figures for {known}")
+    try:
+        asked = parse_request(_read_request(request), local_files=True)
+        found = _estimate(asked, Settings(), card, price_per_hour or asked.price_per_hour)
+    except (JobError, ValidationError) as error:
+        console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(json.dumps(found.payload(), indent=1))
+    else:
+        Console().print(_estimate_table(found))
+
+
+def _estimate(
+    asked: RenderRequest, settings: Settings, card: str | None, price_per_hour: float | None
+) -> Estimate:
+    host = read_host(settings)
+    with tempfile.TemporaryDirectory(prefix="talkinghead-") as name:
+        folder = Path(name)
+        # Not entered: its ComfyUI never starts, and leaves nothing outside of this folder.
+        studio = Studio(settings.model_copy(update={"work_dir": folder}), local_files=True)
+        sources = fetch(asked, folder, studio, lambda: None)
+        voices = listen(asked, sources, lambda: None)
+        plan = decide(asked, sources, voices, studio, lambda: None)
+    return estimate(
+        plan,
+        gpu_name=card or (host.gpu.name if host.gpu else None),
+        ram_gib=math.inf if card else host.ram_gib,
+        pace=Pace(),
+        price_per_hour=price_per_hour,
+        timeout_seconds=settings.job_timeout_seconds,
+    )
+
+
+def _estimate_table(found: Estimate) -> Table:
+    """For people; what is not known is left out."""
+    ways = {
+        "prompt": "in one prompt",
+        "chain": "as a chain of windows",
+        "frames": "in one prompt, frames on disk",
+        "draft": "as a draft, without the model",
+    }
+    table = Table(box=None, show_header=False)
+    table.add_row("it runs", ways[found.way])
+    if found.windows:
+        table.add_row("windows", f"{found.windows}, of {found.frames} frames in all")
+    table.add_row("video", f"{found.duration_seconds:.2f} s, {found.delivered_frames} frames")
+    if found.seconds is not None:
+        takes = f"{duration_text(found.seconds)} ({found.seconds_source})"
+        table.add_row("time", takes if found.fits_timeout else f"{takes}: {_over(found)}")
+    if found.price is not None:
+        table.add_row("price", f"{found.price:.2f} at {found.price_per_hour:g} an hour")
+    table.add_row("memory", f"{found.ram_gb:.2f} GB beside the models")
+    table.add_row("disk", f"{found.disk_gb:.2f} GB")
+    for name, seconds in found.seconds_by_card.items():
+        table.add_row(f"on {name}", duration_text(seconds))
+    return table
+
+
+def _over(found: Estimate) -> str:
+    return f"[yellow]longer than JOB_TIMEOUT_SECONDS, {found.timeout_seconds:g} s[/]"
+
+
+@app.command()
+def lint(
+    files: Annotated[list[Path], typer.Argument(help="Workflows: GUI files or API graphs")],
+    server: Annotated[
+        str | None, typer.Option(help="A ComfyUI to check against; without it, recorded schemas")
+    ] = None,
+) -> None:
+    """Find what ComfyUI would refuse, and what it accepts but fails late or is silently wrong.
+
+    Exits with 1 if there is an error among the findings, with 2 if a file cannot be read.
+    """
+    schemas = _schemas(server)
+    read = {file: _lint_file(file, schemas) for file in files}
+    found = [each for findings in read.values() for each in findings or ()]
+    errors = sum(each.severity == "error" for each in found)
+    unreadable = sum(findings is None for findings in read.values())
+    counts = [_count(len(files), "file"), _count(errors, "error")]
+    counts.append(_count(len(found) - errors, "warning"))
+    typer.echo(", ".join(counts) + (f", {unreadable} unreadable" if unreadable else ""))
+    raise typer.Exit(2 if unreadable else min(errors, 1))
+
+
+def _schemas(server: str | None) -> Schemas:
+    if server is None:
+        return load_schemas()
+    try:
+        return ComfyClient(server).object_info()
+    except ComfyError as error:
+        raise typer.BadParameter(f"no schemas from {server}: {error}") from None
+
+
+def _lint_file(file: Path, schemas: Schemas) -> list[Finding] | None:
+    """Tell the file's findings; None if it cannot be read."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        typer.echo(f"{file}: not readable as JSON: {error}")
+        return None
+    findings = lint_workflow(content, schemas)
+    for finding in findings:
+        typer.echo(f"{file}: {finding}")
+    return findings
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+@app.command("open")
+def open_bundle(
+    bundle: Annotated[Path, typer.Argument(help="A replay bundle: `bundle` in the request")],
+    out: Annotated[Path | None, typer.Option(help="Write the GUI's file here")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(envvar="COMFYUI_URL", help="A ComfyUI: its GUI gets the workflow in its list"),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH: upload PATH as the file that the workflow calls NAME"),
+    ] = None,
+) -> None:
+    """Bring the workflow that made a video into ComfyUI's GUI."""
+    if out is None and server is None:
+        raise typer.BadParameter("say where to: --out FILE, or --server URL (or COMFYUI_URL)")
+    try:
+        found = gui.read_workflow(bundle)
+        if found.windows > 1:
+            _tell_first(found.windows, bundle)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_bytes(as_json(found.workflow))
+            console.print(
+                f"The workflow is in {out}: drop it on ComfyUI's GUI",
+                highlight=False,
+                soft_wrap=True,
+            )
+        if server is not None:
+            files = dict(_name_and_path(each) for each in file or ())
+            opened = gui.GuiServer(server).open(found.workflow, found.name, files)
+            _tell_opened(server, *opened)
+    except gui.OpenError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _name_and_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise typer.BadParameter(f"--file {text} is not NAME=PATH")
+    return name, Path(path)
+
+
+def _tell_first(windows: int, bundle: Path) -> None:
+    console.print(
+        f"[yellow]note:[/] the video was made in {windows} windows, and this is the first: its own "
+        f"note says how to make the next, `talkinghead replay {escape(str(bundle))}` makes all",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _tell_opened(server: str, name: str, lacking: list[gui.FileInput]) -> None:
+    console.print(
+        f"Open {server}, press w (Workflows) and choose {name}", highlight=False, soft_wrap=True
+    )
+    for each in lacking:
+        console.print(
+            f"[yellow]missing there:[/] {escape(each.title)} loads {escape(each.short)}: choose a "
+            f"file in that node, or open with --file {escape(each.short)}=PATH",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command("gui")
+def start_gui(
+    port: Annotated[int, typer.Option(help="Of ComfyUI, on 127.0.0.1")] = 8188,
+) -> None:
+    """Start the local ComfyUI with our workflows in its GUI; Ctrl-C ends it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    def tell(url: str) -> None:
+        where = f"{url}, press w (Workflows) and choose {gui.LISTED}/draft_i2v; then Run"
+        console.print(f"\n[bold]Open {where}[/]\n", highlight=False, soft_wrap=True)
+
+    try:
+        settings = Settings()
+        for path in gui.prepare_folders(settings.comfyui_dir):
+            console.print(
+                f"kept as it was saved: {path}; without it, a fresh copy comes", soft_wrap=True
+            )
+        raise typer.Exit(gui.serve(settings, port, tell))
+    except (JobError, ValidationError) as error:
+        console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def doctor() -> None:
+    """Whether this host can render, and what to do if not. Exits with 1 if a check fails."""
+    start_logging("plain", level=logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with console.status("looking"), Studio(Settings()) as studio:
+            checks = list(examine(studio))
+    except (JobError, ValidationError) as error:
+        checks = [Check("settings", "failed", str(error))]
+    table = Table(box=None)
+    for column in ("check", "", "found, or what to do"):
+        table.add_column(column, overflow="fold")
+    colours = {"ok": "green", "failed": "red", "skipped": "yellow"}
+    for each in checks:
+        state = f"[{colours[each.state]}]{each.state}[/]"
+        table.add_row(each.name, state, escape(each.message))
+    Console().print(table)
+    raise typer.Exit(1 if any(each.state == "failed" for each in checks) else 0)
+
+
+class FileStore:
+    """Delivers to one path on this machine; a replay bundle goes beside it."""
+
+    max_mb: float | None = None
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(parcel.video, self._path)
+        if parcel.bundle is not None:
+            self._path.with_suffix(".json").write_bytes(as_json(parcel.bundle))
+        return {"path": str(self._path)}
+
+    def find(self, job: str, asked: str, patience: Patience) -> None:
+        """Every run renders."""
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,56 @@
+"""What a worker does before and between its jobs, so that they need not wait for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from comfy_client import ComfyError
+from talkinghead.comfy.studio import Studio
+from talkinghead.errors import JobError
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.plan.plan import make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.workflow import template
+from talkinghead.workflow.convert import Graph, to_api
+from talkinghead.workflow.template import Inputs
+
+log = logging.getLogger("talkinghead")
+
+WATCH_SECONDS = 5.0
+
+
+def stay_ready(studio: Studio) -> None:
+    """Warm up; then, as long as the worker lives, see to it that ComfyUI does."""
+    warm_up(studio)
+    while True:
+        time.sleep(WATCH_SECONDS)
+        studio.revive()
+
+
+def warm_up(studio: Studio) -> None:
+    """Wait for ComfyUI, read its node schemas, and have it load the profile's models.
+
+    What fails here is only logged: the first job fails in the same way, and its caller is told.
+    """
+    try:
+        with studio.comfy("warm-up", lambda: None) as client:
+            studio.schemas(client)
+            # By the recorded schemas: a ComfyUI without the node packs then says what it lacks.
+            loaders = template.loaders_only(_some_render(studio), template.load_schemas())
+            seconds = studio.settings.job_timeout_seconds
+            watch = studio.check_alive
+            done = client.run(loaders, deadline_seconds=seconds, watch=watch)
+            client.forget(done.prompt_id)
+    except (ComfyError, JobError) as error:
+        log.warning("ComfyUI could not load the models before the first job: %s", error)
+
+
+def _some_render(studio: Studio) -> Graph:
+    """The graph of a render by the default template: its files need not exist."""
+    request = parse_request({"image_url": "http://a/a.png", "wav_url": "http://a/a.wav"})
+    plan = make_plan(request, [Sound(1.0, 16_000, 1, False)], Picture(512, 512))
+    inputs = Inputs("a.png", ("a.wav",), "a.wav", None, "warm-up")
+    schemas = template.load_schemas()
+    return to_api(template.fill_template(plan, inputs, studio.profile, schemas), schemas)

@@ -1,0 +1,325 @@
+"""The delivered file: sound encoded, picture retimed or joined, both muxed, and what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import heapq
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from av.video.stream import VideoStream
+from PIL import Image
+
+from talkinghead.errors import MediaInvalid, RenderFailed
+from talkinghead.media.rates import exact
+from talkinghead.media.sound import LAYOUTS, PLAIN_PCM
+
+AAC_BITS_PER_CHANNEL = 96_000
+ENCODED_CRF = "19"  # as VHS_VideoCombine in the templates
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """What a video file is. `duration` is in seconds, of the longest stream."""
+
+    width: int
+    height: int
+    fps: float
+    frames: int
+    duration: float
+    audio_rate: int | None
+    audio_channels: int | None
+    size: int
+    sha256: str
+
+
+def encode_sound(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> Path:
+    """Encode our own WAV to AAC, as an M4A file; returns its path. What `check` raises ends it."""
+    with (
+        av.open(str(source), options=PLAIN_PCM) as voice,
+        av.open(str(target), "w", format="ipod") as output,
+    ):
+        samples = voice.streams.audio[0]
+        layout = LAYOUTS[samples.channels]
+        stream = output.add_stream("aac", rate=samples.rate, layout=layout)
+        stream.bit_rate = AAC_BITS_PER_CHANNEL * samples.channels
+        resampler = AudioResampler("fltp", layout, samples.rate)  # the one format the encoder takes
+        for frame in voice.decode(samples):
+            check()
+            for block in resampler.resample(frame):
+                output.mux(stream.encode(block))
+        output.mux(stream.encode(None))
+    return target
+
+
+def finish_video(
+    rendered: Path,
+    sound: Path,
+    target: Path,
+    *,
+    fps: float,
+    frames: int,
+    workflow: Mapping[str, Any] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Mux the rendered picture with the encoded sound into the MP4 that is delivered.
+
+    The picture is copied as it is; only if `fps` differs from the rendered rate is it encoded
+    again, as `frames` frames chosen so that lips and sound stay together (`rendered` is lossless
+    then).
+    No metadata is taken over, and the index comes first, so that browsers play it while it loads.
+    A `workflow` is written where ComfyUI's GUI looks for it when the file is dropped there.
+    `check` is called for each packet; what it raises ends it.
+    """
+    with av.open(str(rendered)) as source, _muxer(target, workflow) as output:
+        video, rate = source.streams.video[0], exact(fps)
+        if video.average_rate == rate:
+            packets = _copied(source, video, output)
+        else:
+            step = (video.average_rate or Fraction(25)) / rate
+            shown = _picked(source.decode(video), step, range(frames))
+            packets = _encoded(shown, output, rate, like=video.codec_context)
+        _mux(packets, sound, output, check)
+
+
+def finish_pictures(
+    pictures: Iterable[Image.Image],
+    sound: Path,
+    target: Path,
+    *,
+    rendered_fps: float,
+    fps: float,
+    frames: int,
+    workflow: Mapping[str, Any] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """The same from RGB pictures, of even size, encoded as they come: few are in memory at a time.
+
+    `frames` of them are chosen as for `finish_video`.
+    """
+    rate = exact(fps)
+    drawn = (yuv_frame(picture) for picture in pictures)
+    shown = _picked(drawn, exact(rendered_fps) / rate, range(frames))
+    with _muxer(target, workflow) as output:
+        first = next(shown)
+        packets = _encoded(itertools.chain([first], shown), output, rate, like=first)
+        _mux(packets, sound, output, check)
+
+
+def finish_segments(
+    segments: Sequence[Path],
+    sound: Path,
+    target: Path,
+    *,
+    starts: Sequence[int],
+    fps: float,
+    workflow: Mapping[str, Any] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """The same from segments of the picture, copied one after another.
+
+    Each begins with a keyframe; `starts` are their first frames' numbers in the video.
+
+    Raises:
+        RenderFailed: they come from different encoders, and no player could show them all.
+    """
+    with _muxer(target, workflow) as output, av.open(str(segments[0])) as first:
+        original = first.streams.video[0]
+        stream = output.add_stream_from_template(original)
+        stream.metadata.clear()
+        setup = original.codec_context.extradata
+
+        def packets() -> Iterator[Timed]:
+            for path, start in zip(segments, starts, strict=True):
+                with av.open(str(path)) as segment:
+                    video = segment.streams.video[0]
+                    if video.codec_context.extradata != setup:
+                        raise RenderFailed(f"{path.name} and {segments[0].name} do not join")
+                    for packet in _moved(segment.demux(video), start / exact(fps)):
+                        timed = next(_timed([packet]))
+                        packet.stream = stream
+                        yield timed
+
+        _mux(packets(), sound, output, check)
+
+
+def retime_segment(
+    rendered: Path,
+    target: Path,
+    *,
+    rendered_fps: float,
+    rendered_first: int,
+    fps: float,
+    shown: range,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Encode a segment at another rate: the frames `shown` of the delivered video.
+
+    `rendered` begins with frame `rendered_first` of the rendered one.
+    """
+    step = exact(rendered_fps) / exact(fps)
+    with av.open(str(rendered)) as source, av.open(str(target), "w", format="mp4") as output:
+        video = source.streams.video[0]
+        frames = _picked(source.decode(video), step, shown, rendered_first)
+        for _, packet in _encoded(frames, output, exact(fps), like=video.codec_context):
+            check()
+            output.mux(packet)
+
+
+def count_frames(path: Path) -> int:
+    """How many frames the video has, by its index."""
+    with av.open(str(path)) as container:
+        return container.streams.video[0].frames
+
+
+def yuv_frame(picture: Image.Image) -> VideoFrame:
+    """The RGB picture as an encoder takes it, in the colours of BT.709."""
+    return VideoFrame.from_ndarray(np.asarray(picture), format="rgb24").reformat(
+        format="yuv420p",
+        src_color_range=ColorRange.JPEG,
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        dst_color_primaries=ColorPrimaries.BT709,
+        dst_color_trc=ColorTrc.BT709,
+        interpolation=Interpolation.BICUBIC,  # of the chroma, as ffmpeg has it
+    )
+
+
+@contextlib.contextmanager
+def _muxer(target: Path, workflow: Mapping[str, Any] | None) -> Iterator[OutputContainer]:
+    # Without the second flag FFmpeg keeps only the keys that it knows.
+    flags = "+faststart+use_metadata_tags" if workflow else "+faststart"
+    with av.open(str(target), "w", format="mp4", options={"movflags": flags}) as output:
+        if workflow:
+            output.metadata["workflow"] = json.dumps(workflow)
+        yield output
+
+
+Timed: TypeAlias = "tuple[float, Packet[Any]]"  # seconds, packet
+
+
+def _mux(
+    packets: Iterator[Timed], sound: Path, output: OutputContainer, check: Callable[[], None]
+) -> None:
+    """In the order of their times, so that the muxer holds nothing back in memory."""
+    with av.open(str(sound)) as voice:
+        heard = _copied(voice, voice.streams.audio[0], output)
+        for _, packet in heapq.merge(packets, heard, key=itemgetter(0)):
+            check()
+            output.mux(packet)
+
+
+def _copied(
+    source: InputContainer, original: VideoStream | AudioStream, output: OutputContainer
+) -> Iterator[Timed]:
+    stream = output.add_stream_from_template(original)
+    stream.metadata.clear()
+
+    def packets() -> Iterator[Timed]:
+        for packet in source.demux(original):
+            if packet.dts is not None:
+                timed = next(_timed([packet]))
+                packet.stream = stream
+                yield timed
+
+    return packets()
+
+
+def _encoded(
+    frames: Iterator[VideoFrame],
+    output: OutputContainer,
+    rate: Fraction,
+    *,
+    like: VideoFrame | VideoCodecContext,
+) -> Iterator[Timed]:
+    """The frames as H.264, of the size and colours that `like` has."""
+    stream = output.add_stream("libx264", rate=rate, options={"crf": ENCODED_CRF})
+    stream.width, stream.height, stream.pix_fmt = like.width, like.height, "yuv420p"
+    context = stream.codec_context
+    context.thread_type = "FRAME"  # as ffmpeg: slices, the library's choice, cost size
+    context.color_primaries, context.color_trc = like.color_primaries, like.color_trc
+    context.colorspace, context.color_range = like.colorspace, like.color_range
+
+    def packets() -> Iterator[Timed]:
+        for index, frame in enumerate(frames):
+            frame.pts, frame.time_base = index, 1 / rate
+            yield from _timed(stream.encode(frame))
+        yield from _timed(stream.encode(None))
+
+    return packets()
+
+
+def _picked(
+    frames: Iterator[VideoFrame], step: Fraction, wanted: range, first: int = 0
+) -> Iterator[VideoFrame]:
+    """For each of the wanted numbers the frame at the middle of its time; the last one is held.
+
+    `frames` are counted from `first`; `step` of them pass for one that is wanted.
+    """
+    index, frame = first, next(frames)
+    for number in wanted:
+        while index < math.floor((number + Fraction(1, 2)) * step):
+            index, frame = index + 1, next(frames, frame)
+        yield frame
+
+
+def _moved(packets: Iterator[Packet[Any]], seconds: Fraction) -> Iterator[Packet[Any]]:
+    """The packets, so much later."""
+    for packet in packets:
+        if packet.dts is None or packet.pts is None or packet.time_base is None:
+            continue
+        later = round(seconds / packet.time_base)
+        packet.pts, packet.dts = packet.pts + later, packet.dts + later
+        yield packet
+
+
+def _timed(packets: Iterable[Packet[Any]]) -> Iterator[Timed]:
+    for packet in packets:
+        yield float((packet.dts or 0) * (packet.time_base or 0)), packet
+
+
+def probe_video(path: Path) -> VideoFile:
+    """What the file really is, read from it.
+
+    Raises:
+        MediaInvalid: if it is not a video.
+    """
+    try:
+        with av.open(str(path)) as container:
+            video = container.streams.video[0]
+            audio = next(iter(container.streams.audio), None)
+            return VideoFile(
+                width=video.width,
+                height=video.height,
+                fps=float(video.average_rate or 0),
+                frames=video.frames,
+                duration=(container.duration or 0) / av.time_base,
+                audio_rate=audio.rate if audio else None,
+                audio_channels=audio.channels if audio else None,
+                size=path.stat().st_size,
+                sha256=_sha256(path),
+            )
+    except (av.FFmpegError, IndexError) as error:
+        raise MediaInvalid(f"{path.name} is not a video") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

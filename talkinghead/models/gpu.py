@@ -1,0 +1,257 @@
+"""What the host has, and which models and loader settings suit it. Choosing is pure."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from comfy_client import ComfyClient, ComfyError
+from talkinghead.memory import GIB, ram_gib
+from talkinghead.models.manifest import Manifest, Profile, load_manifest
+from talkinghead.settings import Settings
+
+Attention = Literal["sdpa", "sageattn"]
+
+MODEL_BLOCKS = 40  # transformer blocks of the 14B model: each holds a fortieth of the weights
+SWAP_STEP = 5
+AMPERE = 8.0  # compute capability of the first cards with bf16
+# Beside the weights: one window of 81 frames in the sampler and in the VAE, between 480p and 720p.
+# An estimate, not measured; a render that needs more runs out of memory, and is tried with less.
+WORKING_GIB = 8.0
+QUERY_SECONDS = 15.0  # nvidia-smi on a host without its persistence daemon takes a few seconds
+CALL_SECONDS = 120.0  # importing torch from a cold disk, and SageAttention compiling its kernels
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU; `capability` is CUDA's compute capability, None where nobody told."""
+
+    name: str
+    vram_gib: float
+    capability: float | None
+
+
+@dataclass(frozen=True)
+class Host:
+    """What renders: `ram_gib` is what the container may use, `sage` whether SageAttention runs."""
+
+    gpu: Gpu | None
+    ram_gib: float
+    sage: bool = False
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What suits a host: a profile, and widgets of the loaders, the block swap and the sampler.
+
+    `bf16` is whether the card computes in it; without, the VAE takes fp32.
+    """
+
+    profile: str
+    attention: Attention
+    blocks_to_swap: int
+    force_offload: bool
+    bf16: bool = True
+
+    def apply(self, profile: Profile) -> Profile:
+        """The profile with these settings."""
+        slots = dict(profile.slots)
+        slots["Wan model"] = {**(slots.get("Wan model") or {}), "attention_mode": self.attention}
+        slots["Sampler"] = {"force_offload": self.force_offload}
+        if not self.bf16:
+            slots["VAE"] = {**(slots.get("VAE") or {}), "precision": "fp32"}
+        changes = {"slots": slots, "blocks_to_swap": self.blocks_to_swap}
+        return profile.model_copy(update=changes)
+
+    def __str__(self) -> str:
+        swap = f"{self.blocks_to_swap} of {MODEL_BLOCKS} blocks swapped"
+        kept = "off the GPU between jobs" if self.force_offload else "kept on the GPU"
+        return f"profile {self.profile}, {self.attention}, {swap}, weights {kept}"
+
+
+def choose(
+    host: Host,
+    manifest: Manifest,
+    *,
+    profile: str = "auto",
+    attention: Attention | Literal["auto"] = "auto",
+    force_offload: bool | None = None,
+) -> Tuning:
+    """What suits the host; what is given by hand is taken as it is.
+
+    Raises:
+        ModelsMissing: there is no profile of that name.
+    """
+    name = _largest_that_fits(host, manifest) if profile == "auto" else profile
+    chosen = manifest.profile(name)
+    if attention == "auto":
+        attention = "sageattn" if host.sage else "sdpa"
+    if force_offload is None:
+        force_offload = not _holds_two_copies(host, chosen)
+    blocks = _blocks_to_swap(host, chosen)
+    return Tuning(name, attention, blocks, force_offload, _computes_bf16(host.gpu))
+
+
+def _computes_bf16(gpu: Gpu | None) -> bool:
+    return gpu is None or gpu.capability is None or gpu.capability >= AMPERE
+
+
+def _largest_that_fits(host: Host, manifest: Manifest) -> str:
+    """The last profile of the manifest whose needs are met, else the first."""
+    by_size = sorted(
+        ((p.needs.gpu, p.needs.host, name) for name, p in manifest.profiles.items() if p.needs)
+    )
+    vram = host.gpu.vram_gib if host.gpu else 0
+    fit = [name for gpu, ram, name in by_size if gpu <= vram and ram <= host.ram_gib]
+    return fit[-1] if fit else by_size[0][2]
+
+
+def _blocks_to_swap(host: Host, profile: Profile) -> int:
+    """As many as make room for a window, in steps of five."""
+    if host.gpu is None or profile.needs is None:
+        return 0
+    over = profile.needs.base + profile.needs.beside + WORKING_GIB - host.gpu.vram_gib
+    blocks = max(0.0, over) / (profile.needs.base / MODEL_BLOCKS)
+    return min(MODEL_BLOCKS, math.ceil(blocks / SWAP_STEP) * SWAP_STEP)
+
+
+def _holds_two_copies(host: Host, profile: Profile) -> bool:
+    """The sampler copies the weights anew for each job, before it lets go of those it kept."""
+    if host.gpu is None or profile.needs is None:
+        return False
+    weights = profile.needs.base + profile.needs.beside
+    return 2 * weights + WORKING_GIB <= host.gpu.vram_gib
+
+
+# ---- Asking the host
+
+
+def tuning_for(settings: Settings, manifest: Manifest) -> Tuning:
+    """What suits this host, or what the settings say.
+
+    Raises:
+        ModelsMissing: MODEL_PROFILE names no profile.
+    """
+    return choose(
+        read_host(settings),
+        manifest,
+        profile=settings.model_profile,
+        attention=settings.attention,
+        force_offload=settings.force_offload,
+    )
+
+
+def active_profile(settings: Settings) -> Profile:
+    """The profile that renders on this host, with the settings that suit it.
+
+    Raises:
+        ModelsMissing: MODEL_PROFILE names no profile, or the manifest is not valid.
+    """
+    manifest = load_manifest()
+    tuning = tuning_for(settings, manifest)
+    return tuning.apply(manifest.profile(tuning.profile))
+
+
+def read_host(settings: Settings) -> Host:
+    """The GPU and memory that ComfyUI has. PyTorch is not loaded into this process."""
+    if settings.comfyui_url:
+        return _host_of_server(settings.comfyui_url)
+    gpu = None if settings.on_cpu else read_gpu()
+    python = str(settings.comfyui_python or sys.executable)
+    return Host(gpu, ram_gib(), gpu is not None and sage_runs(python))
+
+
+@functools.cache
+def read_gpu() -> Gpu | None:
+    """The first GPU, as nvidia-smi tells; None if it finds none, or does not answer."""
+    fields = "--query-gpu=name,memory.total,compute_cap"
+    said = _said(["nvidia-smi", fields, "--format=csv,noheader,nounits"], QUERY_SECONDS)
+    return parse_gpu(said)
+
+
+def parse_gpu(said: str) -> Gpu | None:
+    """The first line of nvidia-smi's CSV: name, MiB, compute capability."""
+    with contextlib.suppress(ValueError):
+        name, mebibytes, capability = said.splitlines()[0].split(", ") if said else ("", "", "")
+        known = capability.replace(".", "", 1).isdigit()
+        return Gpu(name, float(mebibytes) / 1024, float(capability) if known else None)
+    return None
+
+
+# A call, not an import: kernels for another card import well, and fail when they run.
+SAGE_CALL = """
+import importlib.util, sys
+if not importlib.util.find_spec("sageattention"):
+    sys.exit(1)
+import torch
+from sageattention import sageattn
+x = torch.ones(1, 2, 128, 128, dtype=torch.float16, device="cuda")
+sys.exit(0 if sageattn(x, x, x).isfinite().all().item() else 1)
+"""
+
+
+@functools.cache
+def sage_runs(python: str) -> bool:
+    """Whether SageAttention is installed beside ComfyUI and computes on this card."""
+    return _said([python, "-c", f"{SAGE_CALL.strip()}"], CALL_SECONDS, fallback="no") != "no"
+
+
+def _said(command: list[str], seconds: float, fallback: str = "") -> str:
+    """What a command prints; `fallback` if it fails, is not there or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return fallback
+    return done.stdout.strip()
+
+
+def _host_of_server(url: str) -> Host:
+    """What a ComfyUI that somebody else runs tells; without an answer, no GPU."""
+    try:
+        stats = ComfyClient(url).system_stats()
+    except ComfyError:
+        return Host(None, math.inf)
+    devices = [each for each in stats.get("devices", []) if each.get("type") == "cuda"]
+    ram = stats.get("system", {}).get("ram_total", math.inf) / GIB
+    return Host(_gpu_of_server(devices[0]) if devices else None, ram)
+
+
+def _gpu_of_server(device: Mapping[str, object]) -> Gpu:
+    name = str(device.get("name", "GPU"))
+    return Gpu(name, float(str(device.get("vram_total", 0))) / GIB, None)
+
+
+# ---- The table of docs/tuning.md
+
+CARDS_GIB = (16, 24, 32, 48, 80)
+ARCHITECTURES = {"Ampere": 8.6, "Ada": 8.9, "Hopper": 9.0, "Blackwell": 12.0}
+
+
+def table(manifest: Manifest) -> str:
+    """What is chosen for usual cards, as a Markdown table; the host has memory enough."""
+    rows = [
+        "| VRAM | GPU | profile | base model | attention | blocks swapped | `force_offload` |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for vram in CARDS_GIB:
+        cells: dict[str, list[str]] = {}
+        for architecture, capability in ARCHITECTURES.items():
+            gpu = Gpu(architecture, vram, capability)
+            cells.setdefault(_cells(gpu, manifest), []).append(architecture)
+        rows += [f"| {vram} GB | {', '.join(names)} | {row} |" for row, names in cells.items()]
+    return "\n".join(rows) + "\n"
+
+
+def _cells(gpu: Gpu, manifest: Manifest) -> str:
+    tuning = choose(Host(gpu, math.inf), manifest)
+    sage = choose(Host(gpu, math.inf, sage=True), manifest).attention
+    base = (manifest.profile(tuning.profile).slots["Wan model"] or {})["model"]
+    offload = str(tuning.force_offload).lower()
+    attention = f"`{sage}` if it runs, else `{tuning.attention}`"
+    return f"`{tuning.profile}` | {base} | {attention} | {tuning.blocks_to_swap} | {offload}"

@@ -1,0 +1,147 @@
+"""How long a window takes: by others' figures for a card, and by what this worker has measured."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from talkinghead.plan.plan import MODEL_FPS, WINDOW_FRAMES, Plan, frames_of, windows_of
+
+# Of an RTX 4090, for 81 frames of 832x480: one pass of the model, and the VAE's work around them.
+# docs/tuning.md says whose figures these are, and those below.
+STEP_SECONDS, REST_SECONDS = 15.0, 20.0
+USUAL_PIXELS, USUAL_STEPS = 832 * 480, 4
+SQUARE_SHARE = 0.4  # of a step: attention, which grows with the square of the tokens
+MASK_SHARE = 0.05  # of a step, for each mask: one more product of queries and keys
+
+REMEMBERED_WINDOWS = 20
+ALIKE = 0.2  # windows count as alike if their published times differ by less
+TRUSTED_WINDOWS = 3  # the first of a worker has the models' way to the GPU in it
+
+Source = Literal["published", "derived"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU; `speed` is in RTX 4090. Derived: not from a video of this model on this card."""
+
+    name: str
+    speed: float
+    source: Source
+
+
+CARDS = (
+    Card("RTX 3090", 0.42, "derived"),
+    Card("L40", 0.74, "derived"),
+    Card("RTX 4090", 1.0, "published"),
+    Card("L40S", 1.1, "derived"),
+    Card("A100", 1.25, "derived"),
+    Card("RTX 5090", 1.4, "derived"),
+    Card("H100", 2.8, "derived"),
+    Card("H200", 3.0, "derived"),
+)
+
+
+def card_named(name: str) -> Card | None:
+    """The card that nvidia-smi, ComfyUI or a person calls so; None without a figure for it."""
+    words = set(re.findall(r"[a-z0-9]+", name.lower().replace("rtx", " ")))
+    if words & {"laptop", "mig"}:  # less of the chip
+        return None
+    return next((card for card in CARDS if card.name.split()[-1].lower() in words), None)
+
+
+def window_seconds(plan: Plan) -> float:
+    """Seconds that an RTX 4090 takes for one window of the plan, by the published figures."""
+    pixels = plan.framing.render_width * plan.framing.render_height / USUAL_PIXELS
+    tokens = pixels * _latents(plan.window_frames) / _latents(WINDOW_FRAMES)
+    step = STEP_SECONDS * ((1 - SQUARE_SHARE) * tokens + SQUARE_SHARE * tokens**2)
+    step *= 1 + MASK_SHARE * _masks(plan)
+    rest = REST_SECONDS * pixels * plan.window_frames / WINDOW_FRAMES
+    return rest + step * _passes(plan) * (plan.sampling.steps - plan.sampling.start_step)
+
+
+def _latents(frames: int) -> int:
+    """The VAE makes one latent of the first frame, and one of every four after it."""
+    return 1 + (frames - 1) // 4
+
+
+def _passes(plan: Plan) -> int:
+    """How often the model runs for a step: as it is, without the text, without the sound."""
+    return 1 + (plan.sampling.cfg != 1) + (plan.sampling.audio_cfg != 1)
+
+
+def _masks(plan: Plan) -> int:
+    """One a speaker and the background; for one person, the nodes use none."""
+    return 0 if len(plan.offsets) == 1 else len(plan.offsets) + 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What this worker's windows say of a plan's; `trusted` if enough of them were alike."""
+
+    window_seconds: float
+    trusted: bool
+
+
+class Pace:
+    """How fast this worker is, by the windows that it has rendered. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, float]] = deque(maxlen=REMEMBERED_WINDOWS)
+        self._lock = threading.Lock()
+
+    def saw(self, plan: Plan, seconds: float) -> None:
+        """A window of the plan took so long; of several in one prompt, give their mean."""
+        if not plan.draft:
+            with self._lock:
+                self._seen.append((window_seconds(plan), seconds))
+
+    def measured(self, plan: Plan) -> Measured | None:
+        """Seconds of a window of the plan: the median of those alike, else of all; or None."""
+        published = window_seconds(plan)
+        with self._lock:
+            seen = list(self._seen)
+        alike = [(of, took) for of, took in seen if abs(of - published) < ALIKE * published]
+        if not seen:
+            return None
+        ratio = statistics.median(took / of for of, took in alike or seen)
+        return Measured(ratio * published, len(alike) >= TRUSTED_WINDOWS)
+
+
+# ---- The table of docs/tuning.md
+
+
+def table() -> str:
+    """What the usual render takes on each card, as a Markdown table."""
+    rows = [
+        "| card | one step | the rest | a window | 1 min of sound | 10 min | 1 h | figures |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for card in CARDS:
+        step, rest = STEP_SECONDS / card.speed, REST_SECONDS / card.speed
+        window = rest + USUAL_STEPS * step
+        lengths = " | ".join(_of_sound(minutes, window) for minutes in (1, 10, 60))
+        times = f"{step:.1f} s | {rest:.0f} s | {window:.0f} s | {lengths}"
+        rows.append(f"| {card.name} | {times} | {card.source} |")
+    return "\n".join(rows) + "\n"
+
+
+def _of_sound(minutes: int, window: float) -> str:
+    frames = frames_of(minutes * 60, MODEL_FPS)
+    return duration_text(windows_of(frames, "infinitetalk") * window)
+
+
+def duration_text(seconds: float) -> str:
+    """A duration as people say it: 45 s, 28 min, 3 h 10 min, 28 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if not hours:
+        return f"{minutes} min"
+    if seconds >= 36_000 or not minutes:
+        return f"{round(seconds / 3600)} h"
+    return f"{hours} h {minutes} min"

@@ -1,0 +1,75 @@
+"""The replay bundle: what it takes to render a video again, without any secret."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from talkinghead import __version__
+from talkinghead.plan.plan import Plan
+from talkinghead.redact import redact_urls
+from talkinghead.settings import PROJECT_DIR
+from talkinghead.workflow.convert import Graph, Workflow
+
+FORMAT = 1  # raised when a field changes its meaning
+
+
+def make_bundle(
+    asked: object,
+    plan: Plan,
+    *,
+    workflow: Workflow,
+    graph: Graph,
+    inputs: Mapping[str, Path],
+    result: Mapping[str, Any],
+    machine: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that made a video, as JSON.
+
+    Args:
+        asked: the job's input.
+        workflow, graph: what ran, as GUI file and as API graph.
+        inputs: the files that came, by the field of the request that named them.
+        result: the job's result: seed, size, models, the video's hash.
+        machine: ComfyUI's /system_stats.
+    """
+    return {
+        "format": FORMAT,
+        "request": without_secrets(asked),
+        "plan": asdict(plan),
+        "result": dict(result),
+        "inputs": {field: _described(path) for field, path in inputs.items()},
+        "versions": {"talkinghead": __version__, "pins": pins()},
+        "machine": {
+            # Its arguments are left out: they name folders.
+            "system": {k: v for k, v in machine.get("system", {}).items() if k != "argv"},
+            "devices": machine.get("devices", []),
+        },
+        "workflow": workflow,
+        "graph": graph,
+    }
+
+
+def without_secrets(asked: object) -> object:
+    """A request without the queries and passwords of its URLs, and without `upload_url`."""
+    if isinstance(asked, Mapping):
+        return {k: without_secrets(v) for k, v in asked.items() if k != "upload_url"}
+    if isinstance(asked, list):
+        return [without_secrets(item) for item in asked]
+    return redact_urls(asked) if isinstance(asked, str) else asked
+
+
+def pins() -> dict[str, str]:
+    """ComfyUI and the node packs: where from, and which tag or commit."""
+    lines = (PROJECT_DIR / "custom_nodes.txt").read_text("utf-8").splitlines()
+    sources = [line.split() for line in lines if line and not line.startswith("#")]
+    return {source[0]: source[1] for source in sources}
+
+
+def _described(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": sha256, "bytes": path.stat().st_size}

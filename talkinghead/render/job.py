@@ -1,0 +1,74 @@
+"""One call of the worker, and what is known of it while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from talkinghead import logs
+from talkinghead.delivery.parcel import Patience
+from talkinghead.errors import Cancelled, DeadlineExceeded
+from talkinghead.render.progress import Progress, Report
+from talkinghead.settings import Settings
+
+
+@dataclass
+class Job:
+    """One call of the worker, and what is known of it while it runs."""
+
+    id: str
+    input: object
+    report: Report = lambda progress: None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    stage: str = "understand"
+    timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    timeout_seconds: float = math.inf
+
+    request_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The request's id, else the job's, as part of a file name or a storage key."""
+        return self.request_id or re.sub(r"[^A-Za-z0-9_-]", "_", self.id)[:64] or "job"
+
+    @property
+    def seconds(self) -> float:
+        """Time since the job began."""
+        return time.monotonic() - self.started
+
+    def new_subfolder(self) -> str:
+        """A name that never comes twice: ComfyUI would answer from its cache."""
+        return f"{self.key}-{uuid.uuid4().hex[:8]}"
+
+    @contextlib.contextmanager
+    def at(self, stage: str, message: str) -> Iterator[None]:
+        """A stage of the story: said, timed, and not begun once the job is cancelled."""
+        self.check()
+        self.stage = stage
+        self.report(Progress(stage, message))
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        self.timings[stage] = round(self.timings.get(stage, 0.0) + seconds, 3)
+        logs.tell("stage ended", name=stage, seconds=round(seconds, 3))
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the job was, `DeadlineExceeded` if its time is used up."""
+        if self.cancelled.is_set():
+            raise Cancelled("the job was cancelled")
+        if self.seconds > self.timeout_seconds:
+            seconds = f"{self.timeout_seconds:g} s"
+            raise DeadlineExceeded(f"the job took longer than JOB_TIMEOUT_SECONDS, {seconds}")
+
+
+def patience(job: Job, settings: Settings) -> Patience:
+    """How long a delivery may take, and as long as the job may."""
+    return Patience(settings.delivery_seconds, job.check)

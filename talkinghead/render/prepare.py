@@ -1,0 +1,209 @@
+"""A job's inputs: from the URLs of a request to the files that the nodes load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from talkinghead.comfy.studio import Studio
+from talkinghead.media import mux, sound, source_video
+from talkinghead.media.masks import save_masks, speaker_masks
+from talkinghead.media.picture import Picture, open_mask, probe_picture, save_picture
+from talkinghead.media.sound import Sound
+from talkinghead.net.fetch import Input
+from talkinghead.plan.plan import MAX_VOICE_SECONDS, Plan, make_plan
+from talkinghead.plan.prompt import check_prompt
+from talkinghead.plan.request import RenderRequest
+from talkinghead.settings import Settings
+
+NO_DISK_NOTE = (
+    "the frames are held in the memory of the ComfyUI at COMFYUI_URL, all of them: MultiTalk could "
+    "write them to disk, but not where this worker can tell the folder"
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that a request names, as they came; None for a voice or mask that is not given."""
+
+    picture: Path
+    voices: tuple[Path | None, ...]
+    masks: tuple[Path | None, ...]
+
+    def by_field(self, request: RenderRequest) -> dict[str, Path]:
+        """The files by the fields of the request that named them."""
+        people = [person.field for person in request.speakers]
+        named = [
+            ("video_url" if request.video_url else "image_url", self.picture),
+            *zip(people, self.voices, strict=True),
+            *zip([f"{field}.mask_url" for field in people], self.masks, strict=True),
+        ]
+        return {field: path for field, path in named if path is not None}
+
+
+def fetch(
+    request: RenderRequest, folder: Path, studio: Studio, check: Callable[[], None]
+) -> Sources:
+    """Download what the request names. What `check` raises ends it."""
+    limits = studio.settings
+    inputs: dict[tuple[str, float], Input] = {}  # what is named twice is fetched once
+
+    def get(name: str, url: str | None, max_mb: float) -> Path | None:
+        if url is None:
+            return None
+        new = Input(name, url, folder / f"source_{name}", max_mb)
+        return inputs.setdefault((url, max_mb), new).target
+
+    picture = get("video_url", request.video_url, limits.max_video_mb)
+    picture = picture or get("image_url", request.image_url, limits.max_image_mb)
+    assert picture is not None
+    people = request.speakers
+    voices = [get(p.field, p.audio_url, limits.max_audio_mb) for p in people]
+    masks = [get(f"{p.field}.mask_url", p.mask_url, limits.max_image_mb) for p in people]
+    studio.fetcher.fetch(list(inputs.values()), check=check)
+    return Sources(picture, tuple(voices), tuple(masks))
+
+
+def listen(
+    request: RenderRequest, sources: Sources, check: Callable[[], None]
+) -> list[Sound | None]:
+    """What each speaker's file holds. Raises MediaInvalid, and what `check` does."""
+    return [
+        sound.probe_sound(person.field, path, max_seconds=MAX_VOICE_SECONDS, check=check)
+        if path
+        else None
+        for person, path in zip(request.speakers, sources.voices, strict=True)
+    ]
+
+
+def decide(
+    request: RenderRequest,
+    sources: Sources,
+    voices: Sequence[Sound | None],
+    studio: Studio,
+    check: Callable[[], None],
+) -> Plan:
+    """Open the picture and decide the render. What `check` raises ends it.
+
+    Raises:
+        InvalidRequest, UnsupportedCombination, MediaInvalid, MediaTooLarge
+    """
+    check_prompt("prompt", request.prompt, studio.text_encoder)
+    check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
+    picture = _probe(request, sources.picture, studio.settings, check)
+    plan = make_plan(
+        *(request, voices, picture),
+        blocks_to_swap=studio.profile.blocks_to_swap,
+        ram_gib=studio.host.ram_gib,
+    )
+    if plan.frames_on_disk and studio.output_dir is None:
+        return replace(plan, long=False, warnings=(*plan.warnings, NO_DISK_NOTE))
+    return plan
+
+
+def _probe(
+    request: RenderRequest, source: Path, limits: Settings, check: Callable[[], None]
+) -> Picture | source_video.SourceVideo:
+    if request.video_url is None:
+        return probe_picture("image_url", source, max_megapixels=limits.max_image_megapixels)
+    megapixels = limits.max_video_megapixels
+    return source_video.probe_source("video_url", source, max_megapixels=megapixels, check=check)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """A job's files as the nodes take them. `picture` is a BMP, or an MP4 of source frames.
+
+    `references` are the pictures of a chain's windows, the last of them for all that follow.
+    `delivered_sound` is `sound` as AAC; it may still be being written when the render begins.
+    """
+
+    picture: Path
+    speech: tuple[Path, ...]
+    sound: Path
+    masks: Path | None
+    delivered_sound: Future[Path]
+    references: tuple[Path, ...]
+
+
+def prepare(
+    request: RenderRequest,
+    plan: Plan,
+    sources: Sources,
+    sounds: Sequence[Sound | None],
+    *,
+    folder: Path,
+    studio: Studio,
+    aside: Executor,
+    check: Callable[[], None],
+) -> Tracks:
+    """Write what the nodes will load, some of it `aside`. What `check` raises ends it."""
+    pictures = aside.submit(_frame_pictures, plan, sources, folder, studio, check)
+    voices = [
+        sound.Voice(person.field, path, heard, offset or 0.0) if path and heard else None
+        for person, path, heard, offset in zip(
+            request.speakers, sources.voices, sounds, plan.offsets, strict=True
+        )
+    ]
+    mix, seconds = folder / "sound.wav", plan.duration
+    sound.save_mix([voice for voice in voices if voice], mix, seconds=seconds, check=check)
+    speech = tuple(folder / f"speech_{number}.wav" for number in range(1, len(voices) + 1))
+    for voice, target in zip(voices, speech, strict=True):
+        samples = plan.speech_samples
+        sound.save_speech(voice, target, seconds=seconds, padded_samples=samples, check=check)
+    masks = _write_masks(request, plan, sources, folder, studio)
+    framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
+    delivered_sound = aside.submit(mux.encode_sound, mix, folder / "sound.m4a", check)
+    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed)
+
+
+def _frame_pictures(
+    plan: Plan, sources: Sources, folder: Path, studio: Studio, check: Callable[[], None]
+) -> tuple[Path, ...]:
+    """One file; of a chain from a video, one for each window."""
+    if plan.source is None:
+        target = folder / "picture.bmp"  # it goes no further than ComfyUI: no time to compress
+        megapixels = studio.settings.max_image_megapixels
+        save_picture("image_url", sources.picture, target, plan.framing, max_megapixels=megapixels)
+        return (target,)
+    if plan.chained:
+        return source_video.save_pictures(
+            "video_url",
+            sources.picture,
+            folder / "references",
+            times=plan.source.times,
+            framing=plan.framing,
+            check=check,
+        )
+    target = folder / "source.mp4"
+    source_video.save_frames(
+        "video_url",
+        sources.picture,
+        target,
+        times=plan.source.times,
+        framing=plan.framing,
+        fps=plan.source.fps,
+        loop=True,
+        check=check,
+    )
+    return (target,)
+
+
+def _write_masks(
+    request: RenderRequest, plan: Plan, sources: Sources, folder: Path, studio: Studio
+) -> Path | None:
+    """Masks for two people and more; for one, the nodes would ignore them."""
+    if len(request.speakers) == 1:
+        return None
+    megapixels = studio.settings.max_image_megapixels
+    regions = [
+        open_mask(f"{person.field}.mask_url", path, max_megapixels=megapixels)
+        if path
+        else person.box
+        for person, path in zip(request.speakers, sources.masks, strict=True)
+    ]
+    target = folder / "masks.gif"
+    save_masks(speaker_masks(plan.framing, regions), target)
+    return target
