@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -21,14 +21,15 @@ from PIL import Image, ImageOps
 from benchmarks.long import seconds_of, write_voice
 from talkinghead.cli.app import FileStore
 from talkinghead.comfy.studio import Studio
-from talkinghead.plan.plan import MODEL_FPS, MOTION_FRAMES, WINDOW_FRAMES
+from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES
 from talkinghead.plan.request import parse_request
+from talkinghead.plan.talk_models import MODELS
 from talkinghead.render.job import Job
 from talkinghead.render.run import render
 from talkinghead.settings import PROJECT_DIR, Settings
 
 PORTRAIT = PROJECT_DIR / "examples" / "portrait.jpg"
-NEW_FRAMES = WINDOW_FRAMES - MOTION_FRAMES["infinitetalk"]
+NEW_FRAMES = MODELS["infinitetalk"].new_frames()
 DOUBLES_SIZE, TINY_SIZE = 256, 64  # pixels; the VAE takes no less than 64
 SHOWN_EVERY = 10  # windows
 ENDS = 10  # so many windows at the end against as many at the beginning
@@ -92,7 +93,9 @@ def make(video: Path, voice: Path, *, tiny: bool, color_match: bool) -> None:
         "color_match": color_match,
     }
     side = TINY_SIZE if tiny else DOUBLES_SIZE
-    request = replace(parse_request(fields, local_files=True), width=side, height=side)
+    request = parse_request(fields, local_files=True).model_copy(
+        update={"width": side, "height": side}
+    )
     with Studio(settings, store=FileStore(video), local_files=True) as studio:
         render(Job(video.stem, fields), request, studio)
 

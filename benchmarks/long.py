@@ -26,7 +26,8 @@ from typing import Any
 from benchmarks.overhead import peak_mib, services
 from talkinghead.comfy.studio import Studio
 from talkinghead.comfy.warm_up import warm_up
-from talkinghead.plan.plan import MODEL_FPS, MOTION_FRAMES, WINDOW_FRAMES
+from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES
+from talkinghead.plan.talk_models import MODELS
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
@@ -94,7 +95,7 @@ def main() -> None:
 
 def seconds_of(windows: int) -> float:
     """The longest sound of so many windows."""
-    new = WINDOW_FRAMES - MOTION_FRAMES["infinitetalk"]
+    new = MODELS["infinitetalk"].new_frames()
     return (WINDOW_FRAMES + (windows - 1) * new) / MODEL_FPS
 
 

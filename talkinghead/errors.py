@@ -1,28 +1,7 @@
-"""Every way in which a job can fail.
+"""Every way in which a job can fail. `JobError` is their base, and each has a code of its own.
 
-    JobError
-     +- InvalidRequest  invalid_request: a field is missing, unknown or out of range
-     +- UnsupportedCombination  unsupported_combination: each field is fine, together they are not
-     +- UrlBlocked  url_blocked: the URL may not be fetched
-     +- DownloadFailed  download_failed: the URL gave no file
-     +- MediaInvalid  media_invalid: the file is not what its field needs
-     +- MediaTooLarge  media_too_large: more bytes, pixels or seconds than allowed
-     +- ModelsMissing  models_missing: ComfyUI does not find a model file
-     +- ComfyUIUnavailable  comfyui_unavailable: ComfyUI does not start, answer or stay alive
-     +- WorkflowRejected  workflow_rejected: the graph does not fit this ComfyUI's nodes
-     +- CheckpointRefused  checkpoint_refused: what this id's render left cannot be continued
-     +- OutOfMemory  out_of_memory: the GPU or the host ran out of memory
-     +- RenderFailed  render_failed: a node raised
-     +- RenderStalled  render_stalled: no progress for too long
-     +- DeadlineExceeded  deadline_exceeded: the job's time is used up
-     +- Cancelled  cancelled: the caller, or the platform, stopped the job
-     +- OutputMissing  output_missing: ComfyUI reported success without a video
-     +- ResultTooLarge  result_too_large: the video does not fit into the result
-     +- DeliveryFailed  delivery_failed: the store did not take the video
-     +- DiskFull  disk_full: a disk of the worker has no room left
-     +- InternalError  internal_error: a fault of this worker
-
-Codes are part of the interface: they are added to, never renamed.
+Codes are part of the interface: they are added to, never renamed. What a class's docstring says is
+what README.md says of its code.
 """
 
 from __future__ import annotations
@@ -49,85 +28,125 @@ class JobError(Exception):
 
 
 class InvalidRequest(JobError):
+    """A field is missing, unknown or out of range."""
+
     code = "invalid_request"
 
 
 class UnsupportedCombination(JobError):
+    """Each field is fine, together they are not."""
+
     code = "unsupported_combination"
 
 
 class UrlBlocked(JobError):
+    """The URL, or one it redirects to, may not be fetched."""
+
     code = "url_blocked"
 
 
 class DownloadFailed(JobError):
+    """The URL gave no file."""
+
     code = "download_failed"
     retryable = True
 
 
 class MediaInvalid(JobError):
+    """The file is not what its field needs."""
+
     code = "media_invalid"
 
 
 class MediaTooLarge(JobError):
+    """More bytes, pixels or seconds than allowed."""
+
     code = "media_too_large"
 
 
 class ModelsMissing(JobError):
+    """ComfyUI does not find a model file."""
+
     code = "models_missing"
 
 
 class ComfyUIUnavailable(JobError):
+    """ComfyUI does not start, answer or stay alive."""
+
     code = "comfyui_unavailable"
     retryable = True
 
 
 class WorkflowRejected(JobError):
+    """The graph does not fit this ComfyUI's nodes."""
+
     code = "workflow_rejected"
 
 
 class CheckpointRefused(JobError):
+    """What this id's render left is of another render, or unreadable: it cannot be continued."""
+
     code = "checkpoint_refused"
 
 
 class OutOfMemory(JobError):
+    """The GPU or the host ran out of memory."""
+
     code = "out_of_memory"
 
 
 class RenderFailed(JobError):
+    """A node raised."""
+
     code = "render_failed"
 
 
 class RenderStalled(JobError):
+    """No progress for `STALL_SECONDS`."""
+
     code = "render_stalled"
     retryable = True
 
 
 class DeadlineExceeded(JobError):
+    """The job's time is used up."""
+
     code = "deadline_exceeded"
 
 
 class Cancelled(JobError):
+    """The caller, or the platform, stopped the job."""
+
     code = "cancelled"
 
 
 class OutputMissing(JobError):
+    """ComfyUI reported success without a video."""
+
     code = "output_missing"
 
 
 class ResultTooLarge(JobError):
+    """The video does not fit into the result."""
+
     code = "result_too_large"
 
 
 class DeliveryFailed(JobError):
+    """The store did not take the video."""
+
     code = "delivery_failed"
     retryable = True
 
 
 class DiskFull(JobError):
+    """A disk of the worker has no room left."""
+
     code = "disk_full"
     retryable = True
 
 
 class InternalError(JobError):
+    """A fault of this worker."""
+
     code = "internal_error"

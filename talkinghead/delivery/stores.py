@@ -38,8 +38,9 @@ from talkinghead.errors import (
     UrlBlocked,
 )
 from talkinghead.net.guard import PUBLIC_ONLY, UrlGuard
+from talkinghead.plan.fields import Delivery
 from talkinghead.plan.plan import Plan
-from talkinghead.plan.request import Delivery, RenderRequest
+from talkinghead.plan.request import RenderRequest
 from talkinghead.settings import Settings
 
 KEEP_SECONDS = 60  # to copy a video that could not be delivered: its time was used up
@@ -184,7 +185,7 @@ def check_room(plan: Plan, store: Store) -> None:
     if store.max_mb is None:
         return
     frames = min(plan.frames, plan.delivered_frames)
-    bits = LEAST_DRAFT_BITS if plan.draft else LEAST_BITS
+    bits = LEAST_DRAFT_BITS if plan.request.draft else LEAST_BITS
     least_mb = frames * plan.width * plan.height * bits / 8 * 4 / 3 / 1e6
     if least_mb > store.max_mb:
         raise ResultTooLarge(

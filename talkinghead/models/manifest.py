@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from talkinghead.errors import ModelsMissing
 from talkinghead.models.links import Folder
-from talkinghead.plan.plan import TalkModel
+from talkinghead.plan.talk_models import talk_files
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.template import MODEL_SUFFIXES, Slots
 
@@ -18,6 +18,12 @@ MANIFEST_PATH = PROJECT_DIR / "model_manifest.yaml"
 
 # The folders of ComfyUI's models/ that the loaders of our templates read.
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _known(talk_model: str) -> str:
+    if talk_model not in talk_files():
+        raise ValueError(f"is none of {', '.join(talk_files())}")
+    return talk_model
 
 
 class _Entry(BaseModel):
@@ -70,11 +76,11 @@ class Profile(_Entry):
     """
 
     slots: dict[str, dict[str, str | int | float | bool] | None]
-    talk_models: dict[TalkModel, str]
+    talk_models: dict[Annotated[str, AfterValidator(_known)], str]
     needs: Needs | None = None
     blocks_to_swap: int = 0
 
-    def slots_for(self, talk_model: TalkModel) -> Slots:
+    def slots_for(self, talk_model: str) -> Slots:
         """What the profile puts into a template for a render with this talk model."""
         return self.slots | {"Talk model": {"model": self.talk_models[talk_model]}}
 

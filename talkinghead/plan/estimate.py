@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from talkinghead.memory import GIB
+from talkinghead.plan.limits import PROMPT_BYTES_PER_PIXEL
 from talkinghead.plan.pace import CARDS, Card, Pace, card_named, duration_text, window_seconds
-from talkinghead.plan.plan import LOSSLESS_CRF, PROMPT_BYTES_PER_PIXEL, Plan
+from talkinghead.plan.plan import LOSSLESS_CRF, Plan
 
 Way = Literal["prompt", "chain", "frames", "draft"]
 
@@ -35,7 +36,7 @@ class Estimate:
     `seconds` are of this worker or of the card that was named, None where nothing is known of it;
     `least_seconds` are what it takes for sure. `ram_gb` is the frames' share alone: the models, and
     what ComfyUI takes by itself, come on top. `host_ram_gb` and `timeout_seconds` are None where
-    there is no limit, or none is known.
+    there is no limit, or none is known. `params` are the settings, as a result tells them.
     """
 
     way: Way
@@ -53,6 +54,7 @@ class Estimate:
     host_ram_gb: float | None
     disk_gb: float
     timeout_seconds: float | None
+    params: Mapping[str, Any]
 
     @property
     def price(self) -> float | None:
@@ -93,6 +95,7 @@ class Estimate:
             "timeout_seconds": self.timeout_seconds,
             "fits_timeout": self.fits_timeout,
             "fits_ram": self.fits_ram,
+            "generation_params": dict(self.params),
         }
 
 
@@ -107,7 +110,7 @@ def estimate(
 ) -> Estimate:
     """What the plan will take on this worker: `ram_gib` and the timeout may be infinite."""
     way = way_of(plan)
-    windows = 0 if plan.draft else plan.windows
+    windows = 0 if plan.request.draft else plan.windows
     card = card_named(gpu_name) if gpu_name else None
     seconds, least, source = _time(plan, windows, card, pace)
     return Estimate(
@@ -120,12 +123,13 @@ def estimate(
         seconds=seconds,
         least_seconds=least,
         seconds_source=source,
-        seconds_by_card={} if plan.draft else _by_card(plan),
+        seconds_by_card={} if plan.request.draft else _by_card(plan),
         price_per_hour=price_per_hour,
         ram_gb=_ram_bytes(plan, way) / 1e9,
         host_ram_gb=_known(ram_gib * GIB / 1e9),
         disk_gb=_disk_bytes(plan, way) / 1e9,
         timeout_seconds=_known(timeout_seconds),
+        params=plan.params(),
     )
 
 
@@ -149,7 +153,7 @@ def too_long_text(estimate: Estimate) -> str:
 
 def way_of(plan: Plan) -> Way:
     """How the plan is rendered."""
-    if plan.draft:
+    if plan.request.draft:
         return "draft"
     if plan.chained:
         return "chain"
@@ -160,7 +164,7 @@ def _time(
     plan: Plan, windows: int, card: Card | None, pace: Pace
 ) -> tuple[float | None, float | None, str | None]:
     """How long, how long at least, and who says so."""
-    if plan.draft:
+    if plan.request.draft:
         return None, None, None
     if (measured := pace.measured(plan)) is not None:
         seconds = windows * measured.window_seconds
@@ -185,7 +189,7 @@ def _ram_bytes(plan: Plan, way: Way) -> float:
     each = TILED_BYTES_PER_PIXEL if plan.tiled_vae else PROMPT_BYTES_PER_PIXEL
     if way != "prompt":
         return plan.window_frames * pixels * each
-    made = plan.window_frames + (plan.windows - 1) * (plan.window_frames - plan.motion_frames)
+    made = plan.window_frames + (plan.windows - 1) * (plan.window_frames - plan.model.motion_frames)
     source = plan.source.count if plan.source else 0
     return pixels * (made * each + source * SOURCE_BYTES_PER_PIXEL)
 

@@ -9,7 +9,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from talkinghead.plan.plan import MODEL_FPS, WINDOW_FRAMES, Plan, frames_of, windows_of
+from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES, frames_of
+from talkinghead.plan.plan import Plan
+from talkinghead.plan.talk_models import MODELS
 
 # Of an RTX 4090, for 81 frames of 832x480: one pass of the model, and the VAE's work around them.
 # docs/tuning.md says whose figures these are, and those below.
@@ -96,7 +98,7 @@ class Pace:
 
     def saw(self, plan: Plan, seconds: float) -> None:
         """A window of the plan took so long; of several in one prompt, give their mean."""
-        if not plan.draft:
+        if not plan.request.draft:
             with self._lock:
                 self._seen.append((window_seconds(plan), seconds))
 
@@ -132,7 +134,7 @@ def table() -> str:
 
 def _of_sound(minutes: int, window: float) -> str:
     frames = frames_of(minutes * 60, MODEL_FPS)
-    return duration_text(windows_of(frames, "infinitetalk") * window)
+    return duration_text(MODELS["infinitetalk"].windows(frames) * window)
 
 
 def duration_text(seconds: float) -> str:

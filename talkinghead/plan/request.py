@@ -7,134 +7,30 @@ optional field is open to all three.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import ValidationError
 
 from talkinghead.errors import InvalidRequest
-from talkinghead.net.urls import parse_http_url
-from talkinghead.redact import redact_url
+from talkinghead.plan.fields import (
+    DIALECT_FIELDS,
+    AudioMode,
+    Dialect,
+    Mode,
+    Options,
+    RequestFields,
+)
+from talkinghead.plan.mistakes import Problem, problem_of
 
 _T = TypeVar("_T")
-Dialect = Literal["A", "B", "native"]
-Mode = Literal["infinitetalk", "multitalk"]
-AudioMode = Literal["parallel", "sequential"]
-Delivery = Literal["s3", "volume", "inline"]
-# The sampler's own list holds more; those fail or do nothing useful in the talking-head loop.
-Scheduler = Literal[
-    "unipc", "unipc/beta", "dpm++", "dpm++/beta", "dpm++_sde", "dpm++_sde/beta", "euler",
-    "euler/beta", "deis", "lcm", "lcm/beta", "res_multistep", "er_sde", "sa_ode_stable",
-    "flowmatch_distill",
-]  # fmt: skip
-
-REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
-MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
-DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
 SIZES = {
     ("16:9", "480p"): (854, 480),
     ("9:16", "480p"): (480, 854),
     ("16:9", "720p"): (1280, 720),
     ("9:16", "720p"): (720, 1280),
 }
-
-
-def _fetchable(value: str, info: ValidationInfo) -> str:
-    local_files = bool(info.context and info.context["local_files"])
-    return value if local_files and value.startswith("file:///") else _http(value)
-
-
-def _http(value: str) -> str:
-    try:
-        parse_http_url(value)
-    except ValueError as error:
-        allowed = "an http:// or https:// URL ({reason})"
-        raise PydanticCustomError("url", allowed, {"reason": str(error)}) from None
-    return value
-
-
-Url = Annotated[str, AfterValidator(_fetchable)]
-
-
-class SpeakerFields(BaseModel):
-    """One of `speakers`; without a voice it is somebody who only listens."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    audio_url: Url | None = None
-    mask_url: Url | None = None
-    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = None
-
-
-class RequestFields(BaseModel):
-    """Every field of both contracts and the native ones, as they come in the job's `input`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    input_type: Literal["image", "video"] | None = None
-    person_count: Literal["single", "multi"] | None = None
-    image_url: Url | None = None
-    video_url: Url | None = None
-    wav_url: Url | None = None
-    wav_url_2: Url | None = None
-    audio_urls: Annotated[list[Url], Field(min_length=1, max_length=4)] | None = None
-    speakers: Annotated[list[SpeakerFields], Field(min_length=1, max_length=4)] | None = None
-    prompt: str | None = None
-    positive_prompt: str | None = None
-    negative_prompt: str | None = None
-    aspect_ratio: Literal["16:9", "9:16"] | None = None
-    resolution: Literal["480p", "720p"] | None = None
-    width: Annotated[int, Field(ge=256, le=1536)] | None = None
-    height: Annotated[int, Field(ge=256, le=1536)] | None = None
-    fps: Annotated[float, Field(ge=10, le=60)] | None = None
-    steps: Annotated[int, Field(ge=1, le=50)] | None = None
-    cfg_scale: Annotated[float, Field(ge=0.1, le=20)] | None = None
-    scheduler: Scheduler | None = None
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
-    mode: Mode | None = None
-    use_block_swap: bool | None = None
-    blocks_to_swap: Annotated[int, Field(ge=0, le=40)] | None = None
-    use_speed_lora: bool | None = None
-    speed_lora_strength: Annotated[float, Field(ge=0, le=2)] | None = None
-    max_frame: Annotated[int, Field(ge=1)] | None = None
-    max_audio_duration: Annotated[float, Field(gt=0)] | None = None
-    audio_mode: AudioMode | None = None
-    video_method: Literal["keyframes", "denoise"] | None = None
-    crop: Literal["center", "top"] | None = None
-    draft: bool | None = None
-    retry_out_of_memory: bool | None = None
-    delivery: Delivery | None = None
-    upload_url: Annotated[str, AfterValidator(_http)] | None = None
-    bundle: bool | None = None
-    embed_workflow: bool | None = None
-    long: bool | None = None
-    color_match: bool | None = None
-    playlist: bool | None = None
-    continue_later: bool | None = None
-    request_id: Annotated[str, Field(pattern=REQUEST_ID)] | None = None
-    dry_run: bool | None = None
-    price_per_hour: Annotated[float, Field(gt=0)] | None = None
-
-
-def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
-    """The JSON Schema of a job: an object whose `input` holds the request.
-
-    The rules between fields are not in it: `parse_request` tells of those.
-    """
-    fields = RequestFields.model_json_schema()
-    definitions = fields.pop("$defs")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A job of the talkinghead worker",
-        "type": "object",
-        "required": ["input"],
-        "properties": {"input": fields},
-        "$defs": definitions,
-        "examples": examples,
-    }
 
 
 @dataclass(frozen=True)
@@ -151,9 +47,12 @@ class Speaker:
     box: tuple[float, float, float, float] | None = None
 
 
-@dataclass(frozen=True)
-class RenderRequest:
-    """One request, whatever contract it came in. None means: the plan chooses."""
+class RenderRequest(Options):
+    """One request, whatever contract it came in, and what its contract decides.
+
+    `seed` None asks for a chosen one; `blocks_to_swap` None is as the GPU needs, 0 swaps none;
+    `speed_lora_strength` 0 is without the LoRA. Sizes are in pixels, before they are made even.
+    """
 
     dialect: Dialect
     image_url: str | None
@@ -161,45 +60,13 @@ class RenderRequest:
     speakers: tuple[Speaker, ...]
     mode: Mode
     audio_mode: AudioMode
-    video_method: Literal["keyframes", "denoise"]
-    crop: Literal["center", "top"]
     prompt: str
-    negative_prompt: str | None
     width: int
     height: int
-    fps: float
-    steps: int | None
-    cfg_scale: float | None
-    scheduler: Scheduler | None
     seed: int | None
-    blocks_to_swap: int | None  # None: as the GPU needs
+    blocks_to_swap: int | None
     speed_lora_strength: float
-    max_frame: int | None
-    max_audio_duration: float | None
-    draft: bool
-    retry_out_of_memory: bool
-    delivery: Delivery | None
-    upload_url: str | None
-    bundle: bool | None
-    embed_workflow: bool = False
-    long: bool | None = None  # None: as length, size and the host's memory ask for
-    color_match: bool = False
-    playlist: bool = False
-    continue_later: bool = False
-    request_id: str | None = None
-    dry_run: bool = False
-    price_per_hour: float | None = None
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One mistake: the field, what came, what is allowed, and a sentence with all three."""
-
-    field: str
-    message: str
-    got: Any = None
-    allowed: Any = None
 
 
 def parse_request(data: object, *, local_files: bool = False) -> RenderRequest:
@@ -228,87 +95,17 @@ def _invalid(problems: list[Problem]) -> InvalidRequest:
 def _read_fields(
     data: Mapping[str, Any], context: dict[str, bool]
 ) -> tuple[RequestFields, list[Problem]]:
-    """The fields that are well-formed, and a problem for each that is not."""
+    """The fields that are well-formed, and a problem for each that is not. null is not given."""
+    known = RequestFields.model_fields
+    given = {name: each for name, each in data.items() if each is not None or name not in known}
     try:
-        return RequestFields.model_validate(dict(data), context=context), []
+        return RequestFields.model_validate(given, context=context), []
     except ValidationError as error:
         mistakes = error.errors()
     bad = {str(mistake["loc"][0]) for mistake in mistakes}
-    rest = {name: value for name, value in data.items() if name not in bad}
+    rest = {name: value for name, value in given.items() if name not in bad}
     fields = RequestFields.model_validate(rest, context=context)
-    return fields, [_problem(mistake) for mistake in mistakes]
-
-
-def _problem(mistake: ErrorDetails) -> Problem:
-    field = _field_path(mistake["loc"])
-    got = _shown(mistake.get("input"))
-    if mistake["type"] == "extra_forbidden":
-        return _unknown_field(field, mistake["loc"], got)
-    if mistake["type"] == "missing":
-        return Problem(field, f"Missing required parameter: {field}")
-    allowed = _allowed(mistake)
-    return Problem(field, f"{field} is {got!r}, allowed: {allowed}", got, allowed)
-
-
-def _field_path(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc)
-
-
-def _unknown_field(field: str, loc: tuple[int | str, ...], got: object) -> Problem:
-    model = RequestFields if len(loc) == 1 else SpeakerFields
-    near = difflib.get_close_matches(str(loc[-1]), model.model_fields, 1, cutoff=0.5)
-    hint = f"; the nearest known one is {near[0]}" if near else ""
-    return Problem(field, f"{field} is not a known field{hint}", got, near or None)
-
-
-def _shown(value: object) -> object:
-    """What came, short and without the secrets that URLs carry."""
-    if isinstance(value, str):
-        text = redact_url(value) if "://" in value else value
-        return text if len(text) <= 80 else text[:77] + "..."
-    if isinstance(value, Collection):
-        return f"{type(value).__name__} of {len(value)}"
-    return value
-
-
-_TYPES = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "a string",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
-    "finite_number": "a finite number",
-}
-
-
-def _allowed(mistake: ErrorDetails) -> str:
-    kind = mistake["type"]
-    if kind in _TYPES:
-        return _TYPES[kind]
-    if kind == "string_pattern_mismatch":
-        return "1 to 64 letters, digits, _ and -"
-    if kind == "literal_error":
-        return str(mistake["ctx"]["expected"]).replace("'", '"')
-    return _range(mistake["loc"]) or mistake["msg"]
-
-
-def _range(loc: tuple[int | str, ...]) -> str | None:
-    """The range of a field in words, from its JSON Schema."""
-    model = RequestFields if len(loc) == 1 else SpeakerFields
-    schema = model.model_json_schema()["properties"].get(loc[-1], {})
-    bounds = schema.get("anyOf", [schema])[0]
-    match bounds:
-        case {"minItems": low, "maxItems": high}:
-            return f"{low} items" if low == high else f"{low} to {high} items"
-        case {"exclusiveMinimum": low}:
-            return f"more than {low}"
-        case {"minimum": low, "maximum": high}:
-            return f"{low} to {high}"
-        case {"minimum": low}:
-            return f"{low} or more"
-    return None
+    return fields, [problem_of(mistake) for mistake in mistakes]
 
 
 # The rules between fields. Each takes the well-formed fields and the names of those that are not,
@@ -417,19 +214,13 @@ _RULES: tuple[_Rule, ...] = (
 )
 
 
-def _blocks_to_swap(fields: RequestFields) -> int | None:
-    if fields.use_block_swap is None:
-        return None
-    return _or(fields.blocks_to_swap, 20) if fields.use_block_swap else 0
-
-
 def _with_defaults(fields: RequestFields) -> RenderRequest:
     dialect = DIALECT_FIELDS[_given(fields, *DIALECT_FIELDS)[0]]
     of_b = dialect == "B"
     width, height = _size(fields, dialect)
-    lora = fields.use_speed_lora is not False
     is_video = _is_video(fields)
-    return RenderRequest(
+    return RenderRequest.model_construct(
+        **{name: getattr(fields, name) for name in Options.model_fields},
         dialect=dialect,
         image_url=None if is_video else fields.image_url,
         video_url=fields.video_url if is_video else None,
@@ -437,36 +228,20 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
         # MultiTalk has no video to video: there, contract B's default would be an error.
         mode=fields.mode or ("multitalk" if of_b and not is_video else "infinitetalk"),
         audio_mode=fields.audio_mode or ("sequential" if of_b else "parallel"),
-        video_method=fields.video_method or "keyframes",
-        crop=fields.crop or "center",
         prompt=_prompt(fields, dialect),
-        negative_prompt=fields.negative_prompt,
         width=width,
         height=height,
-        fps=25 if fields.fps is None else fields.fps,
-        steps=fields.steps,
-        cfg_scale=fields.cfg_scale,
-        scheduler=fields.scheduler,
         seed=fields.seed or None,
         blocks_to_swap=_blocks_to_swap(fields),
-        speed_lora_strength=_or(fields.speed_lora_strength, 1.0) if lora else 0.0,
-        max_frame=fields.max_frame,
-        max_audio_duration=fields.max_audio_duration,
-        draft=fields.draft or False,
-        retry_out_of_memory=fields.retry_out_of_memory is not False,
-        delivery=fields.delivery,
-        upload_url=fields.upload_url,
-        bundle=fields.bundle,
-        embed_workflow=fields.embed_workflow or False,
-        long=fields.long,
-        color_match=fields.color_match or False,
-        playlist=fields.playlist or False,
-        continue_later=fields.continue_later or False,
-        request_id=fields.request_id,
-        dry_run=fields.dry_run or False,
-        price_per_hour=fields.price_per_hour,
+        speed_lora_strength=fields.speed_lora_strength if fields.use_speed_lora else 0.0,
         warnings=tuple(_ignored(fields)),
     )
+
+
+def _blocks_to_swap(fields: RequestFields) -> int | None:
+    if fields.use_block_swap is None:
+        return None
+    return fields.blocks_to_swap if fields.use_block_swap else 0
 
 
 def _or(value: _T | None, default: _T) -> _T:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from talkinghead.media.rates import exact
+from talkinghead.plan.fields import MAX_SEED
 from talkinghead.plan.plan import Plan
-from talkinghead.plan.request import MAX_SEED
 
 # wav2vec listens to one stretch at a time: its memory grows with the length. It weighs each sound
 # against all others that it hears, so a stretch is long, and begins and ends within its neighbours.
@@ -69,7 +69,7 @@ def delivered(plan: Plan, window: Window) -> range:
 
 def _step(plan: Plan) -> Fraction:
     """Rendered frames to one that is delivered."""
-    return exact(plan.fps) / exact(plan.delivered_fps)
+    return exact(plan.fps) / exact(plan.request.fps)
 
 
 def _shown_from(frame: int, step: Fraction) -> int:
@@ -79,8 +79,8 @@ def _shown_from(frame: int, step: Fraction) -> int:
 
 def window(plan: Plan, index: int) -> Window:
     """The window of this index, from 0."""
-    start = index * (plan.window_frames - plan.motion_frames)
-    repeated = plan.motion_frames if index else 0
+    start = index * (plan.window_frames - plan.model.motion_frames)
+    repeated = plan.model.motion_frames if index else 0
     end = min(start + plan.window_frames, plan.frames)
     new = end - start - repeated
     return Window(index, start, repeated, new, seed_of(plan.seed, index), _stretch(plan, index))
@@ -93,7 +93,7 @@ def seed_of(seed: int, index: int) -> int:
 
 def _stretch(plan: Plan, index: int) -> Stretch:
     number = index // STRETCH_WINDOWS
-    step = plan.window_frames - plan.motion_frames
+    step = plan.window_frames - plan.model.motion_frames
     first = max(0, number * STRETCH_WINDOWS * step - CONTEXT_FRAMES)
     last_start = ((number + 1) * STRETCH_WINDOWS - 1) * step
     end = min(plan.frames, last_start + plan.window_frames + CONTEXT_FRAMES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def make_bundle(
     return {
         "format": FORMAT,
         "request": without_secrets(asked),
-        "plan": asdict(plan),
+        "plan": plan.payload(),
         "result": dict(result),
         "inputs": {field: _described(path) for field, path in inputs.items()},
         "versions": {"talkinghead": __version__, "pins": pins()},

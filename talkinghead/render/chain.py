@@ -21,7 +21,8 @@ from talkinghead.errors import ComfyUIUnavailable, OutOfMemory, OutputMissing
 from talkinghead.media import sound
 from talkinghead.media.mux import count_frames, retime_segment
 from talkinghead.media.sound import SPEECH_RATE_HZ
-from talkinghead.plan.plan import MODEL_FPS, Plan, lighter_plans
+from talkinghead.plan.frames import MODEL_FPS
+from talkinghead.plan.plan import Plan, lighter_plans
 from talkinghead.plan.windows import Stretch, Window, delivered, window
 from talkinghead.render.execute import Prompt, check_graph, comfy_errors, execute
 from talkinghead.render.job import Job
@@ -192,14 +193,14 @@ class Chain:
         if made != at.new:
             raise OutputMissing(f"window {number} has {made} frames, not {at.new}")
         segment = self._folder / segment_name(number)
-        if plan.fps == plan.delivered_fps:
+        if plan.fps == plan.request.fps:
             rendered.replace(segment)
         else:
             retime_segment(
                 *(rendered, segment),
                 rendered_fps=plan.fps,
                 rendered_first=at.first,
-                fps=plan.delivered_fps,
+                fps=plan.request.fps,
                 shown=delivered(plan, at),
                 check=check,
             )

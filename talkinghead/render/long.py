@@ -145,8 +145,8 @@ class LongRender:
             finish_segments(
                 *(chain.segments, self._sound.result(), target),
                 starts=[delivered(plan, each).start for each in windows(plan)],
-                fps=plan.delivered_fps,
-                workflow=chain.first_prompt().workflow if plan.embed_workflow else None,
+                fps=plan.request.fps,
+                workflow=chain.first_prompt().workflow if plan.request.embed_workflow else None,
                 check=self._job.check,
             )
             return probe_video(target)
@@ -191,7 +191,7 @@ class LongRender:
             logs.tell("the playlist ends", level=logging.WARNING, sentence=str(error))
 
     def _put_part(self, window: Window, segment: Path, plan: Plan) -> None:
-        sound, fps = self._sound.result(), plan.delivered_fps
+        sound, fps = self._sound.result(), plan.request.fps
         if window.index == 0:
             init = self._folder / "init.mp4"
             playlist.write_init(segment, sound, init, fps=fps)
@@ -203,7 +203,7 @@ class LongRender:
 
     def _put_playlist(self, done: int, plan: Plan) -> None:
         parts = [
-            Part(part_name(each), len(delivered(plan, each)) / plan.delivered_fps)
+            Part(part_name(each), len(delivered(plan, each)) / plan.request.fps)
             for each in windows(plan)
         ]
         text = playlist.playlist_text(parts[:done], self._url, ended=done == len(parts))
@@ -256,20 +256,11 @@ def fit(plan: Plan, request: RenderRequest, sources: Sources, studio: Studio) ->
     own = sorted((PROJECT_DIR / "custom_nodes" / "talkinghead_windows").glob("*.py"))
     comfyui, *packs = pins().items()
     slots = studio.profile.slots_for(plan.talk_model)
-    neutral = replace(
-        plan,
-        seed=plan.seed if request.seed else 0,
-        blocks_to_swap=0,
-        tiled_vae=False,
-        retry_out_of_memory=True,
-        embed_workflow=False,
-        warnings=(),
-    )
     return {
         "picture": _sum([sources.picture]),
         "voices": _sum(path for path in sources.voices if path),
         "masks": _sum(path for path in sources.masks if path),
-        "plan": _short(repr(neutral)),
+        "plan": _short(repr(plan.content())),
         "workflow": fingerprint(plan.template),
         "comfyui": " ".join(comfyui),
         "packs": _short(repr(packs) + _sum(own)),

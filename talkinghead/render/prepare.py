@@ -13,7 +13,8 @@ from talkinghead.media.masks import save_masks, speaker_masks
 from talkinghead.media.picture import Picture, open_mask, probe_picture, save_picture
 from talkinghead.media.sound import Sound
 from talkinghead.net.fetch import Input
-from talkinghead.plan.plan import MAX_VOICE_SECONDS, Plan, make_plan
+from talkinghead.plan.limits import MAX_VOICE_SECONDS
+from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.prompt import check_prompt
 from talkinghead.plan.request import RenderRequest
 from talkinghead.settings import Settings

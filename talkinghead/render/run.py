@@ -228,7 +228,7 @@ def _produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio)
         with job.at("render", "rendering"):
             rendered = run(job, plan, prompt, studio, client)
         with job.at("collect", "collecting the video"):
-            shown = prompt.workflow if plan.embed_workflow else None
+            shown = prompt.workflow if plan.request.embed_workflow else None
             video = collect(rendered, plan, tracks, folder, client, workflow=shown, job=job)
             return Made(plan, prompt, video)
 
@@ -309,7 +309,7 @@ def collect(
     finish(
         tracks.delivered_sound.result(),
         folder / VIDEO_NAME,
-        fps=plan.delivered_fps,
+        fps=plan.request.fps,
         frames=plan.delivered_frames,
         workflow=workflow,
         check=job.check,
@@ -358,42 +358,25 @@ def result(job: Job, made: Made) -> dict[str, Any]:
             "audio_channels": video.audio_channels,
             "file_size_mb": round(video.size / 1e6, 2),
             "sha256": video.sha256,
-            "mode": plan.mode,
+            "mode": plan.request.mode,
             "audio_files_used": sum(offset is not None for offset in plan.offsets),
         },
         "generation_params": _params(plan, made.prompt.graph),
         "timings": job.timings,
         "warnings": [*plan.warnings, *job.notes, *_differences(plan, video)],
-        "draft": plan.draft,
+        "draft": plan.request.draft,
     }
 
 
 def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
     """Everything that was really used; of a draft, what has an effect on it."""
-    shared = {
-        "positive_prompt": plan.prompt,
-        "negative_prompt": plan.negative_prompt,
-        "seed": plan.seed,
-        "mode": plan.mode,
-        "workflow_version": f"{plan.template}-{template.fingerprint(plan.template)}",
-    }
-    if plan.draft:
+    version = f"{plan.template}-{template.fingerprint(plan.template)}"
+    shared = plan.params() | {"workflow_version": version}
+    if plan.request.draft:
         return shared
     inputs = {entry["_meta"]["title"]: entry["inputs"] for entry in graph.values()}
     return shared | {
-        "steps": plan.sampling.steps,
-        "cfg_scale": plan.sampling.cfg,
-        "audio_cfg_scale": plan.sampling.audio_cfg,
-        "shift": plan.sampling.shift,
-        "scheduler": plan.sampling.scheduler,
-        "block_swap": plan.blocks_to_swap > 0,
-        "blocks_to_swap": plan.blocks_to_swap,
-        "speed_lora": plan.speed_lora_strength > 0,
-        "speed_lora_strength": plan.speed_lora_strength,
-        "video_method": plan.video_method,
         "way": way_of(plan),
-        "windows": plan.windows,
-        "render_size": f"{plan.framing.render_width}x{plan.framing.render_height}",
         "models": template.model_files(graph),
         "base_precision": inputs["Wan model"]["base_precision"],
         "attention": inputs["Wan model"]["attention_mode"],

@@ -28,8 +28,9 @@ from talkinghead.media import sound, source_video
 from talkinghead.media.picture import probe_picture
 from talkinghead.net.fetch import Input as Download
 from talkinghead.net.urls import parse_http_url
-from talkinghead.plan.plan import MAX_VOICE_SECONDS
-from talkinghead.plan.request import Delivery, Problem
+from talkinghead.plan.fields import Delivery
+from talkinghead.plan.limits import MAX_VOICE_SECONDS
+from talkinghead.plan.mistakes import Problem
 from talkinghead.render.execute import Prompt, check_graph, comfy_errors, execute, surviving
 from talkinghead.render.job import Job, patience
 from talkinghead.render.progress import Progress

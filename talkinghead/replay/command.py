@@ -22,7 +22,7 @@ from rich.console import Console
 
 from talkinghead.errors import JobError
 from talkinghead.logs import start_logging
-from talkinghead.plan.request import MAX_SEED
+from talkinghead.plan.fields import MAX_SEED
 from talkinghead.redact import redact_urls
 from talkinghead.replay import report
 from talkinghead.replay.changes import parse_assignments, read_rows

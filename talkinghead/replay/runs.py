@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from talkinghead.errors import JobError
-from talkinghead.plan.request import MAX_SEED, parse_request
+from talkinghead.plan.fields import MAX_SEED
+from talkinghead.plan.request import parse_request
 from talkinghead.render.workflow_job import is_raw
 from talkinghead.replay.changes import (
     Changes,

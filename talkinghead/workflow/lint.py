@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from talkinghead.plan.plan import DISTILL_STEPS, MODEL_FPS, SIZE_MULTIPLE
-from talkinghead.plan.request import MAX_SEED, Scheduler
+from talkinghead.plan.fields import MAX_SEED, Scheduler
+from talkinghead.plan.frames import MODEL_FPS
+from talkinghead.plan.plan import SIZE_MULTIPLE
+from talkinghead.plan.sampling import DISTILL_STEPS
+from talkinghead.plan.talk_models import MODELS, model_of_file
 from talkinghead.workflow.convert import (
     BYPASSED,
     MUTED,
@@ -378,16 +381,14 @@ def _masks_are_crisp(view: _View) -> Iterator[Finding]:
 
 # ---- The talk model, its mode and its windows
 
-MOTION_FRAMES = {"infinitetalk": 9, "multitalk": 25}
-
 
 def _talks(view: _View) -> Iterator[tuple[_Node, _Node, str]]:
     """Talking image, talk model, and the mode that the model's name stands for."""
     for sampler in view.of(SAMPLER):
         for image in view.before(view.source(sampler, "image_embeds"), TALKING_IMAGE):
             for talk in view.before(view.source(sampler, "model"), TALK_LOADER):
-                if name := talk.text("model").lower():
-                    yield image, talk, "infinitetalk" if "infinite" in name else "multitalk"
+                if file := talk.text("model"):
+                    yield image, talk, model_of_file(file).name
 
 
 def _mode_fits_talk_model(view: _View) -> Iterator[Finding]:
@@ -403,7 +404,8 @@ def _mode_fits_talk_model(view: _View) -> Iterator[Finding]:
 def _motion_frames_fit_mode(view: _View) -> Iterator[Finding]:
     for image, _, own_mode in _talks(view):
         mode = own_mode if image.text("mode") == "auto" else image.text("mode")
-        usual, motion = MOTION_FRAMES.get(mode), image.number("motion_frame")
+        usual = MODELS[mode].motion_frames if mode in MODELS else None
+        motion = image.number("motion_frame")
         if usual and motion is not None and motion != usual:
             yield image.warning(
                 "motion_frame", f"is {motion}; {mode} was made for {usual}: set it to {usual}"
@@ -493,7 +495,7 @@ def _window_talks_infinitely(view: _View) -> Iterator[Finding]:
     for window in _windows(view):
         for talk in view.before(view.source(window.sampler, "model"), TALK_LOADER):
             name = talk.text("model")
-            if name and "infinite" not in name.lower():
+            if name and model_of_file(name).long != "chain":
                 yield talk.warning(
                     "model",
                     f"{name} is no InfiniteTalk model by its name, and only those continue a "
@@ -528,7 +530,7 @@ def _fits_length(window: _Window, image: _Node) -> Iterator[Finding]:
             yield each.error(
                 "motion_frames",
                 f"is {motion} of a window of {frames}: no window would make a new frame; "
-                f"set it to {MOTION_FRAMES['infinitetalk']}",
+                f"set it to {MODELS['infinitetalk'].motion_frames}",
             )
 
 

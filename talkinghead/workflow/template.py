@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from talkinghead.errors import JobError, ModelsMissing, WorkflowRejected
-from talkinghead.plan.plan import Plan, TalkModel
+from talkinghead.plan.plan import Plan
 from talkinghead.plan.windows import Window
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.convert import (
@@ -88,7 +88,7 @@ class WindowInputs:
 class Profile(Protocol):
     """A set of model files that go together."""
 
-    def slots_for(self, talk_model: TalkModel) -> Slots:
+    def slots_for(self, talk_model: str) -> Slots:
         """What it puts into a template for a render with this talk model."""
 
 
@@ -115,7 +115,7 @@ def fill_template(plan: Plan, inputs: Inputs, profile: Profile, schemas: Schemas
         WorkflowRejected: this ComfyUI lacks a node class, or the template a slot.
     """
     workflow = load_template(plan.template)
-    if not plan.draft:
+    if not plan.request.draft:
         _fill(workflow, profile.slots_for(plan.talk_model), schemas)
     _fill(workflow, slots_of(plan, inputs), schemas)
     return workflow
@@ -151,8 +151,8 @@ def window_slots(plan: Plan, window: Window, inputs: WindowInputs) -> Slots:
         },
         "Frames": {
             **tiles,
-            "motion_frames": plan.motion_frames,
-            "match_colours": plan.color_match,
+            "motion_frames": plan.model.motion_frames,
+            "match_colours": plan.request.color_match,
         },
         "New frames": {"split_index": window.repeated},
         "Cut to length": {"split_index": window.new},
@@ -172,8 +172,10 @@ def slots_of(plan: Plan, inputs: Inputs) -> Slots:
     slots: MutableSlots = {"Sound": {"audio": inputs.sound}}
     slots |= _picture_slots(plan, inputs)
     slots |= _people_slots(plan, inputs.speech, inputs.masks)
-    slots |= _draft_slots(plan) if plan.draft else _talking_slots(plan)
-    encoding: dict[str, Value] = {} if plan.draft else {"frame_rate": plan.fps, "crf": plan.crf}
+    slots |= _draft_slots(plan) if plan.request.draft else _talking_slots(plan)
+    encoding: dict[str, Value] = (
+        {} if plan.request.draft else {"frame_rate": plan.fps, "crf": plan.crf}
+    )
     slots["Video"] = {"filename_prefix": inputs.output_prefix, **encoding}
     return slots | _frames_slots(plan, inputs, slots)
 
@@ -182,7 +184,7 @@ def _picture_slots(plan: Plan, inputs: Inputs) -> MutableSlots:
     size = _render_size(plan)
     if plan.source is None:
         return {"Portrait": {"image": inputs.picture}, "Resize portrait": size}
-    if plan.draft:
+    if plan.request.draft:
         return {"Source video": {"file": inputs.picture}}
     # The frames that are used, and no others, are in the file.
     loader = {f"custom_{side}": size[side] for side in size}
@@ -222,8 +224,8 @@ def _talking_slots(plan: Plan) -> MutableSlots:
         "Talking image": {
             **_render_size(plan),
             "frame_window_size": plan.window_frames,
-            "motion_frame": plan.motion_frames,
-            "mode": plan.mode,
+            "motion_frame": plan.model.motion_frames,
+            "mode": plan.request.mode,
             "tiled_vae": plan.tiled_vae,
         },
         "Cut to length": {"split_index": plan.frames},
@@ -236,11 +238,13 @@ def _sampler_slots(plan: Plan, heard_frames: int, seed: int) -> MutableSlots:
     """What a whole render and a window have in common; `heard_frames` of sound lie ready."""
     sampling = plan.sampling
     # The template has a negative prompt of its own.
-    negative: dict[str, Value] = {"text": plan.negative_prompt} if plan.negative_prompt else {}
+    negative: dict[str, Value] = (
+        {"text": plan.request.negative_prompt} if plan.request.negative_prompt else {}
+    )
     return {
-        "Speed LoRA": {"strength": plan.speed_lora_strength},
+        "Speed LoRA": {"strength": plan.request.speed_lora_strength},
         "Block swap": {"blocks_to_swap": plan.blocks_to_swap},
-        "Prompt": {"text": plan.prompt},
+        "Prompt": {"text": plan.request.prompt},
         "Negative prompt": negative,
         "Audio embeds": {
             # One more than needed: the node rounds the cut of its audio down, and would lose the

@@ -21,8 +21,8 @@ def schema() -> dict[str, Any]:
 
 
 def test_the_schema_in_docs_is_current() -> None:
-    current = runpy.run_path(str(PROJECT_DIR / "scripts" / "write-request-schema"))["current"]
-    assert PATH.read_text("utf-8") == current(), "run scripts/write-request-schema"
+    current = runpy.run_path(str(PROJECT_DIR / "scripts" / "write-docs"))["schema"]
+    assert PATH.read_text("utf-8") == current(), "run scripts/write-docs"
 
 
 def test_the_examples_are_the_contracts_ten_and_follow_the_schema(schema: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ def bundle_of_a_job(
     urls = {"image_url": portrait.as_uri(), "wav_url": voice.as_uri()}
     fields = urls | {"seed": 7, "bundle": True} | asked
     request = parse_request(fields, local_files=True)
-    small = dataclasses.replace(request, width=60, height=62)
+    small = request.model_copy(update={"width": 60, "height": 62})
     with Studio(settings, local_files=True) as studio:
         bundle: dict[str, Any] = render(Job("bundled", fields), small, studio)["bundle"]
         with studio.comfy("next", lambda: None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -96,5 +95,5 @@ def test_the_worker_runs_a_file_that_was_saved_in_the_gui(
 def a_plan() -> Plan:
     """A second at the smallest size that the VAE takes."""
     fields = {"image_url": "http://x/i.jpg", "wav_url": "http://x/a.wav", "seed": 7}
-    small = dataclasses.replace(parse_request(fields), width=60, height=62)
+    small = parse_request(fields).model_copy(update={"width": 60, "height": 62})
     return make_plan(small, [Sound(1.0, 22_050, 1, False)], Picture(512, 512))

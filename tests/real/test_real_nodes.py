@@ -7,7 +7,6 @@ COMFYUI_PYTHON, if the packs' requirements are in another environment.
 from __future__ import annotations
 
 import base64
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,7 @@ def test_the_graph_runs_on_the_real_nodes(
     fields = with_urls(CASES[name], media)
     studio.profile = load_manifest().profile(fields.pop("profile", "tiny"))
     request = parse_request(fields | {"seed": 7}, local_files=True)
-    small = dataclasses.replace(request, width=WIDTH, height=HEIGHT)
+    small = request.model_copy(update={"width": WIDTH, "height": HEIGHT})
     result = render(Job(name, fields), small, studio)
 
     info = result["video_info"]

@@ -11,16 +11,11 @@ from talkinghead.errors import MediaInvalid, MediaTooLarge, UnsupportedCombinati
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.media.source_video import SourceVideo
-from talkinghead.plan.plan import (
-    MODEL_FPS,
-    MOTION_FRAMES,
-    WINDOW_FRAMES,
-    Plan,
-    lighter_plans,
-    make_plan,
-    windows_of,
-)
-from talkinghead.plan.request import Mode, parse_request
+from talkinghead.plan.fields import Mode
+from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES
+from talkinghead.plan.plan import Plan, lighter_plans, make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.plan.talk_models import MODELS
 
 A = {"image_url": "https://example.com/i.jpg", "wav_url": "https://example.com/a.wav"}
 
@@ -180,7 +175,7 @@ def test_the_talk_model_suits_mode_and_number_of_people() -> None:
     assert plan().talk_model == "infinitetalk_single"
     assert plan_of([sound(), None]).talk_model == "infinitetalk_multi"
     assert plan(mode="multitalk").talk_model == "multitalk"
-    assert (plan().motion_frames, plan(mode="multitalk").motion_frames) == (9, 25)
+    assert (plan().model.motion_frames, plan(mode="multitalk").model.motion_frames) == (9, 25)
 
 
 def test_more_than_two_speakers_are_said_to_be_untrained() -> None:
@@ -189,7 +184,7 @@ def test_more_than_two_speakers_are_said_to_be_untrained() -> None:
 
 @given(st.integers(1, 9_999), st.sampled_from(["infinitetalk", "multitalk"]))
 def test_the_windows_cover_the_frames_and_the_last_one_is_needed(frames: int, mode: Mode) -> None:
-    windows, new = windows_of(frames, mode), WINDOW_FRAMES - MOTION_FRAMES[mode]
+    windows, new = MODELS[mode].windows(frames), MODELS[mode].new_frames()
     assert WINDOW_FRAMES + new * (windows - 1) >= frames
     assert windows == 1 or WINDOW_FRAMES + new * (windows - 2) < frames
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from talkinghead.errors import InvalidRequest
-from talkinghead.plan.request import MAX_SEED, RenderRequest, parse_request
+from talkinghead.plan.fields import MAX_SEED
+from talkinghead.plan.request import RenderRequest, parse_request
 
 A = {"image_url": "https://example.com/i.jpg", "wav_url": "https://example.com/a.wav"}
 B = {"image_url": "https://example.com/i.jpg", "audio_urls": ["https://example.com/a.mp3"]}

@@ -18,8 +18,9 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.media.source_video import SourceVideo
 from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.fields import RequestFields
 from talkinghead.plan.plan import make_plan
-from talkinghead.plan.request import RequestFields, parse_request
+from talkinghead.plan.request import parse_request
 from talkinghead.plan.windows import window
 from talkinghead.workflow import template
 from talkinghead.workflow.convert import Schemas, to_api
@@ -59,6 +60,9 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "fps": st.floats(10, 60) | st.sampled_from([25, 30, 24, 29.97]),
     "steps": st.integers(1, 50),
     "cfg_scale": st.floats(0.1, 20),
+    "audio_cfg_scale": st.floats(0, 10),
+    "audio_scale": st.floats(0, 3),
+    "shift": st.floats(1, 20),
     "scheduler": st.sampled_from(["unipc", "euler", "dpm++_sde", "flowmatch_distill", "lcm/beta"]),
     "seed": st.integers(0, 2**53 - 1),
     "mode": st.sampled_from(["infinitetalk", "multitalk"]),

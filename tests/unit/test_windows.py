@@ -115,5 +115,5 @@ def test_a_render_is_long_if_its_frames_would_fill_the_memory_or_on_request(
     voice = Sound(seconds, 16_000, 1, False)
     plan = make_plan(parse_request(asked), [voice], Picture(64, 64), ram_gib=ram_gib)
     assert plan.long is long
-    assert plan.chained is (long and plan.mode == "infinitetalk")
-    assert plan.frames_on_disk is (long and plan.mode == "multitalk")
+    assert plan.chained is (long and plan.request.mode == "infinitetalk")
+    assert plan.frames_on_disk is (long and plan.request.mode == "multitalk")

@@ -1,0 +1,284 @@
+"""Every field of a request: its rule, its default and its words, declared once.
+
+From here come the checks, docs/request.schema.json and the table of README.md. `Options` mean the
+same in a job's input and in the `RenderRequest` that is made of it: a new field of that kind is one
+declaration here, and one use where it has its effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from talkinghead.net.urls import parse_http_url
+from talkinghead.plan.talk_models import MODELS
+
+Dialect = Literal["A", "B", "native"]
+Mode: TypeAlias = str  # a name in the table of talk models
+AudioMode = Literal["parallel", "sequential"]
+VideoMethod = Literal["keyframes", "denoise"]
+Crop = Literal["center", "top"]
+Delivery = Literal["s3", "volume", "inline"]
+# The sampler's own list holds more; those fail or do nothing useful in the talking-head loop.
+Scheduler = Literal[
+    "unipc", "unipc/beta", "dpm++", "dpm++/beta", "dpm++_sde", "dpm++_sde/beta", "euler",
+    "euler/beta", "deis", "lcm", "lcm/beta", "res_multistep", "er_sde", "sa_ode_stable",
+    "flowmatch_distill",
+]  # fmt: skip
+
+REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
+MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
+DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
+
+
+def _http(value: str) -> str:
+    try:
+        parse_http_url(value)
+    except ValueError as error:
+        allowed = "an http:// or https:// URL ({reason})"
+        raise PydanticCustomError("url", allowed, {"reason": str(error)}) from None
+    return value
+
+
+def _fetchable(value: str, info: ValidationInfo) -> str:
+    local_files = bool(info.context and info.context["local_files"])
+    return value if local_files and value.startswith("file:///") else _http(value)
+
+
+def _known_mode(value: object) -> object:
+    if value not in list(MODELS):
+        raise PydanticCustomError("mode", "{names}", {"names": either(MODELS)})
+    return value
+
+
+def _list_modes(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(MODELS)
+
+
+def either(names: Mapping[str, object]) -> str:
+    """The names as a choice in words: "a", "b" or "c"."""
+    *others, last = [f'"{name}"' for name in names]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+Url = Annotated[str, AfterValidator(_fetchable)]
+UploadUrl = Annotated[str, AfterValidator(_http)]
+KnownMode = Annotated[Mode, BeforeValidator(_known_mode), Field(json_schema_extra=_list_modes)]
+Side = Annotated[int, Field(ge=256, le=1536)]
+
+
+class SpeakerFields(BaseModel):
+    """One of `speakers`; without a voice it is somebody who only listens."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    audio_url: Url | None = Field(None, description="The voice; without one, somebody who listens")
+    mask_url: Url | None = Field(None, description="A picture, white where the person is")
+    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
+        None,
+        description="Where the person is: x0, y0, x1, y1 of the source picture, in pixels or all "
+        "within 0 to 1",
+    )
+
+
+class Options(BaseModel):
+    """What a request may add, whatever its contract. None: the plan or the settings choose."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    negative_prompt: str | None = Field(
+        None, description="What the picture shall not show, up to 512 tokens; the template has one"
+    )
+    fps: Annotated[float, Field(ge=10, le=60)] = Field(
+        25, description="Of the delivered file; the model renders 25 frames a second"
+    )
+    steps: Annotated[int, Field(ge=1, le=50)] | None = Field(
+        None, description="Of the sampler; if unset 4 with the speed LoRA, 30 without"
+    )
+    cfg_scale: Annotated[float, Field(ge=0.1, le=20)] | None = Field(
+        None, description="How closely the prompt is followed; if unset 1 with the LoRA, 5 without"
+    )
+    audio_cfg_scale: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        None,
+        description="How closely the voice is followed, as a multiple of `cfg_scale`; other than 1 "
+        "costs a pass of the model more a step; if unset 1 with the LoRA, 4 / `cfg_scale` without",
+    )
+    audio_scale: Annotated[float, Field(ge=0, le=3)] | None = Field(
+        None,
+        description="How strongly the voice moves the face; if unset 1, and 1.5 with "
+        '`video_method` "denoise"',
+    )
+    shift: Annotated[float, Field(ge=1, le=20)] | None = Field(
+        None,
+        description="Shifts the sampler's noise schedule: higher gives more to the rough form; if "
+        "unset 11, and 7 at 480p without the speed LoRA",
+    )
+    scheduler: Scheduler | None = Field(
+        None,
+        description="Of the sampler; if unset `flowmatch_distill` with the speed LoRA in 4 steps, "
+        "`dpm++_sde` with it in others, `unipc` without",
+    )
+    max_frame: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Cuts the sound: the most frames of the delivered file"
+    )
+    max_audio_duration: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Cuts the sound: the longest video, in seconds"
+    )
+    crop: Crop = Field(
+        "center", description="Which part of the picture stays where its shape is another"
+    )
+    video_method: VideoMethod = Field(
+        "keyframes",
+        description='What a source video gives. "keyframes", for dubbing: a frame of it every '
+        '2.88 s guides the model. "denoise": camera and motion stay; up to 40 s',
+    )
+    draft: bool = Field(False, description="A quick preview on the CPU, without the model")
+    retry_out_of_memory: bool = Field(
+        True,
+        description="When the GPU's memory does not suffice: free memory, swap blocks, tile the "
+        "VAE, make smaller windows. false: fail at once",
+    )
+    long: bool | None = Field(
+        None,
+        description="true: window by window, in constant memory; false: in one prompt, up to "
+        "400 s; if unset as length, size and memory [ask for](docs/long.md)",
+    )
+    color_match: bool = Field(
+        False, description="Every window gets the colours of its reference picture"
+    )
+    delivery: Delivery | None = Field(
+        None,
+        description="Where the video goes, of what the worker has; if unset `s3` if that is "
+        "configured, else `inline`",
+    )
+    upload_url: UploadUrl | None = Field(
+        None,
+        description="A presigned PUT URL, signed for `Content-Type: video/mp4`; instead of "
+        "`delivery`",
+    )
+    bundle: bool | None = Field(
+        None, description="A replay bundle goes with the video; if unset as `BUNDLE` says"
+    )
+    embed_workflow: bool = Field(
+        False,
+        description="The video carries its workflow, prompts included; dropped on ComfyUI's GUI, "
+        "it opens",
+    )
+    playlist: bool = Field(
+        False, description="An HLS playlist to watch the video with while it is rendered"
+    )
+    continue_later: bool = Field(
+        False,
+        description="A job that would take longer than `JOB_TIMEOUT_SECONDS` stops in time; the "
+        "next one with this `request_id` goes on",
+    )
+    request_id: Annotated[str, Field(pattern=REQUEST_ID)] | None = Field(
+        None,
+        description="1 to 64 letters, digits, `_`, `-`: jobs of one id are one render; what one "
+        "leaves, the next continues; if unset the job's id",
+    )
+    dry_run: bool = Field(
+        False,
+        description="Nothing is rendered; the result is an "
+        "[estimate](docs/long.md#what-it-will-take) of windows, time, price, memory and disk",
+    )
+    price_per_hour: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="What an hour of the GPU costs, for the estimate"
+    )
+
+
+class RequestFields(Options):
+    """Every field of both contracts and the native ones, as they come in the job's `input`."""
+
+    input_type: Literal["image", "video"] | None = Field(
+        None, description="Which of `image_url` and `video_url` counts; if unset the one given"
+    )
+    person_count: Literal["single", "multi"] | None = Field(
+        None, description='Contract A: "multi" for two voices; if unset "single"'
+    )
+    image_url: Url | None = Field(None, description="The picture of who speaks")
+    video_url: Url | None = Field(None, description="A video of who speaks, in its place")
+    wav_url: Url | None = Field(None, description="Contract A: the voice")
+    wav_url_2: Url | None = Field(None, description="Contract A: the second voice")
+    audio_urls: Annotated[list[Url], Field(min_length=1, max_length=4)] | None = Field(
+        None, description="Contract B: the voices"
+    )
+    speakers: Annotated[list[SpeakerFields], Field(min_length=1, max_length=4)] | None = Field(
+        None,
+        description="Native: the people, each `{audio_url, box or mask_url}`",
+    )
+    prompt: str | None = Field(
+        None, description="What the picture shall show, up to 512 tokens; each contract has one"
+    )
+    positive_prompt: str | None = Field(None, description="`prompt`, as contract B calls it")
+    aspect_ratio: Literal["16:9", "9:16"] | None = Field(
+        None, description='Of the video, with `resolution`; if unset "9:16"'
+    )
+    resolution: Literal["480p", "720p"] | None = Field(
+        None, description='Of the video, with `aspect_ratio`; if unset "480p"'
+    )
+    width: Side | None = Field(
+        None, description="Of the video, in pixels, instead of the two above; by contract"
+    )
+    height: Side | None = Field(None, description="Of the video, in pixels; by contract")
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
+        None, description="0, or none, chooses one; the result tells which"
+    )
+    mode: KnownMode | None = Field(
+        None, description="The talk model (MultiTalk: pictures only); by contract"
+    )
+    audio_mode: AudioMode | None = Field(
+        None, description="Several voices begin together, or follow one another; by contract"
+    )
+    use_block_swap: bool | None = Field(
+        None,
+        description="Keep a part of the model in the host's memory; if unset "
+        "[as the GPU needs](docs/tuning.md)",
+    )
+    blocks_to_swap: Annotated[int, Field(ge=0, le=40)] = Field(
+        20, description="How many of the 40 blocks, with `use_block_swap`"
+    )
+    use_speed_lora: bool = Field(
+        True, description="Render with the LoRA that needs 4 steps instead of 30"
+    )
+    speed_lora_strength: Annotated[float, Field(ge=0, le=2)] = Field(
+        1.0, description="Of that LoRA; 0 is without it"
+    )
+
+
+def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """The JSON Schema of a job: an object whose `input` holds the request.
+
+    The rules between fields are not in it: `parse_request` tells of those. null is the same as a
+    field that is not there, also where the field has a default.
+    """
+    fields = RequestFields.model_json_schema()
+    definitions = fields.pop("$defs")
+    fields["properties"] = {
+        name: _nullable(each) for name, each in _in_order(fields["properties"]).items()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A job of the talkinghead worker",
+        "type": "object",
+        "required": ["input"],
+        "properties": {"input": fields},
+        "$defs": definitions,
+        "examples": examples,
+    }
+
+
+def _in_order(properties: dict[str, Any]) -> dict[str, Any]:
+    """What names sources and people first, then the options."""
+    own = [name for name in properties if name not in Options.model_fields]
+    return {name: properties[name] for name in [*own, *Options.model_fields]}
+
+
+def _nullable(field: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in field:
+        return field
+    about = {key: field.pop(key) for key in ("default", "title", "description")}
+    return {"anyOf": [field, {"type": "null"}], **about}

@@ -1,0 +1,108 @@
+"""What the models cannot do, how long a sound they take, and which renders are long ones."""
+
+from __future__ import annotations
+
+from talkinghead.errors import MediaInvalid, MediaTooLarge, UnsupportedCombination
+from talkinghead.memory import GIB
+from talkinghead.plan.fields import either
+from talkinghead.plan.frames import MODEL_FPS
+from talkinghead.plan.request import RenderRequest
+from talkinghead.plan.talk_models import MODELS
+
+# MultiTalkWav2VecEmbeds takes up to 10,000 frames, and we ask it for one more than we need.
+MAX_MODEL_FRAMES = 9_999
+MAX_DENOISE_FRAMES = 1_000  # the whole clip lies on the GPU: about 7 GB at 480p, 16 GB at 720p
+MAX_VOICE_SECONDS = 7200
+# One prompt holds every frame in the host's RAM: bytes a pixel, and the share that they may take.
+PROMPT_BYTES_PER_PIXEL, PROMPT_RAM_SHARE = 18, 0.3
+MIN_SECONDS = 0.4  # the loudness meter inside MultiTalkWav2VecEmbeds fails on less
+NEEDS_CHAIN = ("color_match", "playlist", "continue_later")
+
+
+def check_combination(request: RenderRequest) -> None:
+    """Refuse what the models cannot do, before a file is opened.
+
+    Raises:
+        UnsupportedCombination
+    """
+    if request.draft:
+        return
+    chained = [name for name in NEEDS_CHAIN if getattr(request, name)]
+    if chained and (why := _unchained(request)):
+        raise UnsupportedCombination(
+            f"{chained[0]} needs a render window by window, and {why} is rendered in one prompt"
+        )
+    if request.video_url is None:
+        return
+    if not MODELS[request.mode].from_video:
+        raise UnsupportedCombination(
+            f'mode "{request.mode}" renders from a picture only: give image_url, or mode '
+            + either({name: each for name, each in MODELS.items() if each.from_video})
+        )
+    if request.video_method == "denoise" and request.long:
+        raise UnsupportedCombination(
+            'long is true, but video_method "denoise" holds the whole clip on the GPU: give '
+            '"keyframes", or leave long out'
+        )
+    if request.video_method == "denoise" and request.steps == 1:
+        raise UnsupportedCombination(
+            'steps is 1, but video_method "denoise" needs 2 or more: it skips the first half'
+        )
+
+
+def _unchained(request: RenderRequest) -> str | None:
+    """Of the request, what keeps it from being rendered window by window."""
+    if MODELS[request.mode].long != "chain":
+        return f'mode "{request.mode}"'
+    if request.long is False:
+        return "long: false"
+    if request.video_url is not None and request.video_method == "denoise":
+        return 'video_method "denoise"'
+    return None
+
+
+def is_long(request: RenderRequest, pixels: int, frames: int, ram_gib: float) -> bool:
+    """Whether the render shall not hold all of its frames, `pixels` in all, in memory."""
+    if request.draft or (request.video_url is not None and request.video_method == "denoise"):
+        return False
+    if request.long is not None:
+        return request.long
+    if frames > MAX_MODEL_FRAMES or any(getattr(request, name) for name in NEEDS_CHAIN):
+        return True
+    return pixels * PROMPT_BYTES_PER_PIXEL > ram_gib * GIB * PROMPT_RAM_SHARE
+
+
+def check_length(request: RenderRequest, duration: float, *, long: bool) -> None:
+    """Refuse a sound of so many seconds that the render cannot take.
+
+    Raises:
+        MediaInvalid, MediaTooLarge
+    """
+    voices = ", ".join(person.field for person in request.speakers if person.audio_url)
+    if duration < MIN_SECONDS:
+        raise MediaInvalid(
+            f"{voices}: the sound is {duration:.2f} s long, or cut to that by max_frame or "
+            f"max_audio_duration; allowed: {MIN_SECONDS} s or more"
+        )
+    limit, why = _limit(request, long=long)
+    if duration > limit:
+        raise MediaTooLarge(
+            f"{voices}: the sound is {duration:.1f} s long; allowed: {limit:g} s{why}: "
+            "set max_audio_duration"
+        )
+
+
+def _limit(request: RenderRequest, *, long: bool) -> tuple[float, str]:
+    """The longest sound, in seconds, and a remark on the limit."""
+    chained = MODELS[request.mode].long == "chain"
+    if request.draft or (long and chained):
+        return MAX_VOICE_SECONDS, ""
+    if request.video_url is not None and request.video_method == "denoise":
+        return MAX_DENOISE_FRAMES / MODEL_FPS, ' with video_method "denoise"'
+    if not chained:
+        others = either({name: each for name, each in MODELS.items() if each.long == "chain"})
+        return MAX_MODEL_FRAMES / MODEL_FPS, (
+            f' with mode "{request.mode}", {MAX_MODEL_FRAMES} frames (mode {others} has no such '
+            "limit)"
+        )
+    return MAX_MODEL_FRAMES / MODEL_FPS, " with long: false"
