@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import comfy_client
-from comfy_client import ComfyClient, Event, Outcome
+from comfy_client import Event, Outcome
 from talkinghead import logs
-from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.studio import Turn
 from talkinghead.errors import (
     Cancelled,
     ComfyUIUnavailable,
@@ -45,8 +45,11 @@ class Prompt:
     graph: Graph
 
 
-def surviving(job: Job, produce: Callable[[], T]) -> T:
-    """What `produce` returns; once more, on a new ComfyUI, if the first one dies of it."""
+def once_more_if_comfyui_dies(job: Job, produce: Callable[[], T]) -> T:
+    """What `produce` returns; it is called again, on a new ComfyUI, if the first one dies of it.
+
+    `produce` takes a turn at ComfyUI of its own: with that it gets one that was started again.
+    """
     try:
         return produce()
     except ComfyUIUnavailable as error:
@@ -57,14 +60,16 @@ def surviving(job: Job, produce: Callable[[], T]) -> T:
         return produce()
 
 
-def check_graph(graph: Graph, studio: Studio, client: ComfyClient) -> None:
-    """Raises:
-    WorkflowRejected, ModelsMissing: ComfyUI would refuse the graph, or it would go wrong.
+def check_graph(graph: Graph, turn: Turn) -> None:
+    """Refuse a graph that this ComfyUI would not take, or that would go wrong.
+
+    Raises:
+        WorkflowRejected, ModelsMissing
     """
     with comfy_errors():
-        schemas = studio.schemas(client)
+        schemas = turn.schemas()
         if template.check(graph, schemas):  # perhaps of a model file that came since
-            schemas = studio.schemas(client, fresh=True)
+            schemas = turn.schemas(fresh=True)
     if problems := template.check(graph, schemas):
         raise template.rejection(problems)
     if errors := [str(finding) for finding in traps(graph) if finding.severity == "error"]:
@@ -72,17 +77,14 @@ def check_graph(graph: Graph, studio: Studio, client: ComfyClient) -> None:
 
 
 def execute(
-    job: Job,
-    prompt: Prompt,
-    studio: Studio,
-    client: ComfyClient,
-    see: Callable[[Event], Progress | None],
+    job: Job, prompt: Prompt, turn: Turn, see: Callable[[Event], Progress | None]
 ) -> Outcome:
     """Let ComfyUI execute the prompt. `see` makes progress of its events.
 
     Raises:
         RenderFailed, OutOfMemory, RenderStalled, DeadlineExceeded, Cancelled, ComfyUIUnavailable
     """
+    studio = turn.studio
     last_event = time.monotonic()
 
     def tell(event: Event) -> None:
@@ -99,7 +101,7 @@ def execute(
             raise RenderStalled(f"the render made no progress for {seconds} and was stopped")
 
     with comfy_errors():
-        return client.run(
+        return turn.client.run(
             prompt.graph,
             prompt_id=prompt.id,
             deadline_seconds=studio.settings.job_timeout_seconds - job.seconds,
