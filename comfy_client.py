@@ -182,7 +182,7 @@ class ComfyClient:
         with _Listener.connect(self.url, prompt_id, self._answer_seconds) as listener:
             try:
                 self.submit(graph, prompt_id, client_id=listener.client_id, workflow=workflow)
-                return self._follow(prompt_id, listener, deadline, on_event, watch)
+                return _Run(self, prompt_id).follow(listener, deadline, on_event, watch)
             except PromptRejected:
                 raise
             except BaseException:  # a submission without an answer may have been queued too
@@ -302,52 +302,6 @@ class ComfyClient:
                     watch()
                     target.write(chunk)
 
-    def _follow(
-        self,
-        prompt_id: str,
-        listener: _Listener,
-        deadline: float,
-        on_event: Callable[[Event], None],
-        watch: Callable[[], None],
-    ) -> Outcome:
-        start = time.monotonic()
-        state = _Watch(last_answer=start, next_poll=start + POLL_SECONDS)
-        while True:
-            watch()
-            now = time.monotonic()
-            if now > deadline:
-                raise TimedOut(f"prompt {prompt_id} did not end within its deadline")
-            event = listener.next_event(min(EVENT_SECONDS, state.next_poll - now))
-            if event is not None:
-                on_event(event)
-            ended = event is not None and _is_last(event)
-            if ended or now >= state.next_poll:
-                state.next_poll = now + POLL_SECONDS
-                outcome = self._reconcile(prompt_id, state, ended)
-                if outcome is not None:
-                    return outcome
-
-    def _reconcile(self, prompt_id: str, state: _Watch, ended: bool) -> Outcome | None:
-        """What history and queue say: an outcome, an error, or None while it goes on."""
-        try:
-            entry = self.history(prompt_id)
-            if entry is not None:
-                return _outcome(prompt_id, entry)
-            queued = self.is_queued(prompt_id)
-        except Unreachable:
-            if time.monotonic() - state.last_answer > self._unreachable_seconds:
-                raise
-            return None
-        now = state.last_answer = time.monotonic()
-        if queued and not ended:
-            state.unknown_since = None
-            return None
-        state.unknown_since = state.unknown_since or now
-        if now - state.unknown_since > self._history_seconds:
-            raise PromptLost(f"ComfyUI no longer knows prompt {prompt_id}: was it restarted?")
-        state.next_poll = now + REREAD_SECONDS
-        return None
-
     def _request(
         self, method: str, path: str, seconds: float = HTTP_SECONDS, **options: Any
     ) -> requests.Response:
@@ -366,16 +320,62 @@ class ComfyClient:
             raise Unreachable(f"ComfyUI at {self.url} does not answer ({reason})") from error
 
 
-@dataclass
-class _Watch:
-    """When the server last answered, and since when it knows nothing of our prompt.
+class _Run:
+    """A prompt that was submitted, on its way to its end. Used by one thread.
 
-    All in monotonic seconds. Only answers count: while it is unreachable, nothing is unknown.
+    Only answers count: while the server is unreachable, nothing is unknown to it.
     """
 
-    last_answer: float
-    next_poll: float
-    unknown_since: float | None = None
+    def __init__(self, client: ComfyClient, prompt_id: str) -> None:
+        self._client = client
+        self._prompt_id = prompt_id
+        self._last_answer = time.monotonic()
+        self._next_poll = self._last_answer + POLL_SECONDS
+        self._unknown_since: float | None = None
+
+    def follow(
+        self,
+        listener: _Listener,
+        deadline: float,
+        on_event: Callable[[Event], None],
+        watch: Callable[[], None],
+    ) -> Outcome:
+        """The outcome, when there is one; `deadline` is a time of the monotonic clock."""
+        while True:
+            watch()
+            now = time.monotonic()
+            if now > deadline:
+                raise TimedOut(f"prompt {self._prompt_id} did not end within its deadline")
+            event = listener.next_event(min(EVENT_SECONDS, self._next_poll - now))
+            if event is not None:
+                on_event(event)
+            ended = event is not None and _is_last(event)
+            if ended or now >= self._next_poll:
+                self._next_poll = now + POLL_SECONDS
+                outcome = self._reconcile(ended)
+                if outcome is not None:
+                    return outcome
+
+    def _reconcile(self, ended: bool) -> Outcome | None:
+        """What history and queue say: an outcome, an error, or None while it goes on."""
+        try:
+            entry = self._client.history(self._prompt_id)
+            if entry is not None:
+                return _outcome(self._prompt_id, entry)
+            queued = self._client.is_queued(self._prompt_id)
+        except Unreachable:
+            if time.monotonic() - self._last_answer > self._client._unreachable_seconds:
+                raise
+            return None
+        now = self._last_answer = time.monotonic()
+        if queued and not ended:
+            self._unknown_since = None
+            return None
+        self._unknown_since = self._unknown_since or now
+        if now - self._unknown_since > self._client._history_seconds:
+            raise PromptLost(f"ComfyUI no longer knows prompt {self._prompt_id}: was it restarted?")
+        self._next_poll = now + REREAD_SECONDS
+        return None
 
 
 _LAST_EVENTS = ("execution_success", "execution_error", "execution_interrupted")

@@ -25,7 +25,7 @@ from typing import Any
 
 from comfy_client import ComfyClient, Event, Graph, Outcome
 from talkinghead import worker as _worker  # noqa: F401 - what one has loaded at its first job
-from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.comfy.warm_up import warm_up
 from talkinghead.render.job import Job
 from talkinghead.render.run import run_job
@@ -206,16 +206,16 @@ class WatchedStudio(Studio):
     video: Path | None = None
 
     @contextlib.contextmanager
-    def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[ComfyClient]:
-        with super().comfy(folder, check) as client:
-            self.client = WatchedClient(client.url, self._replace)
-            yield self.client
+    def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[Turn]:
+        with super().comfy(folder, check) as turn:
+            turn.client = self.client = WatchedClient(turn.client.url, self._replace)
+            yield turn
 
     def _replace(self, outcome: Outcome) -> None:
-        assert self._server is not None
+        assert self.server is not None
         for file in outcome.files if self.video else ():
             assert self.video is not None
-            shutil.copyfile(self.video, self._server.output_dir / file.subfolder / file.filename)
+            shutil.copyfile(self.video, self.server.folders.output / file.subfolder / file.filename)
 
 
 def worker() -> None:

@@ -126,9 +126,9 @@ def _storage(settings: Settings) -> Check:
 
 def _comfyui(studio: Studio) -> Iterator[Check]:
     try:
-        with studio.comfy("doctor", lambda: None) as client:
-            schemas = studio.schemas(client, fresh=True)
-            version = client.system_stats().get("system", {}).get("comfyui_version", "")
+        with studio.comfy("doctor", lambda: None) as turn:
+            schemas = turn.schemas(fresh=True)
+            version = turn.client.system_stats().get("system", {}).get("comfyui_version", "")
     except (JobError, ComfyError) as error:
         yield Check("ComfyUI", "failed", str(error))
         return

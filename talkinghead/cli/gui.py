@@ -24,7 +24,7 @@ from urllib.parse import quote
 import requests
 
 from comfy_client import ComfyClient, ComfyError
-from talkinghead.comfy.server import environment_of_comfyui
+from talkinghead.comfy.process import environment_of_comfyui
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.models.gpu import active_profile
 from talkinghead.models.links import link_models, write_paths

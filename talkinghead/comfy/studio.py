@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from comfy_client import ComfyClient, ComfyError, TimedOut
+from talkinghead.comfy.process import ComfyProcess
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.delivery.parcel import Store
 from talkinghead.delivery.stores import Stores
@@ -32,7 +33,7 @@ IDLE_SECONDS = 15.0  # an interrupt acts between blocks of the model: seconds, o
 
 
 class Studio:
-    """One ComfyUI and what goes with it; one job at a time has it.
+    """One ComfyUI and what goes with it; one job at a time has it, by a `Turn`.
 
     ComfyUI is a child process of ours, or with COMFYUI_URL a server that somebody else runs, whose
     folders we do not see: there, a job's files stay behind. `server` may have been started before.
@@ -57,14 +58,13 @@ class Studio:
         self.pace = Pace()
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
-        self._server = server
+        self.server = server
         if server is None and not settings.comfyui_url:
-            self._server = ComfyServer.from_settings(settings)
-        if self._server is not None:
-            self._server.use_models(self.models)
-        self._lock = threading.Lock()
-        self._to_trim: tuple[ComfyClient, str, Graph] | None = None
-        self._schemas: Schemas | None = None
+            self.server = ComfyServer.from_settings(settings)
+        if self.server is not None:
+            self.server.use_models(self.models)
+        self._lock = threading.Lock()  # of the turn at ComfyUI
+        self._schemas: tuple[ComfyProcess | None, Schemas] | None = None
 
     @property
     def text_encoder(self) -> Path | None:
@@ -75,12 +75,12 @@ class Studio:
     @property
     def output_dir(self) -> Path | None:
         """Where our ComfyUI writes; None of one whose folders we do not see."""
-        return self._server.output_dir if self._server else None
+        return self.server.folders.output if self.server else None
 
     def __enter__(self) -> Self:
         """Start ComfyUI, without waiting for it."""
-        if self._server is not None and not self._server.is_running():
-            self._server.start()
+        if self.server is not None and not self.server.is_running():
+            self.server.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -88,11 +88,11 @@ class Studio:
 
     def close(self) -> None:
         """End our ComfyUI."""
-        if self._server is not None:
-            self._server.stop()
+        if self.server is not None:
+            self.server.stop()
 
     @contextlib.contextmanager
-    def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[ComfyClient]:
+    def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[Turn]:
         """ComfyUI, ready, for one job alone; what the job left in `folder` is deleted after.
 
         After a success that is done in the background: the result does not wait, the next job does.
@@ -106,65 +106,31 @@ class Studio:
         """
         while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
             check()
-        after = contextlib.ExitStack()
-        after.callback(self._lock.release)
-        if self._server is not None:
-            after.callback(self._server.recycle)
-            after.callback(self._server.clear, folder)
-        self._to_trim = None
-        after.callback(self._trim)
+        # From here on the turn has the lock, and its end releases it: after a failure in this
+        # thread, after a success in the one below, which a lock without an owner allows.
+        turn = Turn(self, folder, release=self._lock.release)
         try:
-            yield self._ready(check)
+            self._ensure_ready(check)
+            yield turn
         except BaseException:
-            after.close()
+            turn.end()
             raise
         log_context = contextvars.copy_context()
-        threading.Thread(target=log_context.run, args=(after.close,), daemon=True).start()
-
-    def trim_after(self, client: ComfyClient, prompt_id: str, loaders: Graph) -> None:
-        """Leave ComfyUI as the next job wants it: idle, without history or frames, with models.
-
-        It is done when the job lets go of ComfyUI, for its last prompt. A ComfyUI that does not
-        come to rest is ended; the next job starts another. One that is slow to run the loaders is
-        not: the job may have ended before they were loaded.
-        """
-        self._to_trim = client, prompt_id, loaders
-
-    def _trim(self) -> None:
-        if self._to_trim is None or (self._server is not None and not self._server.is_running()):
-            return
-        client, prompt_id, loaders = self._to_trim
-        try:
-            client.wait_idle(prompt_id, deadline_seconds=self.idle_seconds)
-            client.forget(prompt_id)
-            if loaders:
-                with contextlib.suppress(TimedOut):
-                    kept = client.run(loaders, deadline_seconds=self.idle_seconds)
-                    client.forget(kept.prompt_id)
-        except ComfyError as error:
-            log.warning("ComfyUI does not come to rest, and is ended: %s", error)
-            self.close()
-
-    def between_prompts(self, client: ComfyClient, prompt_id: str, folder: str) -> None:
-        """Leave nothing of one prompt, and its folder, for the next of the same job."""
-        with contextlib.suppress(ComfyError):
-            client.forget(prompt_id)
-        if self._server is not None:
-            self._server.clear(folder)
+        threading.Thread(target=log_context.run, args=(turn.end,), daemon=True).start()
 
     def is_bloated(self) -> bool:
         """Whether our ComfyUI holds more memory than it may: it is ended when the job lets go."""
-        return self._server is not None and self._server.is_bloated()
+        return self.server is not None and self.server.is_bloated()
 
     def free_memory(self) -> None:
         """Have ComfyUI drop everything, models included, before it runs the next prompt."""
         with contextlib.suppress(ComfyError):
-            self._new_client().free_memory()
+            self.new_client().free_memory()
 
     def machine(self) -> dict[str, Any]:
         """ComfyUI's account of itself and its GPUs; empty if it does not answer."""
         with contextlib.suppress(ComfyError):
-            return dict(self._new_client().system_stats())
+            return dict(self.new_client().system_stats())
         return {}
 
     def estimate(self, plan: Plan, price_per_hour: float | None = None) -> Estimate:
@@ -180,42 +146,102 @@ class Studio:
 
     def check_alive(self) -> None:
         """Raise ComfyUIUnavailable if our ComfyUI has died."""
-        if self._server is not None:
-            self._server.check()
+        if self.server is not None:
+            self.server.check()
 
     def schemas(self, client: ComfyClient, *, fresh: bool = False) -> Schemas:
-        """The server's node schemas, read once per server; `fresh` sees files added since."""
-        if self._schemas is None or fresh:
-            self._schemas = client.object_info()
-        return self._schemas
+        """The node schemas, read once from each process; `fresh` sees files added since."""
+        process = self.server.process if self.server else None
+        if self._schemas is None or self._schemas[0] is not process or fresh:
+            self._schemas = process, client.object_info()
+        return self._schemas[1]
 
     def revive(self) -> None:
         """Start a ComfyUI that died between two jobs, so that the next need not wait for it."""
-        if self._server is None or not self._lock.acquire(blocking=False):
-            return
+        if self.server is None or not self._lock.acquire(blocking=False):
+            return  # who has the turn sees to it
         try:
-            if self._server.has_died():
+            if self.server.has_died():
                 log.warning("ComfyUI died between two jobs, and is started again")
-                self._start_again(self._server)
+                self.server.start()
         finally:
             self._lock.release()
 
-    def _start_again(self, server: ComfyServer) -> None:
-        server.stop()
-        server.start()
-        self._schemas = None
+    def new_client(self) -> ComfyClient:
+        """A client of the ComfyUI, which need not be ready."""
+        return ComfyClient(self.server.url if self.server else str(self.settings.comfyui_url))
 
-    def _ready(self, check: Callable[[], None]) -> ComfyClient:
-        if self._server is None:
-            return self._new_client()
-        if not self._server.is_running():
-            self._start_again(self._server)
+    def _ensure_ready(self, check: Callable[[], None]) -> None:
+        if self.server is None:
+            return
         try:
-            self._server.wait_ready(check)
+            self.server.ensure_ready(check)
         except ComfyUIUnavailable:
-            self._server.stop()  # one that lives, but does not answer, would fail all jobs to come
+            self.server.stop()  # one that lives, but does not answer, would fail all jobs to come
             raise
-        return self._new_client()
 
-    def _new_client(self) -> ComfyClient:
-        return ComfyClient(self._server.url if self._server else str(self.settings.comfyui_url))
+
+class Turn:
+    """ComfyUI for one job: from `Studio.comfy`, until its `end` lets the next job in.
+
+    All but `end` is for the thread of the job. `end` is called once, when the job does not use the
+    turn any more, by that thread or another; it is what calls `release`, also if it fails.
+    """
+
+    def __init__(self, studio: Studio, folder: str, *, release: Callable[[], None]) -> None:
+        self.studio = studio
+        self.folder = folder
+        self.client = studio.new_client()
+        self._release = release
+        self._last_prompt: tuple[str, Graph] | None = None
+
+    def schemas(self, *, fresh: bool = False) -> Schemas:
+        """The node schemas of this ComfyUI; `fresh` sees files added since they were read."""
+        return self.studio.schemas(self.client, fresh=fresh)
+
+    def set_last_prompt(self, prompt_id: str, loaders: Graph) -> None:
+        """Say before each prompt which it is, and what `end` runs after it, to keep its models."""
+        self._last_prompt = prompt_id, loaders
+
+    def between_prompts(self, prompt_id: str, folder: str) -> None:
+        """Leave nothing of one prompt, and its folder, for the next of the same job."""
+        with contextlib.suppress(ComfyError):
+            self.client.forget(prompt_id)
+        if self.studio.server is not None:
+            self.studio.server.folders.clear(folder)
+
+    def end(self) -> None:
+        """Leave ComfyUI as the next job wants it: idle, without history, files or frames.
+
+        Its models stay loaded. One that does not come to rest, or holds too much memory, is ended;
+        the next job starts another.
+        """
+        server = self.studio.server
+        try:
+            self._trim()
+            if server is not None:
+                server.folders.clear(self.folder)  # only now: before, a node might yet write
+                server.recycle()
+        finally:
+            self._release()
+
+    def _trim(self) -> None:
+        """Wait until the last prompt is over, and run its loaders: frames go, models stay.
+
+        A ComfyUI that is slow to run the loaders is not ended: the job may have ended before they
+        were loaded.
+        """
+        studio, client = self.studio, self.client
+        if self._last_prompt is None or (studio.server and not studio.server.is_running()):
+            return
+        prompt_id, loaders = self._last_prompt
+        try:
+            client.wait_idle(prompt_id, deadline_seconds=studio.idle_seconds)
+            client.forget(prompt_id)
+            if loaders:
+                with contextlib.suppress(TimedOut):
+                    kept = client.run(loaders, deadline_seconds=studio.idle_seconds)
+                    client.forget(kept.prompt_id)
+        except ComfyError as error:
+            log.warning("ComfyUI does not come to rest, and is ended: %s", error)
+            studio.close()

@@ -35,14 +35,14 @@ def warm_up(studio: Studio) -> None:
     What fails here is only logged: the first job fails in the same way, and its caller is told.
     """
     try:
-        with studio.comfy("warm-up", lambda: None) as client:
-            studio.schemas(client)
+        with studio.comfy("warm-up", lambda: None) as turn:
+            turn.schemas()
             # By the recorded schemas: a ComfyUI without the node packs then says what it lacks.
             loaders = template.loaders_only(_some_render(studio), template.load_schemas())
             seconds = studio.settings.job_timeout_seconds
             watch = studio.check_alive
-            done = client.run(loaders, deadline_seconds=seconds, watch=watch)
-            client.forget(done.prompt_id)
+            done = turn.client.run(loaders, deadline_seconds=seconds, watch=watch)
+            turn.client.forget(done.prompt_id)
     except (ComfyError, JobError) as error:
         log.warning("ComfyUI could not load the models before the first job: %s", error)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from comfy_client import ComfyClient, Outcome, OutputFile
 from talkinghead import logs
-from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.delivery.checkpoint import motion_name, segment_name
 from talkinghead.errors import ComfyUIUnavailable, OutOfMemory, OutputMissing
 from talkinghead.media import sound
@@ -150,36 +150,35 @@ class Chain:
         job, subfolder = self._job, self._job.new_subfolder()
         with contextlib.ExitStack() as stack:
             with job.at("start", "waiting for ComfyUI"):
-                client = stack.enter_context(self._studio.comfy(subfolder, job.check))
+                turn = stack.enter_context(self._studio.comfy(subfolder, job.check))
             with job.at("patch", "handing the files to ComfyUI"):
-                session = _Session(client, subfolder, self._tracks, self._folder, self._loudest)
+                session = _Session(turn, subfolder, self._tracks, self._folder, self._loudest)
             with job.at("render", "rendering"):
                 while not self._is_over() and not self._studio.is_bloated():
                     self._render_window(session)
 
     def _render_window(self, session: _Session) -> None:
-        plan, studio, client = self.done.plan, self._studio, session.client
+        plan, turn = self.done.plan, session.turn
         at = window(plan, self.done.windows)
         place = f"{session.subfolder}/{at.index}"
-        prompt = self._patched(at, session.inputs(at, self.done.motion, place), client)
-        loaders = loaders_only(prompt.graph, studio.schemas(client))
-        studio.trim_after(client, prompt.id, loaders)
+        prompt = self._patched(at, session.inputs(at, self.done.motion, place), turn)
+        loaders = loaders_only(prompt.graph, turn.schemas())
+        turn.set_last_prompt(prompt.id, loaders)
         self.progress.begin(prompt.graph)
-        outcome = execute(self._job, prompt, studio, client, self.progress.see)
-        motion = self._collect(at, outcome, client)
-        studio.between_prompts(client, prompt.id, place)
-        studio.pace.saw(plan, self.progress.end())
+        outcome = execute(self._job, prompt, turn, self.progress.see)
+        motion = self._collect(at, outcome, turn.client)
+        turn.between_prompts(prompt.id, place)
+        self._studio.pace.saw(plan, self.progress.end())
         self.done = Done(plan, at.index + 1, motion)
         self._keep(at, self.done)
         self._job.report(self.progress.now())
 
-    def _patched(self, at: Window, inputs: WindowInputs, client: ComfyClient) -> Prompt:
-        studio, plan = self._studio, self.done.plan
+    def _patched(self, at: Window, inputs: WindowInputs, turn: Turn) -> Prompt:
         with comfy_errors():
-            schemas = studio.schemas(client)
-        gui = fill_window(plan, at, inputs, studio.profile, schemas)
+            schemas = turn.schemas()
+        gui = fill_window(self.done.plan, at, inputs, self._studio.profile, schemas)
         graph = to_api(gui, schemas)
-        check_graph(graph, studio, client)
+        check_graph(graph, turn)
         return Prompt(str(uuid.uuid4()), gui, graph)
 
     def _collect(self, at: Window, outcome: Outcome, client: ComfyClient) -> Path:
@@ -212,13 +211,13 @@ class _Session:
 
     def __init__(
         self,
-        client: ComfyClient,
+        turn: Turn,
         subfolder: str,
         tracks: Tracks,
         folder: Path,
         loudest: list[float],
     ) -> None:
-        self.client = client
+        self.turn = turn
         self.subfolder = subfolder
         self._tracks = tracks
         self._folder = folder
@@ -226,9 +225,9 @@ class _Session:
         self._stretch: Stretch | None = None
         self._speech: tuple[str, ...] = ()
         with comfy_errors():
-            self._picture = client.upload(tracks.picture, subfolder=subfolder)
+            self._picture = turn.client.upload(tracks.picture, subfolder=subfolder)
             masks = tracks.masks
-            self._masks = client.upload(masks, subfolder=subfolder) if masks else None
+            self._masks = turn.client.upload(masks, subfolder=subfolder) if masks else None
 
     def inputs(self, at: Window, motion: Path | None, place: str) -> WindowInputs:
         """The window's files, uploaded: its own into the folder `place`."""
@@ -237,8 +236,8 @@ class _Session:
         with comfy_errors():
             guide = self._picture
             if reference != self._tracks.picture:
-                guide = self.client.upload(reference, subfolder=place)
-            before = self.client.upload(motion, subfolder=place) if motion else None
+                guide = self.turn.client.upload(reference, subfolder=place)
+            before = self.turn.client.upload(motion, subfolder=place) if motion else None
             if self._stretch != at.stretch:
                 self._speech = tuple(self._upload_stretch(at.stretch))
                 self._stretch = at.stretch
@@ -254,7 +253,7 @@ class _Session:
                 samples=round((stretch.frames + 0.5) / MODEL_FPS * SPEECH_RATE_HZ),
                 loudest=self._loudest[number],
             )
-            names.append(self.client.upload(target, subfolder=self.subfolder))
+            names.append(self.turn.client.upload(target, subfolder=self.subfolder))
             target.unlink()
         return names
 

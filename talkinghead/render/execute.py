@@ -6,14 +6,24 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import comfy_client
-from comfy_client import ComfyClient, Event, Outcome
+from comfy_client import (
+    ComfyError,
+    Event,
+    ExecutionFailed,
+    FileMissing,
+    Interrupted,
+    Outcome,
+    PromptLost,
+    PromptRejected,
+    TimedOut,
+    Unreachable,
+)
 from talkinghead import logs
-from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.studio import Turn
 from talkinghead.errors import (
     Cancelled,
     ComfyUIUnavailable,
@@ -45,8 +55,11 @@ class Prompt:
     graph: Graph
 
 
-def surviving(job: Job, produce: Callable[[], T]) -> T:
-    """What `produce` returns; once more, on a new ComfyUI, if the first one dies of it."""
+def once_more_if_comfyui_dies(job: Job, produce: Callable[[], T]) -> T:
+    """What `produce` returns; it is called again, on a new ComfyUI, if the first one dies of it.
+
+    `produce` takes a turn at ComfyUI of its own: with that it gets one that was started again.
+    """
     try:
         return produce()
     except ComfyUIUnavailable as error:
@@ -57,14 +70,16 @@ def surviving(job: Job, produce: Callable[[], T]) -> T:
         return produce()
 
 
-def check_graph(graph: Graph, studio: Studio, client: ComfyClient) -> None:
-    """Raises:
-    WorkflowRejected, ModelsMissing: ComfyUI would refuse the graph, or it would go wrong.
+def check_graph(graph: Graph, turn: Turn) -> None:
+    """Refuse a graph that this ComfyUI would not take, or that would go wrong.
+
+    Raises:
+        WorkflowRejected, ModelsMissing
     """
     with comfy_errors():
-        schemas = studio.schemas(client)
+        schemas = turn.schemas()
         if template.check(graph, schemas):  # perhaps of a model file that came since
-            schemas = studio.schemas(client, fresh=True)
+            schemas = turn.schemas(fresh=True)
     if problems := template.check(graph, schemas):
         raise template.rejection(problems)
     if errors := [str(finding) for finding in traps(graph) if finding.severity == "error"]:
@@ -72,61 +87,76 @@ def check_graph(graph: Graph, studio: Studio, client: ComfyClient) -> None:
 
 
 def execute(
-    job: Job,
-    prompt: Prompt,
-    studio: Studio,
-    client: ComfyClient,
-    see: Callable[[Event], Progress | None],
+    job: Job, prompt: Prompt, turn: Turn, see: Callable[[Event], Progress | None]
 ) -> Outcome:
     """Let ComfyUI execute the prompt. `see` makes progress of its events.
 
     Raises:
         RenderFailed, OutOfMemory, RenderStalled, DeadlineExceeded, Cancelled, ComfyUIUnavailable
     """
-    last_event = time.monotonic()
-
-    def tell(event: Event) -> None:
-        nonlocal last_event
-        last_event = time.monotonic()
-        if (progress := see(event)) is not None:
-            job.report(progress)
-
-    def watch() -> None:
-        job.check()
-        studio.check_alive()
-        if time.monotonic() - last_event > studio.settings.stall_seconds:
-            seconds = f"{studio.settings.stall_seconds:g} s"
-            raise RenderStalled(f"the render made no progress for {seconds} and was stopped")
-
+    watch = Watch(job, turn, see)
     with comfy_errors():
-        return client.run(
+        return turn.client.run(
             prompt.graph,
             prompt_id=prompt.id,
-            deadline_seconds=studio.settings.job_timeout_seconds - job.seconds,
+            deadline_seconds=watch.seconds_left,
             workflow=prompt.workflow,
-            on_event=tell,
-            watch=watch,
+            on_event=watch.saw,
+            watch=watch.check,
         )
+
+
+class Watch:
+    """Over one prompt on ComfyUI: reports how far it is, and ends it when it shall not go on.
+
+    The client calls `saw` with each event and `check` about twice a second, both in the thread
+    that runs the prompt; what they raise makes it interrupt the prompt.
+    """
+
+    def __init__(self, job: Job, turn: Turn, see: Callable[[Event], Progress | None]) -> None:
+        self._job = job
+        self._studio = turn.studio
+        self._see = see
+        self._last_event = time.monotonic()
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the job's time; for the client, which has a deadline too. That of `check` is first."""
+        return self._studio.settings.job_timeout_seconds - self._job.seconds
+
+    def saw(self, event: Event) -> None:
+        """Take note of an event: the render goes on."""
+        self._last_event = time.monotonic()
+        if (progress := self._see(event)) is not None:
+            self._job.report(progress)
+
+    def check(self) -> None:
+        """Let the prompt go on, or not.
+
+        Raises:
+            Cancelled, DeadlineExceeded: the job shall end.
+            ComfyUIUnavailable: our ComfyUI has died.
+            RenderStalled: no event has come for `stall_seconds` of the settings.
+        """
+        self._job.check()
+        self._studio.check_alive()  # before the stall: it says why nothing comes
+        stall_seconds = self._studio.settings.stall_seconds
+        if time.monotonic() - self._last_event > stall_seconds:
+            raise RenderStalled(
+                f"the render made no progress for {stall_seconds:g} s and was stopped"
+            )
 
 
 @contextlib.contextmanager
 def comfy_errors() -> Iterator[None]:
-    """ComfyUI's errors as those of the job."""
+    """ComfyUI's errors as those of the job, by `JOB_ERRORS`."""
     try:
         yield
-    except comfy_client.PromptRejected as error:
-        raise WorkflowRejected(f"ComfyUI refused the workflow: {error}") from error
-    except comfy_client.ExecutionFailed as error:
-        raise _execution_error(error) from error
-    except comfy_client.Interrupted as error:
-        raise Cancelled("the render was interrupted in ComfyUI") from error
-    except comfy_client.TimedOut as error:
-        raise DeadlineExceeded("the render took longer than JOB_TIMEOUT_SECONDS") from error
-    except comfy_client.ComfyError as error:
-        raise ComfyUIUnavailable(str(error)) from error
+    except ComfyError as error:
+        raise JOB_ERRORS[type(error)](error) from error
 
 
-def _execution_error(error: comfy_client.ExecutionFailed) -> JobError:
+def _execution_error(error: ExecutionFailed) -> JobError:
     kind: type[JobError] = RenderFailed
     if "OutOfMemory" in error.exception_type:
         kind = OutOfMemory
@@ -138,3 +168,21 @@ def _execution_error(error: comfy_client.ExecutionFailed) -> JobError:
         node_type=error.node_type,
         exception=error.exception_type,
     )
+
+
+def _unavailable(error: ComfyError) -> JobError:
+    return ComfyUIUnavailable(str(error))
+
+
+# By the class itself: a new error of the client needs a line here. After ComfyUIUnavailable the
+# job is done once more, on a ComfyUI that answers.
+JOB_ERRORS: Mapping[type[ComfyError], Callable[[Any], JobError]] = {
+    PromptRejected: lambda error: WorkflowRejected(f"ComfyUI refused the workflow: {error}"),
+    ExecutionFailed: _execution_error,
+    Interrupted: lambda error: Cancelled("the render was interrupted in ComfyUI"),
+    TimedOut: lambda error: DeadlineExceeded("the render took longer than JOB_TIMEOUT_SECONDS"),
+    Unreachable: _unavailable,
+    PromptLost: _unavailable,
+    FileMissing: _unavailable,
+    ComfyError: _unavailable,  # a refused upload, or an answer that is no JSON
+}

@@ -15,7 +15,7 @@ from typing import Any
 
 from comfy_client import ComfyClient, Outcome, OutputFile
 from talkinghead import logs
-from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.delivery.parcel import VIDEO_NAME, Parcel, Store, hash_request
 from talkinghead.delivery.stores import check_room
 from talkinghead.errors import (
@@ -33,7 +33,13 @@ from talkinghead.plan.plan import Plan, lighter_plans
 from talkinghead.plan.request import RenderRequest, parse_request
 from talkinghead.render import frames, workflow_job
 from talkinghead.render.bundle import make_bundle
-from talkinghead.render.execute import Prompt, check_graph, comfy_errors, execute, surviving
+from talkinghead.render.execute import (
+    Prompt,
+    check_graph,
+    comfy_errors,
+    execute,
+    once_more_if_comfyui_dies,
+)
 from talkinghead.render.job import Job, patience
 from talkinghead.render.long import LongRender, check_kept, clear_checkpoint, refuse_too_long
 from talkinghead.render.prepare import Sources, Tracks, decide, fetch, listen, prepare
@@ -200,7 +206,9 @@ def produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio) 
         if failed:
             logs.retry(how, OutOfMemory.code)
         try:
-            made = surviving(job, partial(_produce, job, lighter, tracks, folder, studio))
+            made = once_more_if_comfyui_dies(
+                job, partial(_produce, job, lighter, tracks, folder, studio)
+            )
         except OutOfMemory as error:
             failed.append(how)
             studio.free_memory()
@@ -217,19 +225,19 @@ def _produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio)
     subfolder = job.new_subfolder()
     with contextlib.ExitStack() as stack:
         with job.at("start", "waiting for ComfyUI"):
-            client = stack.enter_context(studio.comfy(subfolder, job.check))
+            turn = stack.enter_context(studio.comfy(subfolder, job.check))
         with job.at("patch", "writing the workflow"):
-            inputs = upload(tracks, subfolder, client)
+            inputs = upload(tracks, subfolder, turn.client)
             if plan.frames_on_disk and studio.output_dir:
                 inputs = replace(inputs, frames_folder=str(studio.output_dir / subfolder))
-            prompt = patch(plan, inputs, studio, client)
-        loaders = template.loaders_only(prompt.graph, studio.schemas(client))
-        studio.trim_after(client, prompt.id, loaders)
+            prompt = patch(plan, inputs, turn)
+        loaders = template.loaders_only(prompt.graph, turn.schemas())
+        turn.set_last_prompt(prompt.id, loaders)
         with job.at("render", "rendering"):
-            rendered = run(job, plan, prompt, studio, client)
+            rendered = run(job, plan, prompt, turn)
         with job.at("collect", "collecting the video"):
             shown = prompt.workflow if plan.request.embed_workflow else None
-            video = collect(rendered, plan, tracks, folder, client, workflow=shown, job=job)
+            video = collect(rendered, plan, tracks, folder, turn.client, workflow=shown, job=job)
             return Made(plan, prompt, video)
 
 
@@ -245,24 +253,25 @@ def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> template.Inpu
         )
 
 
-def patch(plan: Plan, inputs: template.Inputs, studio: Studio, client: ComfyClient) -> Prompt:
+def patch(plan: Plan, inputs: template.Inputs, turn: Turn) -> Prompt:
     """The template with the plan's values, checked.
 
     Raises:
         WorkflowRejected, ModelsMissing: it does not fit this ComfyUI.
     """
     with comfy_errors():
-        schemas = studio.schemas(client)
-    gui = template.fill_template(plan, inputs, studio.profile, schemas)
+        schemas = turn.schemas()
+    profile = turn.studio.profile
+    gui = template.fill_template(plan, inputs, profile, schemas)
     graph = to_api(gui, schemas)
-    check_graph(graph, studio, client)
+    check_graph(graph, turn)
     if inputs.frames_folder:  # who opens the workflow has no such folder, and wants a video
         alone = replace(inputs, frames_folder=None)
-        gui = template.fill_template(plan, alone, studio.profile, schemas)
+        gui = template.fill_template(plan, alone, profile, schemas)
     return Prompt(str(uuid.uuid4()), gui, graph)
 
 
-def run(job: Job, plan: Plan, prompt: Prompt, studio: Studio, client: ComfyClient) -> OutputFile:
+def run(job: Job, plan: Plan, prompt: Prompt, turn: Turn) -> OutputFile:
     """Let ComfyUI execute the prompt; returns the video it reports, or the first frame on disk.
 
     Raises:
@@ -271,7 +280,7 @@ def run(job: Job, plan: Plan, prompt: Prompt, studio: Studio, client: ComfyClien
     """
     steps = plan.sampling.steps - plan.sampling.start_step
     seen = RenderProgress(prompt.graph, windows=plan.windows, steps=steps)
-    outcome = execute(job, prompt, studio, client, seen.see)
+    outcome = execute(job, prompt, turn, seen.see)
     return frames.first_frame(outcome, prompt.graph) if plan.frames_on_disk else _video_of(outcome)
 
 

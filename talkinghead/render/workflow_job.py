@@ -31,7 +31,13 @@ from talkinghead.net.urls import parse_http_url
 from talkinghead.plan.fields import Delivery
 from talkinghead.plan.limits import MAX_VOICE_SECONDS
 from talkinghead.plan.mistakes import Problem
-from talkinghead.render.execute import Prompt, check_graph, comfy_errors, execute, surviving
+from talkinghead.render.execute import (
+    Prompt,
+    check_graph,
+    comfy_errors,
+    execute,
+    once_more_if_comfyui_dies,
+)
 from talkinghead.render.job import Job, patience
 from talkinghead.render.progress import Progress
 from talkinghead.settings import Settings
@@ -105,7 +111,7 @@ def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
         with job.at("prepare", "looking into the files"):
             for path in files:
                 look_into(path, studio.settings, job.check)
-        made = surviving(
+        made = once_more_if_comfyui_dies(
             job, partial(_produce, job, request, graph, files, folder=folder, studio=studio)
         )
         with job.at("deliver", "delivering the outputs"):
@@ -208,12 +214,12 @@ def understand(job: Job, request: WorkflowRequest, studio: Studio) -> Graph:
         WorkflowRejected, ModelsMissing, ComfyUIUnavailable
     """
     job.stage = "start"
-    with studio.comfy(job.new_subfolder(), job.check) as client:
+    with studio.comfy(job.new_subfolder(), job.check) as turn:
         job.stage = "understand"
         with comfy_errors():
-            schemas = studio.schemas(client)
+            schemas = turn.schemas()
         graph = read_graph(request.workflow, schemas)
-        check_graph(graph, studio, client)
+        check_graph(graph, turn)
     if problems := [*path_problems(graph, schemas, request.files)]:
         raise rejection(problems)
     used = {text for entry in graph.values() for text in _texts(entry["inputs"])}
@@ -421,18 +427,18 @@ def _produce(
     subfolder = job.new_subfolder()
     with contextlib.ExitStack() as stack:
         with job.at("start", "waiting for ComfyUI"):
-            client = stack.enter_context(studio.comfy(subfolder, job.check))
+            turn = stack.enter_context(studio.comfy(subfolder, job.check))
         with job.at("patch", "placing the files"), comfy_errors():
-            uploaded = {path.name: client.upload(path, subfolder=subfolder) for path in files}
+            uploaded = {path.name: turn.client.upload(path, subfolder=subfolder) for path in files}
             placed = place(graph, uploaded, subfolder)
-            loaders = loaders_only(placed, studio.schemas(client))
+            loaders = loaders_only(placed, turn.schemas())
         gui = request.workflow if is_gui(request.workflow) else {}
         prompt = Prompt(str(uuid.uuid4()), gui, placed)
-        studio.trim_after(client, prompt.id, loaders or NOTHING)
+        turn.set_last_prompt(prompt.id, loaders or NOTHING)
         with job.at("render", "running the workflow"):
-            outcome = execute(job, prompt, studio, client, NodeProgress(placed).see)
+            outcome = execute(job, prompt, turn, NodeProgress(placed).see)
         with job.at("collect", "collecting the outputs"), comfy_errors():
-            made = collect(outcome.files, placed, folder / "made", client, job.check)
+            made = collect(outcome.files, placed, folder / "made", turn.client, job.check)
         texts = [
             (_title(placed, node), text) for node, all_ in outcome.texts.items() for text in all_
         ]

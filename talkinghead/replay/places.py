@@ -114,15 +114,15 @@ class ComfyPlace:
 
     def connect(self) -> None:
         """Read the node schemas: after a restart they may be others."""
-        with _errors(), self._studio.comfy("replay-connect", self._check) as client:
-            self.schemas = client.object_info()
+        with _errors(), self._studio.comfy("replay-connect", self._check) as turn:
+            self.schemas = turn.client.object_info()
 
     def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> Made:
         if run.kind == "request":
             return self._run_request(run, folder, seen)
         prefix = f"replay-{run.key[:12]}-{uuid.uuid4().hex[:8]}"
-        with _errors(), self._studio.comfy(prefix, self._check) as client:
-            return self._run_workflow(run, prefix, folder, seen, client)
+        with _errors(), self._studio.comfy(prefix, self._check) as turn:
+            return self._run_workflow(run, prefix, folder, seen, turn.client)
 
     def _check(self) -> None:
         if self._stop.is_set():

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from comfy_client import ComfyClient
-from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.delivery.stores import Stores
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
@@ -85,9 +85,14 @@ def on_s3(studio: Studio, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Stud
 
 
 @pytest.fixture
-def client(studio: Studio) -> Iterator[ComfyClient]:
-    with studio.comfy("unused", lambda: None) as client:
-        yield client
+def turn(studio: Studio) -> Iterator[Turn]:
+    with studio.comfy("unused", lambda: None) as turn:
+        yield turn
+
+
+@pytest.fixture
+def client(turn: Turn) -> ComfyClient:
+    return turn.client
 
 
 @pytest.fixture

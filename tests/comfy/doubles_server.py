@@ -35,7 +35,7 @@ class DoublesServer:
             node_dirs=[PROJECT_DIR / "tests" / "doubles"],
         )
         self.url = self.comfy.url
-        self.input, self.output = self.comfy.input_dir, self.comfy.output_dir
+        self.input, self.output = self.comfy.folders.input, self.comfy.folders.output
 
     def ensure_started(self) -> None:
         """Start it, or start it again after a test made it die."""
@@ -45,13 +45,13 @@ class DoublesServer:
         environment = {"DOUBLES_CONTROL": str(self.control_file), "OMP_NUM_THREADS": "1"}
         with mock.patch.dict(os.environ, environment):
             self.comfy.start()
-        self.comfy.wait_ready()
+        self.comfy.ensure_ready()
 
     def stop(self) -> None:
         self.comfy.stop()
 
     def log(self) -> str:
-        return self.comfy.log_path.read_text(errors="replace")
+        return self.comfy.folders.log.read_text(errors="replace")
 
     def control(self, settings: dict[str, object]) -> None:
         self.control_file.write_text(json.dumps(settings))

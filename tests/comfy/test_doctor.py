@@ -41,10 +41,10 @@ def test_comfyui_lists_linked_models_before_its_own(settings: Settings, tmp_path
     server.start()
     server.use_models({"vae/linked.safetensors": file, "wav2vec2/linked.safetensors": file})
     try:
-        server.wait_ready()
+        server.ensure_ready()
         client = ComfyClient(server.url)
         names = client.object_info()["VAELoader"]["input"]["required"]["vae_name"][0]
-        folders = (server.work_dir / "extra_model_paths.yaml").read_text()
+        folders = (server.folders.work_dir / "extra_model_paths.yaml").read_text()
     finally:
         server.stop()
     assert "linked.safetensors" in names

@@ -373,7 +373,7 @@ def test_output_that_is_not_saved_lies_in_the_temp_folder(server: DoublesServer)
     graph["70"]["inputs"]["save_output"] = False
     entry = server.run(graph)
     assert entry["outputs"]["70"]["gifs"][0]["type"] == "temp"
-    assert video_of(entry).is_relative_to(server.comfy.temp_dir)
+    assert video_of(entry).is_relative_to(server.comfy.folders.temp)
 
 
 def test_sound_is_padded_to_the_video_unless_trimmed(server: DoublesServer) -> None:

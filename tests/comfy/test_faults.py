@@ -26,7 +26,7 @@ from comfy_client import (
     PromptRejected,
     Unreachable,
 )
-from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.errors import ComfyUIUnavailable, OutputMissing
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
@@ -299,14 +299,14 @@ def test_a_prompt_behind_another_waits_for_it_and_hears_nothing_of_it(
 
 
 def test_a_render_that_ends_well_without_a_file_is_output_missing(
-    studio: Studio, client: ComfyClient, picture_graph: Graph
+    turn: Turn, client: ComfyClient, picture_graph: Graph
 ) -> None:
     fileless = {key: node for key, node in picture_graph.items() if key != "2"}
     prompt = Prompt(str(uuid.uuid4()), {}, fileless)
     request = parse_request({"image_url": "http://x/i.jpg", "wav_url": "http://x/a.wav"})
     plan = make_plan(request, [Sound(2.0, 22_050, 1, False)], Picture(512, 512))
     with within(5), pytest.raises(OutputMissing, match="it reports: nothing"):
-        render.run(Job("none", {}), plan, prompt, studio, client)
+        render.run(Job("none", {}), plan, prompt, turn)
     assert still_works(client, picture_graph)
 
 
@@ -332,8 +332,8 @@ def test_a_comfyui_that_is_wedged_is_ended_and_the_next_job_has_another(
     (files.folder / "voice.wav").write_bytes(voice.read_bytes())
     fields = {"image_url": files.url("portrait.jpg"), "wav_url": files.url("voice.wav")}
     control(step_seconds=STEP_SECONDS)
-    with studio.comfy("unused", lambda: None) as client:
-        group = process_of(port_of(client.url))
+    with studio.comfy("unused", lambda: None) as turn:
+        group = process_of(port_of(turn.client.url))
 
     def wedge(progress: Progress) -> None:
         if progress.message == "Sampler":

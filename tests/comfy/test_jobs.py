@@ -322,8 +322,8 @@ def test_two_stereo_voices_are_delivered_as_their_mix_left_and_right_apart(
 
 
 def history(studio: Studio) -> set[str]:
-    with studio.comfy("unused", lambda: None) as client:
-        return set(requests.get(f"{client.url}/history", timeout=10).json())
+    with studio.comfy("unused", lambda: None) as turn:
+        return set(requests.get(f"{turn.client.url}/history", timeout=10).json())
 
 
 def loaders_of(studio: Studio, client: ComfyClient) -> Graph:

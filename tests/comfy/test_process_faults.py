@@ -35,8 +35,8 @@ def completes(studio: Studio, fields: dict[str, Any]) -> bool:
 
 def comfyui(studio: Studio) -> int:
     """The id of its process."""
-    with studio.comfy("unused", lambda: None) as client:
-        return process_of(port_of(client.url))
+    with studio.comfy("unused", lambda: None) as turn:
+        return process_of(port_of(turn.client.url))
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_a_render_that_somebody_interrupts_in_comfyui_is_cancelled(
     studio: Studio, short_job: dict[str, Any], control: Control
 ) -> None:
     control(step_seconds=0.5)
-    with studio.comfy("unused", lambda: None) as client:
-        url = f"{client.url}/interrupt"
+    with studio.comfy("unused", lambda: None) as turn:
+        url = f"{turn.client.url}/interrupt"
 
     def interrupt(progress: Progress) -> None:
         if progress.message == "Sampler":

@@ -33,8 +33,8 @@ Graph = dict[str, dict[str, Any]]
 @pytest.fixture
 def allowing(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
     """The studio of a worker that takes workflows; ComfyUI remembers none."""
-    with studio.comfy("unused", lambda: None) as client:
-        requests.post(f"{client.url}/history", json={"clear": True}, timeout=5)
+    with studio.comfy("unused", lambda: None) as turn:
+        requests.post(f"{turn.client.url}/history", json={"clear": True}, timeout=5)
     settings = studio.settings.model_copy(update={"allow_workflows": True})
     monkeypatch.setattr(studio, "settings", settings)
     return studio
@@ -99,9 +99,9 @@ def left_in_comfyui(studio: Studio) -> set[str]:
 
 
 def queued_and_done(studio: Studio) -> tuple[int, int]:
-    with studio.comfy("unused", lambda: None) as client:
-        queue = requests.get(client.url + "/queue", timeout=5).json()
-        history = requests.get(client.url + "/history", timeout=5).json()
+    with studio.comfy("unused", lambda: None) as turn:
+        queue = requests.get(turn.client.url + "/queue", timeout=5).json()
+        history = requests.get(turn.client.url + "/history", timeout=5).json()
     return len(queue["queue_running"] + queue["queue_pending"]), len(history)
 
 

@@ -67,7 +67,7 @@ class Servers:
             self._comfys[number].start()
 
     def wait_ready(self, number: int) -> None:
-        self._comfys[number].wait_ready()
+        self._comfys[number].ensure_ready()
 
     def kill(self, number: int) -> None:
         os.killpg(process_of(self._comfys[number].port), signal.SIGKILL)

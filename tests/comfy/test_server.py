@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from talkinghead.comfy.process import log_tail
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.settings import PROJECT_DIR, Settings
@@ -52,7 +53,7 @@ def test_a_process_that_dies_at_start_is_reported_with_the_end_of_its_log(tmp_pa
     server.start()
     start = time.monotonic()
     with pytest.raises(ComfyUIUnavailable, match=r"(?s)exit code 2.*--no-such-option") as caught:
-        server.wait_ready()
+        server.ensure_ready()
     assert time.monotonic() - start < 30, "the death is noticed, not waited out"
     assert "unrecognized arguments" in caught.value.details["log_tail"]
     server.stop()
@@ -63,7 +64,7 @@ def test_a_process_that_never_answers_is_given_up(tmp_path: Path) -> None:
     server = ComfyServer(folder, tmp_path / "work", start_seconds=0.5)
     server.start()
     with pytest.raises(ComfyUIUnavailable, match=r"did not answer within 0\.5 s"):
-        server.wait_ready()
+        server.ensure_ready()
     server.stop()
 
 
@@ -77,7 +78,7 @@ def test_stopping_ends_the_children_too_and_those_that_ignore_sigterm(tmp_path: 
     )
     server = ComfyServer(fake_comfyui(tmp_path / "comfyui", code), tmp_path / "work")
     server.start()
-    while not (line := server.log_tail()):
+    while not (line := log_tail(server.folders.log)):
         time.sleep(0.05)
     server.stop()
     assert gone_within(int(line), 1)
@@ -117,8 +118,8 @@ def test_comfyui_does_not_get_the_workers_credentials(
     server = ComfyServer(folder, tmp_path / "work")
     server.start()
     with pytest.raises(ComfyUIUnavailable):
-        server.wait_ready()
-    log = server.log_path.read_text()
+        server.ensure_ready()
+    log = server.folders.log.read_text()
     assert "PATH" in log and "canary" not in log
     server.stop()
 
@@ -137,7 +138,7 @@ def test_a_process_that_holds_more_memory_than_allowed_is_ended_between_jobs(
     server = ComfyServer(folder, tmp_path / "work", max_memory_mb=limit_mb)
     assert server.memory_mb() == 0
     server.start()
-    while not server.log_tail():
+    while not log_tail(server.folders.log):
         time.sleep(0.05)
     assert 200 < server.memory_mb() < 300, "what its child holds counts too"
     server.recycle()

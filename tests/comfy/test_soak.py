@@ -112,8 +112,8 @@ def files_of(studio: Studio) -> set[str]:
 
 
 def rss_mb(studio: Studio) -> float:
-    with studio.comfy("unused", lambda: None) as client:
-        port = int(client.url.rsplit(":", 1)[1])
+    with studio.comfy("unused", lambda: None) as turn:
+        port = int(turn.client.url.rsplit(":", 1)[1])
     status = Path(f"/proc/{process_of(port)}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
@@ -128,8 +128,8 @@ def test_mixed_jobs_end_as_they_should_and_leave_nothing(
     for kind in itertools.islice(itertools.cycle(KINDS), JOBS):
         run_kind(kind, fields, studio, control)
     assert files_of(studio) <= before
-    with studio.comfy("unused", lambda: None) as client:
-        queue = requests.get(f"{client.url}/queue", timeout=10).json()
+    with studio.comfy("unused", lambda: None) as turn:
+        queue = requests.get(f"{turn.client.url}/queue", timeout=10).json()
     assert queue == {"queue_running": [], "queue_pending": []}
 
 

@@ -162,9 +162,9 @@ def test_a_job_ends_while_its_video_is_collected(
 def test_a_job_ends_while_the_store_is_silent(
     studio: Studio, short_job: dict[str, Any], end: End
 ) -> None:
-    with silent() as port, studio.comfy("unused", lambda: None) as client:
+    with silent() as port, studio.comfy("unused", lambda: None) as turn:
         settings = Settings(
-            comfyui_url=client.url,
+            comfyui_url=turn.client.url,
             s3_endpoint=f"http://127.0.0.1:{port}",
             s3_bucket="videos",
             s3_region="us-east-1",
@@ -180,8 +180,8 @@ def test_a_job_ends_while_the_store_is_silent(
 
 def comfyui(studio: Studio) -> int:
     """The id of its process."""
-    with studio.comfy("unused", lambda: None) as client:
-        return process_of(port_of(client.url))
+    with studio.comfy("unused", lambda: None) as turn:
+        return process_of(port_of(turn.client.url))
 
 
 @contextlib.contextmanager

@@ -91,14 +91,14 @@ def comfyui(
         settings = settings.model_copy(update={"extra_node_dirs": packs})
     server = WithApiNodes.from_settings(settings)
     server.use_models(models)
-    user = server.work_dir / "user" / "default"
+    user = server.folders.work_dir / "user" / "default"
     (user / "workflows").mkdir(parents=True)
     (user / "comfy.settings.json").write_text(json.dumps(GUI_SETTINGS))
     server.start()
     try:
-        server.wait_ready()
+        server.ensure_ready()
         for path in (portrait, voice):
-            shutil.copy(path, server.input_dir)
+            shutil.copy(path, server.folders.input)
         fill_list(user / "workflows")
         shutil.copy(TEMPLATES["infinitetalk_i2v"], user / "workflows" / COPY)
         schemas = ComfyClient(server.url).object_info()

@@ -190,7 +190,8 @@ def test_the_chain_gives_the_frames_of_the_loop(
     plan = planned(tracks)
     pictures = turned(plan, portrait, tmp_path, references)
     seeds.write_text(json.dumps([window.seed for window in windows(plan)]))
-    with studio.comfy("chain", lambda: None) as client:
+    with studio.comfy("chain", lambda: None) as turn:
+        client = turn.client
         files = upload(plan, tracks, pictures, tmp_path, client)
         whole = images_of(loop_graph(plan, files, studio, client), "loop", client, tmp_path)
         parts = chain(plan, files, studio, client, tmp_path)

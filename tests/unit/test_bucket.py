@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from talkinghead.bucket import Bucket
-from talkinghead.comfy.server import CREDENTIAL_PREFIXES
+from talkinghead.comfy.process import CREDENTIAL_PREFIXES
 from talkinghead.settings import Settings
 
 S3 = {"S3_BUCKET": "b1", "S3_REGION": "eu-west-1", "S3_KEY": "k1", "S3_SECRET": "canary-1"}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ class WatchedStudio(Studio):
     ended = False
     client: ComfyClient
 
-    def _ready(self, check: Callable[[], None]) -> ComfyClient:
+    def new_client(self) -> ComfyClient:
         return self.client
 
     def close(self) -> None:
@@ -47,7 +46,7 @@ def test_a_comfyui_that_does_not_rest_is_ended_and_one_that_loads_models_slowly_
 ) -> None:
     studio = WatchedStudio(Settings(comfyui_url="http://127.0.0.1:9"))
     studio.client = SlowClient(slow_at)
-    with studio.comfy("first", lambda: None) as client:
-        studio.trim_after(client, "a-prompt", {"1": {"class_type": "Loader", "inputs": {}}})
+    with studio.comfy("first", lambda: None) as turn:
+        turn.set_last_prompt("a-prompt", {"1": {"class_type": "Loader", "inputs": {}}})
     with studio.comfy("next", lambda: None):
         assert studio.ended is ended
