@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from talkinghead.errors import JobError
 from talkinghead.plan.request import MAX_SEED, parse_request
-from talkinghead.render.workflow_job import is_raw
+from talkinghead.render.workflow_job.request import is_workflow_job
 from talkinghead.replay.changes import (
     Changes,
     change_graph,
@@ -192,7 +192,7 @@ def _request_run(
     local = sorted(name for name, value in fields.items() if "file://" in json.dumps(value))
     if remote and local:
         raise BadInput(f"names local files, and an endpoint takes URLs: {', '.join(local)}")
-    if not is_raw(fields):
+    if not is_workflow_job(fields):
         parse_request(fields, local_files=not remote)
         if (seed := draw(_request_key(fields))) is not None:
             fields["seed"] = seed
