@@ -11,9 +11,10 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 from rich.console import Console
 
 from talkinghead.errors import JobError
+from talkinghead.files import sha256_of
 from talkinghead.models.gpu import active_profile
 from talkinghead.models.manifest import Manifest, ModelFile, load_manifest
-from talkinghead.models.store import Files, ModelStore, sha256_of
+from talkinghead.models.store import Files, ModelStore
 from talkinghead.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The model files: what there is, and the rest.")

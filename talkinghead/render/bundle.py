@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from talkinghead import __version__
+from talkinghead.files import sha256_of
 from talkinghead.plan.plan import Plan
 from talkinghead.redact import redact_urls
 from talkinghead.settings import PROJECT_DIR
@@ -69,6 +69,4 @@ def pins() -> dict[str, str]:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": sha256, "bytes": path.stat().st_size}
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}

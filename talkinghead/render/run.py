@@ -31,7 +31,7 @@ from talkinghead.media.sound import Sound
 from talkinghead.plan.estimate import way_of
 from talkinghead.plan.plan import Plan, lighter_plans
 from talkinghead.plan.request import RenderRequest, parse_request
-from talkinghead.render import frames, workflow_job
+from talkinghead.render import frames
 from talkinghead.render.bundle import make_bundle
 from talkinghead.render.execute import (
     Prompt,
@@ -44,6 +44,8 @@ from talkinghead.render.job import Job, patience
 from talkinghead.render.long import LongRender, check_kept, clear_checkpoint, refuse_too_long
 from talkinghead.render.prepare import Sources, Tracks, decide, fetch, listen, prepare
 from talkinghead.render.progress import Progress, RenderProgress
+from talkinghead.render.workflow_job.request import is_workflow_job
+from talkinghead.render.workflow_job.run import run_workflow
 from talkinghead.workflow import template
 from talkinghead.workflow.convert import Graph, Workflow, to_api
 
@@ -61,8 +63,8 @@ def run_job(job: Job, studio: Studio) -> dict[str, Any]:
 def _run_job(job: Job, studio: Studio) -> dict[str, Any]:
     job.timeout_seconds = studio.settings.job_timeout_seconds
     try:
-        if workflow_job.is_raw(job.input):
-            return workflow_job.run_workflow(job, studio)
+        if is_workflow_job(job.input):
+            return run_workflow(job, studio)
         request = parse_request(job.input, local_files=studio.fetcher.local_files)
         job.request_id = request.request_id
         logs.job_started(request)

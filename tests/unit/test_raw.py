@@ -11,14 +11,11 @@ from comfy_client import Event
 from talkinghead.delivery.parcel import Item, Patience
 from talkinghead.delivery.stores import InlineStore, Stores, VolumeStore
 from talkinghead.errors import DeliveryFailed, InvalidRequest, MediaInvalid, ResultTooLarge
-from talkinghead.render.workflow_job import (
-    NodeProgress,
-    look_into,
-    path_problems,
-    place,
-    read_graph,
-    read_request,
-)
+from talkinghead.render.workflow_job.graph import read_graph
+from talkinghead.render.workflow_job.inputs import check_file
+from talkinghead.render.workflow_job.paths import path_problems, set_paths
+from talkinghead.render.workflow_job.progress import NodeProgress
+from talkinghead.render.workflow_job.request import read_request
 from talkinghead.settings import Settings
 from talkinghead.workflow.template import load_schemas, load_template
 
@@ -122,7 +119,7 @@ def test_files_get_our_names_and_what_is_saved_goes_to_the_jobs_folder() -> None
         "3": {"class_type": "SaveImage", "inputs": {"filename_prefix": ""}},
         "4": {"class_type": "SaveImage", "inputs": {"filename_prefix": "a.png"}},
     }
-    placed = place(graph, {"a.png": "job-1/a.png", "1": "never"}, "job-1")
+    placed = set_paths(graph, {"a.png": "job-1/a.png", "1": "never"}, "job-1")
     assert placed["1"]["inputs"] == {"image": "job-1/a.png"}
     assert placed["2"]["inputs"] == {"list": {"__value__": ["job-1/a.png", "b"]}, "in": ["1", 0]}
     assert placed["3"]["inputs"] == {"filename_prefix": "job-1/output"}
@@ -140,7 +137,7 @@ def test_a_playlist_under_the_name_of_a_video_is_refused(tmp_path: Path) -> None
     path = tmp_path / "a.mp4"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1/x.ts\n")
     with pytest.raises(MediaInvalid, match=r"^files\.a\.mp4: "):
-        look_into(path, ON, lambda: None)
+        check_file(path, ON, lambda: None)
 
 
 def test_progress_goes_from_node_to_node() -> None:

@@ -1,0 +1,55 @@
+"""The files that a workflow job names: fetched, and checked before a node opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from talkinghead.comfy.studio import Studio
+from talkinghead.media import sound, source_video
+from talkinghead.media.picture import probe_picture
+from talkinghead.net.fetch import Input as Download
+from talkinghead.plan.limits import MAX_VOICE_SECONDS
+from talkinghead.render.workflow_job.content_types import kind_of
+from talkinghead.settings import Settings
+
+
+def fetch_files(
+    files: Mapping[str, str], folder: Path, studio: Studio, check: Callable[[], None]
+) -> list[Path]:
+    """Download the files into the new `folder`, under their names. What `check` raises ends it.
+
+    Raises:
+        UrlBlocked, DownloadFailed, MediaTooLarge
+    """
+    folder.mkdir()
+    downloads = [
+        Download(f"files.{name}", url, folder / name, _max_mb(name, studio.settings))
+        for name, url in files.items()
+    ]
+    studio.fetcher.fetch(downloads, check=check)
+    return [each.target for each in downloads]
+
+
+def _max_mb(name: str, limits: Settings) -> float:
+    return {
+        "image": limits.max_image_mb,
+        "audio": limits.max_audio_mb,
+        "video": limits.max_video_mb,
+    }[kind_of(name)]
+
+
+def check_file(path: Path, limits: Settings, check: Callable[[], None]) -> None:
+    """Whether the file is what its name says: a node would open it unguarded, a playlist too.
+
+    Raises:
+        MediaInvalid, MediaTooLarge
+    """
+    field, kind = f"files.{path.name}", kind_of(path.name)
+    if kind == "image":
+        probe_picture(field, path, max_megapixels=limits.max_image_megapixels)
+    elif kind == "audio":
+        sound.probe_sound(field, path, max_seconds=MAX_VOICE_SECONDS, check=check)
+    else:
+        megapixels = limits.max_video_megapixels
+        source_video.probe_source(field, path, max_megapixels=megapixels, check=check)

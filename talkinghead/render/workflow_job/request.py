@@ -1,0 +1,105 @@
+"""The request of a job that brings its own workflow: its fields, and all mistakes in them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any, TypeGuard, get_args
+
+from talkinghead.errors import InvalidRequest
+from talkinghead.net.urls import parse_http_url
+from talkinghead.plan.fields import Delivery
+from talkinghead.plan.mistakes import Problem
+from talkinghead.render.workflow_job.content_types import CONTENT_TYPES
+from talkinghead.settings import Settings
+from talkinghead.workflow.convert import is_api, is_gui
+
+FIELDS = ("workflow", "files", "delivery")
+MAX_FILES = 32  # each is fetched by a thread of its own
+FILE_NAME = re.compile(r"\w[\w .,()+=@-]{0,127}")
+
+
+@dataclass(frozen=True)
+class WorkflowRequest:
+    """What the caller asked: a GUI file or an API graph, and the files it names, by URL."""
+
+    workflow: dict[str, Any]
+    files: Mapping[str, str]
+    delivery: Delivery | None
+
+
+def is_workflow_job(data: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a job's input brings a workflow of its own."""
+    return isinstance(data, Mapping) and "workflow" in data
+
+
+def read_request(data: object, settings: Settings) -> WorkflowRequest:
+    """The job's `input`.
+
+    Raises:
+        InvalidRequest: with all mistakes at once; also if this worker takes no such jobs.
+    """
+    assert is_workflow_job(data)
+    if not settings.allow_workflows:
+        off = "this worker does not take workflows: it would with ALLOW_WORKFLOWS=true"
+        raise _invalid([Problem("workflow", f"workflow: {off}")])
+    problems = [
+        *_unknown(data),
+        *_wrong_workflow(data),
+        *_wrong_files(data),
+        *_wrong_delivery(data),
+    ]
+    if problems:
+        raise _invalid(problems)
+    return WorkflowRequest(data["workflow"], data.get("files") or {}, data.get("delivery"))
+
+
+def _invalid(problems: Sequence[Problem]) -> InvalidRequest:
+    text = "; ".join(problem.message for problem in problems)
+    return InvalidRequest(text, problems=[asdict(problem) for problem in problems])
+
+
+def _unknown(data: Mapping[str, Any]) -> Iterator[Problem]:
+    for name in data:
+        if name not in FIELDS:
+            allowed = f"{', '.join(FIELDS[:-1])} and {FIELDS[-1]}"
+            yield Problem(name, f"{name} is not a field of a workflow job, which has {allowed}")
+
+
+def _wrong_workflow(data: Mapping[str, Any]) -> Iterator[Problem]:
+    if not (is_gui(data["workflow"]) or is_api(data["workflow"])):
+        yield Problem(
+            "workflow",
+            "workflow is neither a GUI workflow, with lists of nodes and links, nor an API graph, "
+            "in which every entry has a class_type and inputs",
+        )
+
+
+def _wrong_files(data: Mapping[str, Any]) -> Iterator[Problem]:
+    files = data.get("files") or {}
+    if not isinstance(files, Mapping) or len(files) > MAX_FILES:
+        yield Problem("files", f"files must be an object of up to {MAX_FILES} names and URLs")
+        return
+    for name, url in files.items():
+        field = f"files.{name[:80]}"
+        # The suffix decides how a node will open the file: one that is not in the table could
+        # be a playlist, which names URLs and paths of its own.
+        if not FILE_NAME.fullmatch(name) or PurePosixPath(name).suffix.lower() not in CONTENT_TYPES:
+            allowed = f"a plain file name that ends in {', '.join(CONTENT_TYPES)}"
+            yield Problem(field, f"{field}: the name is not allowed; allowed: {allowed}")
+        elif not isinstance(url, str):
+            yield Problem(field, f"{field} is not a URL, allowed: an http:// or https:// URL")
+        else:
+            with contextlib.suppress(ValueError):
+                parse_http_url(url)
+                continue
+            yield Problem(field, f"{field} is not an http:// or https:// URL")
+
+
+def _wrong_delivery(data: Mapping[str, Any]) -> Iterator[Problem]:
+    if data.get("delivery") not in (None, *get_args(Delivery)):
+        allowed = ", ".join(f'"{name}"' for name in get_args(Delivery))
+        yield Problem("delivery", f"delivery is not one of {allowed}", None, allowed)
