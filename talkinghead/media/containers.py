@@ -23,9 +23,10 @@ Wanted = TypeVar("Wanted", AudioStream, VideoStream)
 
 MAX_STREAMS = 16  # a phone's film has up to eight
 MAX_PACKETS = 2_000_000  # an hour of Opus in its shortest packets is 1,440,000
-# One block of FFmpeg's memory: an index of MAX_PACKETS, or a frame of 16 megapixels as RGB. Without
-# it a header of 700 bytes that speaks of 170 million samples takes 4 GB.
-MAX_BLOCK_BYTES = 48 * 10**6
+MAX_MEGAPIXELS = 16  # of a frame: no more may be set as MAX_VIDEO_MEGAPIXELS
+# One block of FFmpeg's memory: a frame as RGB, which is as much as an index of MAX_PACKETS, of 24
+# bytes each. Without it a header of 700 bytes that speaks of 170 million samples takes 4 GB.
+MAX_BLOCK_BYTES = 3 * MAX_MEGAPIXELS * 10**6
 
 REASONS = {  # where FFmpeg's own words are none to a caller
     errno.ENOMEM: f"it has over {MAX_STREAMS} streams, or asks for far too much memory",
@@ -44,7 +45,12 @@ def open_container(
 ) -> InputContainer:
     """Open a file with one of FFmpeg's demuxers in `formats`, and no file or URL besides it.
 
-    While it looks what the streams are, FFmpeg may use the decoders in `codecs`.
+    `formats` must hold no playlists (hls, concat, dash, ...): those name other files, which FFmpeg
+    would read as willingly. While it looks what the streams are, FFmpeg may use the decoders in
+    `codecs`; `check_codec` says whether the stream that is wanted is for one of them.
+
+    Raises:
+        av.FFmpegError, ValueError: it cannot be opened; see `decoding`.
     """
     guard = {
         "protocol_whitelist": "file",
@@ -59,7 +65,9 @@ def open_container(
 def check_codec(
     name: str, what: str, stream: AudioStream | VideoStream, codecs: Iterable[str]
 ) -> None:
-    """Whether the stream is for one of the decoders in `codecs`: the others see too little use.
+    """Refuse a stream for any but the decoders in `codecs`: the others see too little use.
+
+    `name` is the request's field, `what` the stream holds.
 
     Raises:
         MediaInvalid: it is not.
@@ -73,10 +81,10 @@ def check_codec(
 def packets(
     container: InputContainer, stream: Wanted, check: Callable[[], None]
 ) -> Iterator[Packet[Wanted]]:
-    """The stream's packets; `check` is called for every packet of the file.
+    """The stream's packets; `check` is called for every packet of the file, other streams' too.
 
     Raises:
-        ValueError: far too many packets.
+        ValueError: far too many packets. What `check` raises ends it as well.
     """
     # PyAV may stumble at the end of a file in which streams began later than its header.
     with contextlib.suppress(IndexError):
@@ -90,7 +98,11 @@ def packets(
 
 @contextlib.contextmanager
 def decoding(name: str, what: str) -> Iterator[None]:
-    """Faults of the file as MediaInvalid. `name` is the request's field, `what` it should hold."""
+    """Within it, faults of the file are raised as MediaInvalid.
+
+    `name` is the request's field, `what` it should hold. FFmpeg's own words are taken over but for
+    those that speak of our limits. ValueError is PyAV's for what it does not take, and `packets`'.
+    """
     try:
         yield
     except (av.FFmpegError, ValueError) as error:

@@ -72,7 +72,7 @@ class Framing:
 
 
 def check_shape(name: str, what: str, width: int, height: int) -> None:
-    """Whether so many pixels can be framed. `name` is the request's field, `what` it holds.
+    """Refuse what cannot be framed. `name` is the request's field, `what` it holds.
 
     Raises:
         MediaInvalid: less than a token of the model, or a strip.

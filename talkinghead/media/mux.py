@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import heapq
 import itertools
 import json
@@ -11,15 +10,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -28,6 +26,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from talkinghead.errors import MediaInvalid, RenderFailed
+from talkinghead.files import sha256_of
 from talkinghead.media.rates import exact
 from talkinghead.media.sound import LAYOUTS, PLAIN_PCM
 
@@ -51,7 +50,10 @@ class VideoFile:
 
 
 def encode_sound(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> Path:
-    """Encode our own WAV to AAC, as an M4A file; returns its path. What `check` raises ends it."""
+    """Encode our own WAV to AAC, as an M4A file; returns its path.
+
+    `check` is called for each block of samples; what it raises ends it.
+    """
     with (
         av.open(str(source), options=PLAIN_PCM) as voice,
         av.open(str(target), "w", format="ipod") as output,
@@ -88,15 +90,15 @@ def finish_video(
     A `workflow` is written where ComfyUI's GUI looks for it when the file is dropped there.
     `check` is called for each packet; what it raises ends it.
     """
-    with av.open(str(rendered)) as source, _muxer(target, workflow) as output:
+    with av.open(str(rendered)) as source, _new_mp4(target, workflow) as output:
         video, rate = source.streams.video[0], exact(fps)
         if video.average_rate == rate:
-            packets = _copied(source, video, output)
+            packets = CopiedTrack(output, like=video).packets(source.demux(video))
         else:
             step = (video.average_rate or Fraction(25)) / rate
-            shown = _picked(source.decode(video), step, range(frames))
-            packets = _encoded(shown, output, rate, like=video.codec_context)
-        _mux(packets, sound, output, check)
+            track = EncodedTrack(output, rate, like=video.codec_context)
+            packets = track.packets(_picked(source.decode(video), step, range(frames)))
+        _write_with_sound(output, packets, sound, check)
 
 
 def finish_pictures(
@@ -110,17 +112,19 @@ def finish_pictures(
     workflow: Mapping[str, Any] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """The same from RGB pictures, of even size, encoded as they come: few are in memory at a time.
+    """Encode RGB pictures, of even size and `rendered_fps` a second, and mux them with the sound.
 
-    `frames` of them are chosen as for `finish_video`.
+    `frames` of them are chosen for the times at `fps`, and they are encoded as they come: few are
+    in memory at a time. Metadata, `workflow` and `check` are those of `finish_video`.
     """
     rate = exact(fps)
     drawn = (yuv_frame(picture) for picture in pictures)
     shown = _picked(drawn, exact(rendered_fps) / rate, range(frames))
-    with _muxer(target, workflow) as output:
+    with _new_mp4(target, workflow) as output:
         first = next(shown)
-        packets = _encoded(itertools.chain([first], shown), output, rate, like=first)
-        _mux(packets, sound, output, check)
+        track = EncodedTrack(output, rate, like=first)
+        packets = track.packets(itertools.chain([first], shown))
+        _write_with_sound(output, packets, sound, check)
 
 
 def finish_segments(
@@ -133,31 +137,21 @@ def finish_segments(
     workflow: Mapping[str, Any] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """The same from segments of the picture, copied one after another.
+    """Join segments of the picture, copied one after another, and mux them with the sound.
 
-    Each begins with a keyframe; `starts` are their first frames' numbers in the video.
+    Each segment is an MP4 of `fps` frames a second that begins with a keyframe; `starts` are their
+    first frames' numbers in the video. Metadata, `workflow` and `check` are those of
+    `finish_video`.
 
     Raises:
         RenderFailed: they come from different encoders, and no player could show them all.
     """
-    with _muxer(target, workflow) as output, av.open(str(segments[0])) as first:
-        original = first.streams.video[0]
-        stream = output.add_stream_from_template(original)
-        stream.metadata.clear()
-        setup = original.codec_context.extradata
-
-        def packets() -> Iterator[Timed]:
-            for path, start in zip(segments, starts, strict=True):
-                with av.open(str(path)) as segment:
-                    video = segment.streams.video[0]
-                    if video.codec_context.extradata != setup:
-                        raise RenderFailed(f"{path.name} and {segments[0].name} do not join")
-                    for packet in _moved(segment.demux(video), start / exact(fps)):
-                        timed = next(_timed([packet]))
-                        packet.stream = stream
-                        yield timed
-
-        _mux(packets(), sound, output, check)
+    with av.open(str(segments[0])) as first, _new_mp4(target, workflow) as output:
+        video = first.streams.video[0]
+        track = CopiedTrack(output, like=video)
+        joined = _joined(segments, starts, exact(fps), setup=video.codec_context.extradata)
+        packets = track.packets(joined)
+        _write_with_sound(output, packets, sound, check)
 
 
 def retime_segment(
@@ -170,21 +164,24 @@ def retime_segment(
     shown: range,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Encode a segment at another rate: the frames `shown` of the delivered video.
+    """Encode a segment at another rate: the frames `shown` of the delivered video, at `fps`.
 
-    `rendered` begins with frame `rendered_first` of the rendered one.
+    `rendered` begins with frame `rendered_first` of the whole video as it is rendered, at
+    `rendered_fps`. There is no sound in it. `check` is called for each packet; what it raises ends
+    it.
     """
     step = exact(rendered_fps) / exact(fps)
     with av.open(str(rendered)) as source, av.open(str(target), "w", format="mp4") as output:
         video = source.streams.video[0]
         frames = _picked(source.decode(video), step, shown, rendered_first)
-        for _, packet in _encoded(frames, output, exact(fps), like=video.codec_context):
+        track = EncodedTrack(output, exact(fps), like=video.codec_context)
+        for packet in track.packets(frames):
             check()
             output.mux(packet)
 
 
 def count_frames(path: Path) -> int:
-    """How many frames the video has, by its index."""
+    """How many frames the video has, by its index: nothing is decoded."""
     with av.open(str(path)) as container:
         return container.streams.video[0].frames
 
@@ -202,8 +199,53 @@ def yuv_frame(picture: Image.Image) -> VideoFrame:
     )
 
 
+# ---- Tracks
+#
+# An MP4's header lists all of its tracks, and is written with the first packet. So a file is made
+# in this order: every track is added (`CopiedTrack`, `EncodedTrack`: making one adds it), then the
+# packets of all are muxed. Packets are made only when they are asked for.
+
+
+class CopiedTrack:
+    """A track that takes packets of other files as they are, and none of the files' metadata."""
+
+    def __init__(self, output: OutputContainer, *, like: VideoStream | AudioStream) -> None:
+        self._stream = output.add_stream_from_template(like)
+        self._stream.metadata.clear()
+
+    def packets(self, others: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
+        """The demuxed packets, for this track; their files must stay open meanwhile."""
+        for packet in others:
+            if packet.dts is not None:  # only the empty one that ends a stream has none
+                packet.stream = self._stream
+                yield packet
+
+
+class EncodedTrack:
+    """A track of H.264, of the size and colours of `like`, with `rate` frames a second."""
+
+    def __init__(
+        self, output: OutputContainer, rate: Fraction, *, like: VideoFrame | VideoCodecContext
+    ) -> None:
+        self._frame_seconds = 1 / rate
+        self._stream = output.add_stream("libx264", rate=rate, options={"crf": ENCODED_CRF})
+        self._stream.width, self._stream.height = like.width, like.height
+        self._stream.pix_fmt = "yuv420p"
+        context = self._stream.codec_context
+        context.thread_type = "FRAME"  # as ffmpeg: slices, the library's choice, cost size
+        context.color_primaries, context.color_trc = like.color_primaries, like.color_trc
+        context.colorspace, context.color_range = like.colorspace, like.color_range
+
+    def packets(self, frames: Iterable[VideoFrame]) -> Iterator[Packet[Any]]:
+        """The frames, encoded one after another. The encoder looks some tens of them ahead."""
+        for index, frame in enumerate(frames):
+            frame.pts, frame.time_base = index, self._frame_seconds
+            yield from self._stream.encode(frame)
+        yield from self._stream.encode(None)
+
+
 @contextlib.contextmanager
-def _muxer(target: Path, workflow: Mapping[str, Any] | None) -> Iterator[OutputContainer]:
+def _new_mp4(target: Path, workflow: Mapping[str, Any] | None) -> Iterator[OutputContainer]:
     # Without the second flag FFmpeg keeps only the keys that it knows.
     flags = "+faststart+use_metadata_tags" if workflow else "+faststart"
     with av.open(str(target), "w", format="mp4", options={"movflags": flags}) as output:
@@ -212,58 +254,44 @@ def _muxer(target: Path, workflow: Mapping[str, Any] | None) -> Iterator[OutputC
         yield output
 
 
-Timed: TypeAlias = "tuple[float, Packet[Any]]"  # seconds, packet
-
-
-def _mux(
-    packets: Iterator[Timed], sound: Path, output: OutputContainer, check: Callable[[], None]
+def _write_with_sound(
+    output: OutputContainer,
+    picture: Iterator[Packet[Any]],
+    sound: Path,
+    check: Callable[[], None],
 ) -> None:
-    """In the order of their times, so that the muxer holds nothing back in memory."""
+    """Add the sound's track to that of the picture, and write the packets of both.
+
+    They go in the order of their times, so that the muxer holds nothing back in memory.
+    """
     with av.open(str(sound)) as voice:
-        heard = _copied(voice, voice.streams.audio[0], output)
-        for _, packet in heapq.merge(packets, heard, key=itemgetter(0)):
+        heard = voice.streams.audio[0]
+        track = CopiedTrack(output, like=heard)
+        both = heapq.merge(picture, track.packets(voice.demux(heard)), key=_decoded_at_seconds)
+        for packet in both:
             check()
             output.mux(packet)
 
 
-def _copied(
-    source: InputContainer, original: VideoStream | AudioStream, output: OutputContainer
-) -> Iterator[Timed]:
-    stream = output.add_stream_from_template(original)
-    stream.metadata.clear()
-
-    def packets() -> Iterator[Timed]:
-        for packet in source.demux(original):
-            if packet.dts is not None:
-                timed = next(_timed([packet]))
-                packet.stream = stream
-                yield timed
-
-    return packets()
+def _decoded_at_seconds(packet: Packet[Any]) -> float:
+    return float((packet.dts or 0) * (packet.time_base or 0))
 
 
-def _encoded(
-    frames: Iterator[VideoFrame],
-    output: OutputContainer,
-    rate: Fraction,
-    *,
-    like: VideoFrame | VideoCodecContext,
-) -> Iterator[Timed]:
-    """The frames as H.264, of the size and colours that `like` has."""
-    stream = output.add_stream("libx264", rate=rate, options={"crf": ENCODED_CRF})
-    stream.width, stream.height, stream.pix_fmt = like.width, like.height, "yuv420p"
-    context = stream.codec_context
-    context.thread_type = "FRAME"  # as ffmpeg: slices, the library's choice, cost size
-    context.color_primaries, context.color_trc = like.color_primaries, like.color_trc
-    context.colorspace, context.color_range = like.colorspace, like.color_range
+def _joined(
+    segments: Sequence[Path], starts: Sequence[int], rate: Fraction, *, setup: bytes | None
+) -> Iterator[Packet[Any]]:
+    """The packets of the segments, moved to their times in the video; one file is open at a time.
 
-    def packets() -> Iterator[Timed]:
-        for index, frame in enumerate(frames):
-            frame.pts, frame.time_base = index, 1 / rate
-            yield from _timed(stream.encode(frame))
-        yield from _timed(stream.encode(None))
-
-    return packets()
+    Raises:
+        RenderFailed: a segment's parameter sets are not `setup`, the only ones that the track has:
+            what another encoder made would be shown as noise.
+    """
+    for path, start in zip(segments, starts, strict=True):
+        with av.open(str(path)) as segment:
+            video = segment.streams.video[0]
+            if video.codec_context.extradata != setup:
+                raise RenderFailed(f"{path.name} and {segments[0].name} do not join")
+            yield from _moved(segment.demux(video), start / rate)
 
 
 def _picked(
@@ -290,16 +318,11 @@ def _moved(packets: Iterator[Packet[Any]], seconds: Fraction) -> Iterator[Packet
         yield packet
 
 
-def _timed(packets: Iterable[Packet[Any]]) -> Iterator[Timed]:
-    for packet in packets:
-        yield float((packet.dts or 0) * (packet.time_base or 0)), packet
-
-
 def probe_video(path: Path) -> VideoFile:
     """What the file really is, read from it.
 
     Raises:
-        MediaInvalid: if it is not a video.
+        MediaInvalid: it is not a video.
     """
     try:
         with av.open(str(path)) as container:
@@ -314,12 +337,7 @@ def probe_video(path: Path) -> VideoFile:
                 audio_rate=audio.rate if audio else None,
                 audio_channels=audio.channels if audio else None,
                 size=path.stat().st_size,
-                sha256=_sha256(path),
+                sha256=sha256_of(path),
             )
     except (av.FFmpegError, IndexError) as error:
         raise MediaInvalid(f"{path.name} is not a video") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -70,7 +70,8 @@ def save_picture(
     memory for each pixel allowed.
 
     Raises:
-        MediaInvalid: also one that is truncated.
+        MediaInvalid: not a picture, of a format that is not taken, or truncated.
+        MediaTooLarge: more pixels than allowed.
     """
     with _picture(name, source, max_megapixels) as image:
         x0, _, x1, _ = framing.crop_box
@@ -79,14 +80,22 @@ def save_picture(
 
 
 def open_mask(name: str, source: Path, *, max_megapixels: float) -> Image.Image:
-    """The picture behind a mask_url, upright, as brightness; a huge one is reduced. Raises so."""
+    """The picture behind a mask_url, upright, as brightness; a huge one is reduced.
+
+    Raises:
+        MediaInvalid: not a picture, of a format that is not taken, or truncated.
+        MediaTooLarge: more pixels than allowed.
+    """
     with _picture(name, source, max_megapixels) as image:
         return _upright(image, REDUCING_GAP * min(image.size) / MASK_SIDE).convert("L")
 
 
 @contextlib.contextmanager
 def _picture(name: str, source: Path, max_megapixels: float) -> Iterator[Image.Image]:
-    """The opened picture; its faults as MediaInvalid."""
+    """The picture, opened and within all limits; what is raised within is told as MediaInvalid.
+
+    Pillow reads no more than the header until `load`: the limits come before the pixels.
+    """
     try:
         with Image.open(source, formats=PICTURE_FORMATS) as image:
             _check_size(name, image, max_megapixels)

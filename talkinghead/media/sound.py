@@ -10,6 +10,7 @@ import itertools
 import wave
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,7 +27,6 @@ from talkinghead.media.containers import check_codec, decoding, open_container, 
 Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
 
 SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
-# Demuxers that may open a stranger's file: no playlists, which name other files.
 SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,asf"
 SOUND_CODECS = (
     *("aac", "aac_latm", "alac", "mp3", "mp3float", "mp2", "mp2float", "flac", "opus", "libopus"),
@@ -44,7 +44,9 @@ MAX_WAV_BYTES = 2**32 - 1024
 BLOCK_SAMPLES = 65_536
 LOUDNESS_SAMPLES = SPEECH_RATE_HZ // 2
 QUIET = 10 ** (-35 / 20)  # a voice that stays so far below its loudest is silent
-PLAIN_PCM = {"max_probe_packets": "1"}  # no search for DTS inside of PCM, which takes 5 ms
+# For a file that is known to be PCM, ours or one that was probed: else FFmpeg reads ahead to see
+# whether it is DTS that passes for PCM, which takes 5 ms each time that it is opened.
+PLAIN_PCM = {"max_probe_packets": "1"}
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,13 @@ def probe_sound(
 ) -> Sound:
     """Decode the file's first audio stream to learn its true length and whether it is silent.
 
-    Decoding stops a second after `max_seconds`; what `check` raises ends it, here and below.
+    `name` is the request's field. Decoding stops a second after `max_seconds`: a longer file is
+    seen to be too long, and costs no more. `check` is called for each packet; what it raises ends
+    it.
 
     Raises:
-        MediaInvalid: no audio stream, nothing in it, or samples that are not finite numbers.
+        MediaInvalid: no audio stream, nothing in it, a rate or number of channels that is not
+            taken, or samples that are not finite numbers.
     """
     samples, peak = 0, 0.0
     with _opened(name, source) as container:
@@ -108,7 +113,7 @@ def save_speech(
     """Save what the model hears of one speaker: mono, 16 kHz, 16 bits, `padded_samples` long.
 
     The voice ends where `seconds` end, its offset counted in; the rest is silence. None is a
-    speaker who only listens.
+    speaker who only listens. `check` is called for each block; what it raises ends it.
 
     Raises:
         MediaInvalid: the voice cannot be decoded.
@@ -117,10 +122,10 @@ def save_speech(
     voices = [] if voice is None else [voice]
 
     def blocks() -> Iterator[Samples]:
-        yield from _mixed(voices, SPEECH_RATE_HZ, 1, heard)
-        yield from _silence(1, padded_samples - heard)
+        yield from _mixed(voices, rate=SPEECH_RATE_HZ, channels=1, samples=heard)
+        yield from _silence(channels=1, samples=padded_samples - heard)
 
-    _write_wav(target, blocks, SPEECH_RATE_HZ, 1, check)
+    _write_wav(target, blocks, rate=SPEECH_RATE_HZ, channels=1, check=check)
 
 
 def save_mix(
@@ -134,7 +139,8 @@ def save_mix(
 
     The rate is one that AAC takes. Left and right stay apart; a mono voice, and in a mix of more
     than two channels a stereo one, plays on the front left and right. A sum over full scale is
-    turned down as a whole; one voice alone stays as it is.
+    turned down as a whole; one voice alone stays as it is. `check` is called for each block; what
+    it raises ends it.
 
     Raises:
         MediaInvalid: a voice cannot be decoded.
@@ -151,7 +157,8 @@ def save_mix(
             f"{samples * channels * 2 / 1e9:.1f} GB of sound; allowed: {MAX_WAV_BYTES / 1e9:.1f} "
             "GB: give it at a lower rate, on fewer channels, or set max_audio_duration"
         )
-    _write_wav(target, lambda: _mixed(voices, rate, channels, samples), rate, channels, check)
+    mixed = partial(_mixed, voices, rate=rate, channels=channels, samples=samples)
+    _write_wav(target, mixed, rate=rate, channels=channels, check=check)
 
 
 def loudest(track: Path) -> float:
@@ -162,7 +169,7 @@ def loudest(track: Path) -> float:
 
 
 def save_stretch(track: Path, target: Path, *, first: int, samples: int, loudest: float) -> None:
-    """Save the samples of a speech track from `first` on: what the model hears at a time.
+    """Save `samples` samples of a speech track from `first` on: what the model hears at a time.
 
     It weighs what it hears by the loudest of it, so that in a stretch in which nobody speaks, noise
     would move the mouth: one that stays 35 dB below the track's `loudest` becomes silence.
@@ -175,7 +182,7 @@ def save_stretch(track: Path, target: Path, *, first: int, samples: int, loudest
 
 
 def _blocks(track: Path, first: int, samples: int) -> Iterator[bytes]:
-    """The samples of a speech track, half a second at a time."""
+    """The track's 16-bit samples from `first` on, half a second at a time."""
     with wave.open(str(track)) as file:
         file.setpos(first)
         for start in range(0, samples, LOUDNESS_SAMPLES):
@@ -248,7 +255,7 @@ def _peak(block: Samples) -> float:
     return float(np.abs(block).max(initial=0))
 
 
-def _mixed(voices: Sequence[Voice], rate: int, channels: int, samples: int) -> Iterator[Samples]:
+def _mixed(voices: Sequence[Voice], *, rate: int, channels: int, samples: int) -> Iterator[Samples]:
     """The sum of the voices in blocks, `samples` long in all."""
     tracks = [_track(voice, rate, channels, samples) for voice in voices]
     for silence, *parts in zip(_silence(channels, samples), *tracks, strict=True):
@@ -302,25 +309,30 @@ def _on_the_front_pair(mono: Samples, channels: int) -> Samples:
 def _write_wav(
     target: Path,
     blocks: Callable[[], Iterator[Samples]],
+    *,
     rate: int,
     channels: int,
     check: Callable[[], None],
 ) -> None:
-    """Write the blocks; if they pass full scale, once more with one gain for all."""
+    """Write the blocks; if they pass full scale, once more with one gain for all.
+
+    `blocks` makes them anew for the second time: kept, they would take memory as long as they are.
+    """
 
     def watched() -> Iterator[Samples]:
         for block in blocks():
             check()
             yield block
 
-    peak = _write_blocks(target, watched(), rate, channels, gain=1)
+    peak = _write_blocks(target, watched(), rate=rate, channels=channels, gain=1)
     if peak > 1:
-        _write_blocks(target, watched(), rate, channels, gain=1 / peak)
+        _write_blocks(target, watched(), rate=rate, channels=channels, gain=1 / peak)
 
 
 def _write_blocks(
-    target: Path, blocks: Iterator[Samples], rate: int, channels: int, gain: float
+    target: Path, blocks: Iterator[Samples], *, rate: int, channels: int, gain: float
 ) -> float:
+    """Write 16 bits of the blocks, made louder by `gain`; returns the peak from before that."""
     peak = 0.0
     with wave.open(str(target), "wb") as file:
         file.setparams((channels, 2, rate, 0, "NONE", ""))

@@ -14,9 +14,7 @@ from urllib.parse import urljoin
 
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import DecodeError, HTTPError, NewConnectionError
-from urllib3.exceptions import (
-    TimeoutError as Urllib3Timeout,
-)
+from urllib3.exceptions import TimeoutError as Urllib3Timeout
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry, Url
 
@@ -53,8 +51,65 @@ class _Broken(Exception):
         self.retry_after = retry_after
 
 
+class _Received:
+    """What has come of the file: its bytes on disk, and the ETag by which a server goes on with it.
+
+    A strong ETag alone makes sure that the rest is of the same file; without one, and from a server
+    that does not go on, it is received from the start.
+    """
+
+    def __init__(self, target: Path, max_bytes: int) -> None:
+        self.file = target.open("wb")
+        self._max_bytes = max_bytes
+        self._etag: str | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes have come, unpacked."""
+        return self.file.tell()
+
+    def range_headers(self) -> dict[str, str]:
+        """What to ask with for the rest alone; empty where all must be asked for."""
+        if not self.size or not self._etag:
+            return {}
+        return {"Range": f"bytes={self.size}-", "If-Range": self._etag}
+
+    def begin(self, response: BaseHTTPResponse) -> None:
+        """Decide from the head of an answer, 200, 206 or 416, where its content goes.
+
+        Raises:
+            _Broken: it is not the rest that was asked for; what there was is dropped.
+        """
+        resumes = response.headers.get("Content-Range", "").startswith(f"bytes {self.size}-")
+        if response.status != 206 or not resumes:
+            if self.size:
+                self.file.seek(0)
+                self.file.truncate()
+            self._etag = _strong_etag(response) if response.status == 200 else None
+            if response.status != 200:
+                raise _Broken("the server did not go on where it broke off")
+        self._check(self.size + (response.length_remaining or 0))
+
+    def write(self, chunk: bytes) -> None:
+        """Append what came.
+
+        Raises:
+            MediaTooLarge: it would be more than is allowed.
+        """
+        self._check(self.size + len(chunk))
+        self.file.write(chunk)
+
+    def _check(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise MediaTooLarge(f"the file is larger than {self._max_bytes / 1e6:g} MB")
+
+
 class Download:
-    """One file's way to disk. `run` works, in a thread of its own; `stop` ends it from another."""
+    """One file's way to disk, in some attempts.
+
+    It belongs to two threads: `run` works in one, which alone touches the file, and `stop` is
+    called from another, at any time and more than once. They share the event and the socket.
+    """
 
     def __init__(
         self,
@@ -67,26 +122,26 @@ class Download:
         tls: ssl.SSLContext,
     ) -> None:
         self._url = url
-        self._max_bytes = max_bytes
         self._deadline = deadline
         self._guard = guard
         self._tls = tls
-        # Not opened by the thread: one that is left behind must not make a file anew.
-        self._file = target.open("wb")
-        self._etag: str | None = None
+        # Opened here, not by the thread: one that is left behind must not make a file anew.
+        self._received = _Received(target, max_bytes)
         self._socket: socket.socket | None = None
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Write the file.
+        """Write the file; to be called once.
 
         Raises:
-            UrlBlocked, MediaTooLarge, DownloadFailed
+            UrlBlocked: the URL, or one that a server redirects to, may not be fetched.
+            MediaTooLarge: more than `max_bytes`, by the answer's head or by what came.
+            DownloadFailed: no answer, or one without the file, after all attempts.
             OSError: the disk is full.
             Cancelled: `stop` was called.
         """
         try:
-            with self._file:
+            with self._received.file:
                 self._try_several_times()
         except OSError as error:
             if error.errno in NO_ROOM:
@@ -95,6 +150,8 @@ class Download:
 
     def stop(self) -> None:
         """End it soon. It may still wait for DNS or for a connection, but for no more than that."""
+        # In this order: a thread that connects just now stores its socket first and looks at the
+        # event then, so that one of the two sees the other.
         self._stopped.set()
         cut(self._socket)
 
@@ -103,7 +160,7 @@ class Download:
             try:
                 return self._try()
             except _Broken as error:
-                self._check_stopped()
+                self._check_stopped()  # a connection that was cut looks broken
                 wait = None if pause is None else max(pause, error.retry_after)
                 if wait is None or wait > self._longest_wait():
                     raise self._failed(str(error)) from None
@@ -127,7 +184,7 @@ class Download:
             raise _Broken(_why(error)) from None
 
     def _follow(self) -> None:
-        """Ask, and ask where the answer sends us."""
+        """Ask, and ask where the answer sends us: each time the guard is asked first."""
         parts = self._guard.check(self._url)
         for _ in range(1 + MAX_REDIRECTS):
             location = self._get(parts)
@@ -145,6 +202,7 @@ class Download:
             location: str | None = response.headers.get("Location")
             if response.status in _REDIRECTS and location is not None:
                 return location
+            self._check_status(response)
             self._receive(response)
             return None
 
@@ -155,48 +213,28 @@ class Download:
         return connection
 
     def _ask(self, connection: HTTPConnection, parts: Url) -> BaseHTTPResponse:
+        # Packed, a range of it would be one of the packed bytes, and those on disk are not packed.
         headers = base_headers(parts) | {"Accept-Encoding": "identity"}
-        received = self._file.tell()
-        if received and self._etag:
-            headers |= {"Range": f"bytes={received}-", "If-Range": self._etag}
+        headers |= self._received.range_headers()
         connection.timeout = READ_SECONDS
         connection.request("GET", parts.request_uri, headers=headers, preload_content=False)
         return connection.getresponse()
 
-    def _receive(self, response: BaseHTTPResponse) -> None:
-        self._place(response)
-        received = self._file.tell()
-        self._check_size(received + (response.length_remaining or 0))
-        # read1 gives what one read of the socket gave: of a slow server, too, what came is kept.
-        while chunk := response.read1(CHUNK_BYTES, decode_content=True):
-            self._check_stopped()
-            received += len(chunk)
-            self._check_size(received)
-            self._file.write(chunk)
-        # Where the end of the connection is the end of the file, `stop` looks like one.
-        self._check_stopped()
-
-    def _place(self, response: BaseHTTPResponse) -> None:
-        """Decide from the head of the answer where in the file its content goes."""
-        received = self._file.tell()
+    def _check_status(self, response: BaseHTTPResponse) -> None:
         status = response.status
         if status in _RETRIED_STATUSES:
             raise _Broken(f"it gave HTTP {status}", _retry_after(response))
-        resumes = response.headers.get("Content-Range", "").startswith(f"bytes {received}-")
-        if received and status == 206 and resumes:
-            return
-        if received:
-            self._file.seek(0)
-            self._file.truncate()
-        self._etag = _strong_etag(response) if status == 200 else None
-        if received and status in (206, 416):
-            raise _Broken("the server did not go on where it broke off")
-        if status != 200:
+        if status != 200 and not (self._received.size and status in (206, 416)):
             raise DownloadFailed(f"{redact_url(self._url)} gave HTTP {status}")
 
-    def _check_size(self, size: int) -> None:
-        if size > self._max_bytes:
-            raise MediaTooLarge(f"the file is larger than {self._max_bytes / 1e6:g} MB")
+    def _receive(self, response: BaseHTTPResponse) -> None:
+        self._received.begin(response)
+        # read1 gives what one read of the socket gave: of a slow server, too, what came is kept.
+        while chunk := response.read1(CHUNK_BYTES, decode_content=True):
+            self._check_stopped()
+            self._received.write(chunk)
+        # Where the end of the connection is the end of the file, `stop` looks like one.
+        self._check_stopped()
 
     def _check_stopped(self) -> None:
         if self._stopped.is_set():

@@ -1,4 +1,8 @@
-"""URLs -> files. The only door through which a job's inputs come in."""
+"""URLs -> files. The only door through which a job's inputs come in.
+
+The job's own thread waits here, and each file comes in a thread of its own. Those are stopped, not
+waited for: a thread that waits for DNS cannot be woken, and ends by itself.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,8 @@ class Input:
 class Fetcher:
     """Downloads a job's files, all at once, bounded in bytes and in total time.
 
-    `local_files` admits file:// URLs: for the command line, never for a job.
+    `seconds` is for all files together, attempts and redirects included. `local_files` admits
+    file:// URLs: for the command line, never for a job. One serves all jobs, from any thread.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class Fetcher:
             DownloadFailed: no answer, an answer without the file, or not in time.
             MediaTooLarge: more than `max_mb`.
             OSError: the disk is full.
+
+        The first three say in their details which field and which URL it is.
         """
         deadline = time.monotonic() + self._seconds
         remote = [each for each in inputs if not self._is_local(each)]
@@ -96,6 +103,11 @@ class Fetcher:
 def _wait(
     running: Mapping[Future[None], Input], deadline: float, check: Callable[[], None]
 ) -> None:
+    """Return when all have come, or raise the first failure.
+
+    Of those that come at about the same time it is the first in the request: the same request gets
+    the same answer.
+    """
     pending = set(running)
     while pending:
         left = deadline - time.monotonic()
@@ -124,7 +136,7 @@ def _copy(each: Input) -> None:
 
 @contextlib.contextmanager
 def _blame(each: Input) -> Iterator[None]:
-    """Have an error say which field it is about."""
+    """Have an error say which field it is about. A cancelled job is about none."""
     try:
         yield
     except Cancelled:

@@ -80,7 +80,8 @@ class UrlGuard:
         """The parts of a URL that nothing forbids, as far as is seen without resolving its name.
 
         Raises:
-            UrlBlocked
+            UrlBlocked: not a URL of http or https, one with a user or password, or of an address
+                that is not public.
         """
         try:
             parts = parse_http_url(url)
@@ -97,7 +98,8 @@ class UrlGuard:
         """The addresses of a URL's host, resolved once, to connect to without resolving again.
 
         Raises:
-            UrlBlocked: one of them or more may not be fetched from.
+            UrlBlocked: one of them or more is not public. Then none is used: a name that has both
+                is made to lead inside.
             socket.gaierror: there are none.
         """
         host = parts.host or ""
