@@ -39,7 +39,10 @@ from talkinghead.render.long import LongRender, check_kept, clear_checkpoint, re
 from talkinghead.render.prepare import Sources, Tracks, decide, fetch, listen, prepare
 from talkinghead.render.progress import Progress, RenderProgress
 from talkinghead.workflow import template
-from talkinghead.workflow.convert import Graph, Workflow, to_api
+from talkinghead.workflow.graph import Graph, loaders_only, model_files
+from talkinghead.workflow.gui_file import Workflow
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.slots import Inputs
 
 log = logging.getLogger("talkinghead")
 
@@ -223,7 +226,7 @@ def _produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio)
             if plan.frames_on_disk and studio.output_dir:
                 inputs = replace(inputs, frames_folder=str(studio.output_dir / subfolder))
             prompt = patch(plan, inputs, studio, client)
-        loaders = template.loaders_only(prompt.graph, studio.schemas(client))
+        loaders = loaders_only(prompt.graph, studio.schemas(client))
         studio.trim_after(client, prompt.id, loaders)
         with job.at("render", "rendering"):
             rendered = run(job, plan, prompt, studio, client)
@@ -233,10 +236,10 @@ def _produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio)
             return Made(plan, prompt, video)
 
 
-def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> template.Inputs:
+def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> Inputs:
     """Hand the files to ComfyUI."""
     with comfy_errors():
-        return template.Inputs(
+        return Inputs(
             picture=client.upload(tracks.picture, subfolder=subfolder),
             speech=tuple(client.upload(path, subfolder=subfolder) for path in tracks.speech),
             sound=client.upload(tracks.sound, subfolder=subfolder),
@@ -245,7 +248,7 @@ def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> template.Inpu
         )
 
 
-def patch(plan: Plan, inputs: template.Inputs, studio: Studio, client: ComfyClient) -> Prompt:
+def patch(plan: Plan, inputs: Inputs, studio: Studio, client: ComfyClient) -> Prompt:
     """The template with the plan's values, checked.
 
     Raises:
@@ -394,7 +397,7 @@ def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
         "way": way_of(plan),
         "windows": plan.windows,
         "render_size": f"{plan.framing.render_width}x{plan.framing.render_height}",
-        "models": template.model_files(graph),
+        "models": model_files(graph),
         "base_precision": inputs["Wan model"]["base_precision"],
         "attention": inputs["Wan model"]["attention_mode"],
         "force_offload": inputs["Sampler"]["force_offload"],

@@ -7,7 +7,6 @@ No input reaches a node as a path or URL that the caller wrote: what a node load
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import re
@@ -34,23 +33,16 @@ from talkinghead.render.execute import Prompt, check_graph, comfy_errors, execut
 from talkinghead.render.job import Job, patience
 from talkinghead.render.progress import Progress
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import (
-    ConvertError,
-    Graph,
-    Input,
-    Schemas,
-    Workflow,
-    inputs_of,
-    is_api,
-    is_gui,
-    title_of,
-    to_api,
-)
-from talkinghead.workflow.lint import ELSEWHERE, FILE_INPUTS
-from talkinghead.workflow.template import Problem as Misfit
-from talkinghead.workflow.template import loaders_only, node_label, rejection
+from talkinghead.workflow.check import Misfit, rejection
+from talkinghead.workflow.file_inputs import ELSEWHERE, FILE_INPUTS
+from talkinghead.workflow.graph import Graph, is_api, label_in, loaders_only
+from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui, title_of
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.nearest import nearest
+from talkinghead.workflow.schemas import InputSpec, Schemas, inputs_of
 
 FIELDS = ("workflow", "files", "delivery")
+NEAREST_FILE = "; the nearest there is {!r}"
 MAX_FILES = 32  # each is fetched by a thread of its own
 FILE_NAME = re.compile(r"\w[\w .,()+=@-]{0,127}")
 CONTENT_TYPES = {
@@ -244,13 +236,13 @@ def path_problems(graph: Graph, schemas: Schemas, files: Mapping[str, str]) -> I
     """Where a node would open what is not in `files`, or what a link may say."""
     for key, entry in graph.items():
         kind, inputs = entry["class_type"], entry["inputs"]
-        label = node_label(entry["_meta"]["title"], kind, key)
+        label = label_in(graph, key)
         for target in inputs_of(schemas[kind], inputs):
             for message in _faults(kind, target, inputs.get(target.name), files):
                 yield Misfit(label, target.name, message)
 
 
-def _faults(kind: str, target: Input, value: object, files: Mapping[str, str]) -> Iterator[str]:
+def _faults(kind: str, target: InputSpec, value: object, files: Mapping[str, str]) -> Iterator[str]:
     opens = _opens_file(kind, target)
     if isinstance(value, list):
         if target.is_widget and (opens or target.name == PREFIX):
@@ -265,32 +257,26 @@ def _faults(kind: str, target: Input, value: object, files: Mapping[str, str]) -
                 "from the input folder, such as VHS_LoadVideo"
             )
         elif opens and text not in files:
-            yield f"names {text!r}, which is not in files{_nearest(text, files)}"
+            yield f"names {text!r}, which is not in files{nearest(text, files, NEAREST_FILE)}"
         elif not opens and not target.options.get("multiline") and ELSEWHERE.search(text):
             yield f"is {text!r}: a job may give no URL, absolute path, or one with .. in it"
 
 
-def _opens_file(kind: str, target: Input) -> bool:
+def _opens_file(kind: str, target: InputSpec) -> bool:
     """Whether the node opens the file or folder that this input names."""
     if FILE_INPUTS.get(kind) == target.name or "vhs_path_extensions" in target.options:
         return True
-    if any(target.options.get(f"{each}_upload") for each in ("image", "audio", "video")):
+    if target.is_upload:
         return True
     is_text = target.type == "STRING" and target.name != PREFIX
     return is_text and bool(PATH_NAMES.search(target.name))
 
 
-def _own_values(target: Input) -> Sequence[object]:
+def _own_values(target: InputSpec) -> Sequence[object]:
     """What the node's author, or the server's disk, put there."""
     if target.type == "STRING":
         return [target.options.get("default")]
-    uploads = any(target.options.get(f"{each}_upload") for each in ("image", "audio", "video"))
-    return [] if uploads else target.options.get("options") or []
-
-
-def _nearest(name: str, files: Mapping[str, str]) -> str:
-    near = difflib.get_close_matches(name, files, 1)
-    return f"; the nearest there is {near[0]!r}" if near else ""
+    return [] if target.is_upload else target.options.get("options") or []
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -33,9 +33,8 @@ from talkinghead.replay.runs import Run, Seed, Wanted, plan_runs, with_own_names
 from talkinghead.replay.sources import BadInput, Source, find_files, read_source
 from talkinghead.replay.work import Work
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import Schemas
 from talkinghead.workflow.lint import lint_workflow
-from talkinghead.workflow.template import load_schemas
+from talkinghead.workflow.schemas import Schemas, load_schemas
 
 ENDPOINTS = "https://api.runpod.ai/v2"
 ENDPOINT_JOBS = 4  # in flight, if --jobs does not say

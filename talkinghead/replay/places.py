@@ -25,8 +25,9 @@ from talkinghead.render.run import run_job
 from talkinghead.replay.changes import title_in
 from talkinghead.replay.runs import UPLOADS, Run, sha256_of
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import Graph, Schemas
+from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.lint import lint_workflow
+from talkinghead.workflow.schemas import Schemas
 
 Seen = Callable[[float, str], None]  # fraction, 0 to 1, and what is done
 

@@ -20,7 +20,8 @@ from talkinghead.render.workflow_job import (
     read_request,
 )
 from talkinghead.settings import Settings
-from talkinghead.workflow.template import load_schemas, load_template
+from talkinghead.workflow.schemas import load_schemas
+from talkinghead.workflow.template import load_template
 
 ON = Settings(allow_workflows=True)
 GRAPH = {"1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}}}
