@@ -19,9 +19,12 @@ from talkinghead.models.gpu import read_host, tuning_for
 from talkinghead.models.manifest import Profile, load_manifest
 from talkinghead.models.store import ModelStore
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.workflow.convert import ConvertError, Schemas, to_api
+from talkinghead.workflow.check import check
+from talkinghead.workflow.gui_file import ConvertError
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import traps
-from talkinghead.workflow.template import check, fill, load_template
+from talkinghead.workflow.schemas import Schemas
+from talkinghead.workflow.template import fill, load_template
 
 State = Literal["ok", "failed", "skipped"]
 

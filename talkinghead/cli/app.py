@@ -37,9 +37,9 @@ from talkinghead.render.run import run_job
 from talkinghead.replay.command import replay
 from talkinghead.replay.sources import as_urls
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import Schemas
-from talkinghead.workflow.lint import Finding, lint_workflow
-from talkinghead.workflow.template import load_schemas
+from talkinghead.workflow.lint import lint_workflow
+from talkinghead.workflow.lint.view import Finding
+from talkinghead.workflow.schemas import Schemas, load_schemas
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.add_typer(models.app, name="models")

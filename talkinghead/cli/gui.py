@@ -30,18 +30,18 @@ from talkinghead.models.gpu import active_profile
 from talkinghead.models.links import link_models, write_paths
 from talkinghead.models.store import found_models
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.workflow.convert import (
+from talkinghead.workflow.file_inputs import FILE_INPUTS
+from talkinghead.workflow.gui_file import (
     BYPASSED,
     MUTED,
     Node,
-    Schemas,
     Workflow,
     is_gui,
     set_widget,
     title_of,
     widgets_of,
 )
-from talkinghead.workflow.lint import FILE_INPUTS
+from talkinghead.workflow.schemas import Schemas
 
 HTTP_SECONDS = 30.0
 END_SECONDS = 10.0

@@ -24,7 +24,8 @@ from talkinghead.plan.estimate import Estimate, estimate
 from talkinghead.plan.pace import Pace
 from talkinghead.plan.plan import Plan
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import Graph, Schemas
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.schemas import Schemas
 
 log = logging.getLogger("talkinghead")
 

@@ -13,8 +13,10 @@ from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.workflow import template
-from talkinghead.workflow.convert import Graph, to_api
-from talkinghead.workflow.template import Inputs
+from talkinghead.workflow.graph import Graph, loaders_only
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import load_schemas
+from talkinghead.workflow.slots import Inputs
 
 log = logging.getLogger("talkinghead")
 
@@ -38,7 +40,7 @@ def warm_up(studio: Studio) -> None:
         with studio.comfy("warm-up", lambda: None) as turn:
             turn.schemas()
             # By the recorded schemas: a ComfyUI without the node packs then says what it lacks.
-            loaders = template.loaders_only(_some_render(studio), template.load_schemas())
+            loaders = loaders_only(_some_render(studio), load_schemas())
             seconds = studio.settings.job_timeout_seconds
             watch = studio.check_alive
             done = turn.client.run(loaders, deadline_seconds=seconds, watch=watch)
@@ -52,5 +54,5 @@ def _some_render(studio: Studio) -> Graph:
     request = parse_request({"image_url": "http://a/a.png", "wav_url": "http://a/a.wav"})
     plan = make_plan(request, [Sound(1.0, 16_000, 1, False)], Picture(512, 512))
     inputs = Inputs("a.png", ("a.wav",), "a.wav", None, "warm-up")
-    schemas = template.load_schemas()
+    schemas = load_schemas()
     return to_api(template.fill_template(plan, inputs, studio.profile, schemas), schemas)

@@ -12,7 +12,8 @@ from talkinghead.errors import ModelsMissing
 from talkinghead.models.links import Folder
 from talkinghead.plan.talk_models import talk_files
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow.template import MODEL_SUFFIXES, Slots
+from talkinghead.workflow.file_inputs import MODEL_SUFFIXES
+from talkinghead.workflow.slots import Slots
 
 MANIFEST_PATH = PROJECT_DIR / "model_manifest.yaml"
 

@@ -11,7 +11,8 @@ from talkinghead.files import sha256_of
 from talkinghead.plan.plan import Plan
 from talkinghead.redact import redact_urls
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow.convert import Graph, Workflow
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_file import Workflow
 
 FORMAT = 1  # raised when a field changes its meaning
 

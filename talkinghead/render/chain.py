@@ -28,8 +28,11 @@ from talkinghead.render.execute import Prompt, check_graph, comfy_errors, execut
 from talkinghead.render.job import Job
 from talkinghead.render.prepare import Tracks
 from talkinghead.render.progress import ChainProgress
-from talkinghead.workflow.convert import to_api
-from talkinghead.workflow.template import WindowInputs, fill_window, load_schemas, loaders_only
+from talkinghead.workflow.graph import loaders_only
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import load_schemas
+from talkinghead.workflow.slots import WindowInputs
+from talkinghead.workflow.template import fill_window
 
 
 @dataclass(frozen=True)

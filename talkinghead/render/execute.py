@@ -37,8 +37,9 @@ from talkinghead.errors import (
 )
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
-from talkinghead.workflow import template
-from talkinghead.workflow.convert import Graph, Workflow
+from talkinghead.workflow.check import check, rejection
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_file import Workflow
 from talkinghead.workflow.lint import traps
 
 T = TypeVar("T")
@@ -78,10 +79,10 @@ def check_graph(graph: Graph, turn: Turn) -> None:
     """
     with comfy_errors():
         schemas = turn.schemas()
-        if template.check(graph, schemas):  # perhaps of a model file that came since
+        if check(graph, schemas):  # perhaps of a model file that came since
             schemas = turn.schemas(fresh=True)
-    if problems := template.check(graph, schemas):
-        raise template.rejection(problems)
+    if problems := check(graph, schemas):
+        raise rejection(problems)
     if errors := [str(finding) for finding in traps(graph) if finding.severity == "error"]:
         raise WorkflowRejected(f"the workflow would fail or render wrongly: {'; '.join(errors)}")
 

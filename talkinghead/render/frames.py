@@ -13,8 +13,8 @@ from talkinghead.errors import OutputMissing
 from talkinghead.plan.plan import Plan
 from talkinghead.render.execute import comfy_errors
 from talkinghead.render.progress import Progress, Report
-from talkinghead.workflow.convert import Graph
-from talkinghead.workflow.template import FRAME_FOLDER
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.slots import FRAME_FOLDER
 
 
 def first_frame(outcome: Outcome, graph: Graph) -> OutputFile:

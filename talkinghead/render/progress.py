@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from comfy_client import Event
-from talkinghead.workflow.convert import Graph
+from talkinghead.workflow.graph import Graph
 
 log = logging.getLogger("talkinghead")
 

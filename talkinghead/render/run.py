@@ -47,7 +47,10 @@ from talkinghead.render.progress import Progress, RenderProgress
 from talkinghead.render.workflow_job.request import is_workflow_job
 from talkinghead.render.workflow_job.run import run_workflow
 from talkinghead.workflow import template
-from talkinghead.workflow.convert import Graph, Workflow, to_api
+from talkinghead.workflow.graph import Graph, loaders_only, model_files
+from talkinghead.workflow.gui_file import Workflow
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.slots import Inputs
 
 log = logging.getLogger("talkinghead")
 
@@ -233,7 +236,7 @@ def _produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio)
             if plan.frames_on_disk and studio.output_dir:
                 inputs = replace(inputs, frames_folder=str(studio.output_dir / subfolder))
             prompt = patch(plan, inputs, turn)
-        loaders = template.loaders_only(prompt.graph, turn.schemas())
+        loaders = loaders_only(prompt.graph, turn.schemas())
         turn.set_last_prompt(prompt.id, loaders)
         with job.at("render", "rendering"):
             rendered = run(job, plan, prompt, turn)
@@ -243,10 +246,10 @@ def _produce(job: Job, plan: Plan, tracks: Tracks, folder: Path, studio: Studio)
             return Made(plan, prompt, video)
 
 
-def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> template.Inputs:
+def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> Inputs:
     """Hand the files to ComfyUI."""
     with comfy_errors():
-        return template.Inputs(
+        return Inputs(
             picture=client.upload(tracks.picture, subfolder=subfolder),
             speech=tuple(client.upload(path, subfolder=subfolder) for path in tracks.speech),
             sound=client.upload(tracks.sound, subfolder=subfolder),
@@ -255,7 +258,7 @@ def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> template.Inpu
         )
 
 
-def patch(plan: Plan, inputs: template.Inputs, turn: Turn) -> Prompt:
+def patch(plan: Plan, inputs: Inputs, turn: Turn) -> Prompt:
     """The template with the plan's values, checked.
 
     Raises:
@@ -388,7 +391,7 @@ def _params(plan: Plan, graph: Graph) -> dict[str, Any]:
     inputs = {entry["_meta"]["title"]: entry["inputs"] for entry in graph.values()}
     return shared | {
         "way": way_of(plan),
-        "models": template.model_files(graph),
+        "models": model_files(graph),
         "base_precision": inputs["Wan model"]["base_precision"],
         "attention": inputs["Wan model"]["attention_mode"],
         "force_offload": inputs["Sampler"]["force_offload"],

@@ -25,9 +25,8 @@ from talkinghead.replay.sources import BadInput, Source
 from talkinghead.replay.target import Target, schemas_of
 from talkinghead.replay.work import Work
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import Schemas
 from talkinghead.workflow.lint import lint_workflow
-from talkinghead.workflow.template import load_schemas
+from talkinghead.workflow.schemas import Schemas, load_schemas
 
 console = Console(stderr=True)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import csv
-import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from talkinghead.render.workflow_job.graph import title_in
 from talkinghead.replay.sources import BadInput
-from talkinghead.workflow.convert import Graph, Schemas, inputs_of
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.nearest import nearest
+from talkinghead.workflow.schemas import Schemas, inputs_of
 
 Changes = Mapping[str, Any]  # title.input, or a request's field -> value; text is not parsed yet
 
@@ -118,7 +119,7 @@ def _titled(graph: Graph, title: str) -> dict[str, Any]:
         raise BadInput(f"nodes {', '.join(found)} all have the title {title!r}: name one by its id")
     if not found and title not in graph:
         titles = [title_in(graph, key) for key in graph]
-        raise BadInput(f"no node has the title {title!r}{_nearest(title, titles)}")
+        raise BadInput(f"no node has the title {title!r}{nearest(title, titles)}")
     return graph[found[0] if found else title]
 
 
@@ -127,14 +128,9 @@ def _check_input(entry: Mapping[str, Any], title: str, name: str, schemas: Schem
     widgets = [i.name for i in inputs_of(schema, entry["inputs"]) if i.is_widget] if schema else []
     known = dict.fromkeys([*widgets, *entry["inputs"]])
     if name not in known:
-        raise BadInput(f"node {title!r} has no input {name!r}{_nearest(name, known)}")
+        raise BadInput(f"node {title!r} has no input {name!r}{nearest(name, known)}")
     if isinstance(entry["inputs"].get(name), list):
         raise BadInput(f"input {name!r} of node {title!r} is fed by a link: it takes no value")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; the nearest is {near[0]!r}" if near else ""
 
 
 def set_seeds(graph: Graph, seed: int) -> Graph:

@@ -35,8 +35,9 @@ from talkinghead.replay.places import (
 )
 from talkinghead.replay.runs import UPLOADS, Run, sha256_of_input
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import Graph, Schemas
+from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.lint import lint_workflow
+from talkinghead.workflow.schemas import Schemas
 
 
 class ComfyPlace:

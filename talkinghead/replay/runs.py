@@ -26,8 +26,11 @@ from talkinghead.replay.changes import (
     set_seeds,
 )
 from talkinghead.replay.sources import BadInput, Kind, Source, as_urls
-from talkinghead.workflow.convert import ConvertError, Graph, Schemas, Workflow, is_gui, to_api
-from talkinghead.workflow.lint import ELSEWHERE, FILE_INPUTS
+from talkinghead.workflow.file_inputs import ELSEWHERE, FILE_INPUTS
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import Schemas
 from talkinghead.workflow.template import fill
 
 MAX_NAME = 160  # characters: a file system takes 255 bytes, and there is a suffix to come

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from talkinghead.workflow.convert import is_api, is_gui
+from talkinghead.workflow.graph import is_api
+from talkinghead.workflow.gui_file import is_gui
 
 Kind = Literal["workflow", "request"]
 

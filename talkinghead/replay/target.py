@@ -12,7 +12,7 @@ from talkinghead.replay.comfy_place import ComfyPlace
 from talkinghead.replay.places import Away, Failed, Place
 from talkinghead.replay.sources import BadInput
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import Schemas
+from talkinghead.workflow.schemas import Schemas
 
 ENDPOINT_JOBS = 4  # in flight, if --jobs does not say
 

@@ -22,8 +22,10 @@ from talkinghead.net.guard import UrlGuard
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.workflow.convert import Graph, to_api
-from talkinghead.workflow.template import Inputs, fill, load_template, slots_of
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.slots import Inputs, slots_of
+from talkinghead.workflow.template import fill, load_template
 from tests.conftest import FileServer
 from tests.store import S3Server
 

@@ -21,7 +21,7 @@ from comfy_client import (
     TimedOut,
     Unreachable,
 )
-from talkinghead.workflow.convert import Graph
+from talkinghead.workflow.graph import Graph
 
 
 def failing(graph: Graph) -> Graph:

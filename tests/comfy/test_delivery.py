@@ -18,8 +18,8 @@ from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import to_api
-from talkinghead.workflow.template import load_schemas
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import load_schemas
 from tests.canary import CANARY
 from tests.store import BUCKET, S3Server
 

@@ -38,7 +38,7 @@ from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import Graph
+from talkinghead.workflow.graph import Graph
 from tests.comfy.proxy import Absence, Canned, Kind, Proxy, SocketFault, node_errors, port_of
 from tests.conftest import FileServer
 

@@ -27,7 +27,8 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.render.job import Job
 from talkinghead.render.run import run_job
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow.convert import Workflow, set_widget, to_api
+from talkinghead.workflow.gui_file import Workflow, set_widget
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.template import load_template
 from tests.conftest import EXAMPLES
 

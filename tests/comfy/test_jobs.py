@@ -24,8 +24,9 @@ from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow.convert import Graph, to_api
-from talkinghead.workflow.template import load_template, loaders_only
+from talkinghead.workflow.graph import Graph, loaders_only
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.template import load_template
 from tests.conftest import FileServer, write_tone
 
 

@@ -18,7 +18,7 @@ from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import Graph
+from talkinghead.workflow.graph import Graph
 from tests.comfy.proxy import port_of
 from tests.comfy.test_faults import process_of, within
 

@@ -18,8 +18,12 @@ from talkinghead.models.manifest import load_manifest
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.workflow import template
-from talkinghead.workflow.convert import Graph, to_api
+from talkinghead.workflow.check import check
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import traps
+from talkinghead.workflow.schemas import load_schemas
+from talkinghead.workflow.slots import Inputs
 
 HERE = Path(__file__).parent
 REQUESTS = sorted((HERE / "requests").glob("*.json"))
@@ -33,18 +37,18 @@ def graph_of(request: Path) -> Graph:
     voices = [Sound(seconds, 48_000, 2, False) for seconds in (4.0, 3.0)[:people]]
     source = SourceVideo(640, 480, 9.0, 225, 25.0) if parsed.video_url else Picture(640, 480)
     plan = make_plan(parsed, voices, source, new_seed=lambda: 1234)
-    inputs = template.Inputs(
+    inputs = Inputs(
         picture="job/source.mp4" if parsed.video_url else "job/picture.png",
         speech=tuple(f"job/speech_{number}.wav" for number in range(1, people + 1)),
         sound="job/sound.wav",
         masks="job/masks.gif" if people > 1 else None,
         output_prefix="job/video",
     )
-    schemas = template.load_schemas()
+    schemas = load_schemas()
     graph = to_api(
         template.fill_template(plan, inputs, load_manifest().profile("gguf-q4"), schemas), schemas
     )
-    assert template.check(graph, schemas) == [] and traps(graph, schemas) == []
+    assert check(graph, schemas) == [] and traps(graph, schemas) == []
     return graph
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from playwright.sync_api import Dialog, Page, Playwright
 
-from talkinghead.workflow.convert import Graph, Schemas, Workflow, inputs_of
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_file import Workflow
+from talkinghead.workflow.schemas import Schemas, inputs_of
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 READY = "() => !!(window.app?.graph && LiteGraph.registered_node_types.VHS_VideoCombine)"

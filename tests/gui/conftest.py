@@ -16,8 +16,7 @@ from talkinghead.comfy.server import ComfyServer
 from talkinghead.models.manifest import Profile, load_manifest
 from talkinghead.models.store import found_models
 from talkinghead.settings import PROJECT_DIR, Settings
-from talkinghead.workflow.convert import Schemas
-from talkinghead.workflow.template import load_schemas
+from talkinghead.workflow.schemas import Schemas, load_schemas
 from tests.gui.browser import Gui, find_chromium
 from tests.gui.server import GUI_SETTINGS, RecordedServer, served
 

@@ -8,15 +8,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from talkinghead.workflow.convert import (
-    VIRTUAL,
-    Node,
-    Schemas,
-    Workflow,
-    inputs_of,
-    remove_node,
-    widgets_of,
-)
+from talkinghead.workflow.gui_file import VIRTUAL, Node, Workflow, remove_node, widgets_of
+from talkinghead.workflow.schemas import Schemas, inputs_of
 
 Link = dict[str, Any]
 KINDS = ("INT", "FLOAT", "STRING")  # of widgets that are fed or exposed

@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from talkinghead.workflow.convert import ConvertError, Graph, Schemas, Workflow, is_gui, to_api
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import Schemas
 from talkinghead.workflow.template import load_template
 from tests.gui.browser import Gui, comparable
 from tests.gui.conftest import TEMPLATES, Server, new_page

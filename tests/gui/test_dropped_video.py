@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 
 from talkinghead.media import mux
-from talkinghead.workflow.convert import to_api
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.template import load_template
 from tests.conftest import write_pan
 from tests.gui.browser import Gui, comparable

@@ -13,10 +13,13 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
-from talkinghead.workflow.convert import Workflow, canonical, to_api, widgets_of
-from talkinghead.workflow.template import Inputs, fill, load_template, slots_of
+from talkinghead.workflow.gui_file import Workflow, widgets_of
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.slots import Inputs, slots_of
+from talkinghead.workflow.template import fill, load_template
 from tests.gui.browser import Gui, comparable, titles
 from tests.gui.conftest import COPY, TEMPLATES, Server
+from tests.unit.gui_layout import canonical
 
 NEGATIVE = "blurred, still, a closed mouth"
 

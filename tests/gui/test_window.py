@@ -12,7 +12,8 @@ import requests
 from comfy_client import ComfyClient, OutputFile
 from talkinghead.media.mux import count_frames
 from talkinghead.plan.windows import window
-from talkinghead.workflow.convert import Workflow, to_api
+from talkinghead.workflow.gui_file import Workflow
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import traps
 from talkinghead.workflow.template import fill, load_template
 from tests.gui.browser import Gui

@@ -29,7 +29,9 @@ from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.plan.windows import windows
 from talkinghead.workflow import template
-from talkinghead.workflow.convert import Graph, to_api
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.slots import Inputs, WindowInputs
 from tests.conftest import write_tone
 from tests.real.test_real_nodes import HEIGHT, SETTINGS, WIDTH, missing
 
@@ -137,7 +139,7 @@ def images_of(graph: Graph, name: str, client: ComfyClient, folder: Path) -> Pix
 
 def loop_graph(plan: Plan, files: Files, studio: Studio, client: ComfyClient) -> Graph:
     """The whole render in one prompt; further references are appended to the start image."""
-    inputs = template.Inputs(files.references[0], files.speech, files.speech[0], files.masks, "l/l")
+    inputs = Inputs(files.references[0], files.speech, files.speech[0], files.masks, "l/l")
     schemas = studio.schemas(client)
     graph = to_api(template.fill_template(plan, inputs, studio.profile, schemas), schemas)
     start = key_of(graph, "Talking image")
@@ -165,7 +167,7 @@ def chain(
     motion, parts = None, []
     for window in windows(chained):
         reference = files.references[min(window.index, len(files.references) - 1)]
-        inputs = template.WindowInputs(
+        inputs = WindowInputs(
             files.references[0], reference, files.speech, files.masks, motion, f"w{window.index}"
         )
         gui = template.fill_window(chained, window, inputs, studio.profile, schemas)

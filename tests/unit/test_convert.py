@@ -11,26 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow.convert import (
+from talkinghead.workflow.graph import Graph, is_api
+from talkinghead.workflow.gui_file import (
     ConvertError,
-    Graph,
-    Group,
     Node,
-    Schemas,
-    Value,
     Workflow,
-    canonical,
-    is_api,
     is_gui,
     remove_node,
     set_widget,
     title_of,
-    to_api,
-    to_gui,
     widget_names,
     widgets_of,
 )
-from talkinghead.workflow.template import load_schemas
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import Schemas, Value, load_schemas
+from tests.unit.gui_layout import Group, canonical, to_gui
 
 UUID = "0e7c3a52-8f0e-4b57-9a53-5d1c5c0f4b11"
 

@@ -11,9 +11,12 @@ from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow.convert import Graph, Schemas, Workflow, set_widget, to_api
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_file import Workflow, set_widget
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import lint_workflow, traps
-from talkinghead.workflow.template import load_schemas, load_template
+from talkinghead.workflow.schemas import Schemas, load_schemas
+from talkinghead.workflow.template import load_template
 from tests.conftest import FileServer
 
 TEMPLATES = sorted((PROJECT_DIR / "workflows").glob("*.json"))

@@ -11,9 +11,11 @@ import yaml
 from talkinghead.errors import ModelsMissing
 from talkinghead.models.manifest import Manifest, load_manifest
 from talkinghead.plan.talk_models import talk_files
-from talkinghead.workflow.convert import to_api
+from talkinghead.workflow.graph import model_files
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import lint_workflow
-from talkinghead.workflow.template import fill, load_schemas, load_template, model_files
+from talkinghead.workflow.schemas import load_schemas
+from talkinghead.workflow.template import fill, load_template
 
 MANIFEST = load_manifest()
 SUM = "0" * 64

@@ -19,7 +19,7 @@ from talkinghead.render.progress import (
     ProgressSender,
     RenderProgress,
 )
-from talkinghead.workflow.convert import Graph
+from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.template import load_template
 
 TITLES = ["Wan model", "Audio embeds", "Sampler", "Frames", "Video", "Draft"]

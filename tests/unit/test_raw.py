@@ -17,7 +17,8 @@ from talkinghead.render.workflow_job.paths import path_problems, set_paths
 from talkinghead.render.workflow_job.progress import NodeProgress
 from talkinghead.render.workflow_job.request import read_request
 from talkinghead.settings import Settings
-from talkinghead.workflow.template import load_schemas, load_template
+from talkinghead.workflow.schemas import load_schemas
+from talkinghead.workflow.template import load_template
 
 ON = Settings(allow_workflows=True)
 GRAPH = {"1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}}}

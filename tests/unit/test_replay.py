@@ -27,7 +27,8 @@ from talkinghead.replay.runs import Run, Seed, Wanted, plan_runs, with_own_names
 from talkinghead.replay.sources import BadInput, Source, find_files, read_source
 from talkinghead.replay.work import Work
 from talkinghead.settings import PROJECT_DIR
-from talkinghead.workflow.template import load_schemas, load_template
+from talkinghead.workflow.schemas import load_schemas
+from talkinghead.workflow.template import load_template
 
 TEMPLATE = PROJECT_DIR / "workflows" / "infinitetalk_i2v.json"
 SCHEMAS = load_schemas()

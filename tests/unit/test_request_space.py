@@ -23,10 +23,13 @@ from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.plan.windows import window
 from talkinghead.workflow import template
-from talkinghead.workflow.convert import Schemas, to_api
+from talkinghead.workflow.check import check
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import traps
+from talkinghead.workflow.schemas import Schemas, load_schemas
+from talkinghead.workflow.slots import Inputs, WindowInputs
 
-SCHEMAS: Schemas = template.load_schemas()
+SCHEMAS: Schemas = load_schemas()
 MANIFEST = load_manifest()
 
 URLS = st.sampled_from(["https://example.com/a.wav", "http://x/y.mp4?q=1"])
@@ -147,13 +150,13 @@ def test_a_request_gives_an_error_that_names_a_field_or_a_graph_that_fits(
     if plan.chained:
         last = window(plan, plan.windows - 1)
         motion = "j/m.latent" if last.index else None
-        files = template.WindowInputs("j/p", "j/r", speech, masks, motion, "j/v")
+        files = WindowInputs("j/p", "j/r", speech, masks, motion, "j/v")
         gui = template.fill_window(plan, last, files, profile, SCHEMAS)
     else:
-        inputs = template.Inputs("j/p", speech, "j/m.wav", masks, "j/v")
+        inputs = Inputs("j/p", speech, "j/m.wav", masks, "j/v")
         gui = template.fill_template(plan, inputs, profile, SCHEMAS)
     graph = to_api(gui, SCHEMAS)
-    assert template.check(graph, SCHEMAS) == []
+    assert check(graph, SCHEMAS) == []
     assert [finding for finding in traps(graph, SCHEMAS) if finding.severity == "error"] == []
 
 

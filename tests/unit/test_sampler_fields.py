@@ -19,7 +19,9 @@ from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow import template
-from talkinghead.workflow.convert import to_api
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import load_schemas
+from talkinghead.workflow.slots import Inputs
 
 URLS = {"image_url": "https://x.example/i.jpg", "wav_url": "https://x.example/a.wav"}
 GIVEN = {"shift": 8.0, "audio_scale": 1.25, "audio_cfg_scale": 2.0}
@@ -34,8 +36,8 @@ def plan(**fields: Any) -> Plan:
 @pytest.mark.parametrize(("name", "value"), GIVEN.items())
 def test_it_reaches_its_node_and_is_told(name: str, value: float) -> None:
     made = plan(**{name: value})
-    schemas = template.load_schemas()
-    inputs = template.Inputs("p.png", ("s.wav",), "m.wav", None, "out")
+    schemas = load_schemas()
+    inputs = Inputs("p.png", ("s.wav",), "m.wav", None, "out")
     profile = load_manifest().profile("gguf-q4")
     graph = to_api(template.fill_template(made, inputs, profile, schemas), schemas)
     node = next(each for each in graph.values() if each["_meta"]["title"] == NODES[name])

@@ -16,8 +16,13 @@ from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.plan.windows import window
 from talkinghead.workflow import template
-from talkinghead.workflow.convert import Graph, Schemas, to_api
+from talkinghead.workflow.check import check, rejection
+from talkinghead.workflow.file_inputs import MODEL_SUFFIXES
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import traps
+from talkinghead.workflow.schemas import Schemas, load_schemas
+from talkinghead.workflow.slots import Inputs, WindowInputs
 
 A = {"image_url": "https://example.com/i.jpg", "wav_url": "https://example.com/a.wav", "seed": 7}
 TEMPLATES = sorted(path.stem for path in template.template_path("x").parent.glob("*.json"))
@@ -25,7 +30,7 @@ TEMPLATES = sorted(path.stem for path in template.template_path("x").parent.glob
 
 @pytest.fixture(scope="module")
 def schemas() -> Schemas:
-    return template.load_schemas()
+    return load_schemas()
 
 
 def plan(people: int = 1, *, video: bool = False, **fields: Any) -> Plan:
@@ -39,9 +44,9 @@ def plan(people: int = 1, *, video: bool = False, **fields: Any) -> Plan:
     return make_plan(parse_request(request), [Sound(4.0, 48_000, 2, False)] * people, picture)
 
 
-def inputs_for(made: Plan) -> template.Inputs:
+def inputs_for(made: Plan) -> Inputs:
     people = len(made.offsets)
-    return template.Inputs(
+    return Inputs(
         picture="job-1/source.mp4" if made.source else "job-1/picture.png",
         speech=tuple(f"job-1/speech_{number}.wav" for number in range(1, people + 1)),
         sound="job-1/sound.wav",
@@ -68,7 +73,7 @@ def node(graph: Graph, title: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["infinitetalk_i2v", "infinitetalk_v2v", "draft_i2v"])
 def test_a_template_as_it_lies_in_the_folder_fits_the_nodes(name: str, schemas: Schemas) -> None:
-    assert template.check(to_api(template.load_template(name), schemas), schemas) == []
+    assert check(to_api(template.load_template(name), schemas), schemas) == []
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_a_filled_template_fits_the_nodes_and_falls_into_no_trap(
     fields: dict[str, Any], people: int, profile: str, schemas: Schemas
 ) -> None:
     graph = graph_of(plan(people, **fields), schemas, profile)
-    assert template.check(graph, schemas) == []
+    assert check(graph, schemas) == []
     assert [str(finding) for finding in traps(graph, schemas)] == []
 
 
@@ -123,7 +128,7 @@ def test_frames_on_disk_are_all_that_a_graph_makes_that_has_a_folder_for_them(
     folder = node(graph, "Frame folder")["source"]
     assert (graph[folder[0]]["_meta"]["title"], folder[1]) == ("Frames", 1)
     assert not titles_of(graph) & {"Video", "Sound", "Cut to length", "Crop to size"}
-    assert template.check(graph, schemas) == []
+    assert check(graph, schemas) == []
     assert traps(graph, schemas) == []
 
 
@@ -240,13 +245,13 @@ def test_every_window_fits_nodes_that_list_other_latents(index: int, schemas: Sc
     made = plan(long=True)
     at = window(made, index)
     motion = "job-1/1/motion_00001.latent" if index else None
-    files = template.WindowInputs("p.png", "r.png", ("s.wav",), None, motion, "job-1/2")
+    files = WindowInputs("p.png", "r.png", ("s.wav",), None, motion, "job-1/2")
     live = json.loads(json.dumps(schemas))
     live["LoadLatent"]["input"]["required"]["latent"][0] = ["another.latent"]
     models = load_manifest().profile("gguf-q4")
     graph = to_api(template.fill_window(made, at, files, models, live), live)
     assert ("Motion before" in titles_of(graph)) is bool(index)
-    assert template.check(graph, live) == []
+    assert check(graph, live) == []
     assert traps(graph, live) == []
 
 
@@ -275,7 +280,7 @@ def test_the_check_names_node_and_input(
 ) -> None:
     graph = graph_of(plan(), schemas)
     node(graph, title)[name] = value
-    problems = template.check(graph, schemas)
+    problems = check(graph, schemas)
     assert [f"{title} (" in str(p) and expected in str(p) for p in problems] == [True]
 
 
@@ -286,7 +291,7 @@ def test_the_check_names_a_missing_input_a_wrong_link_and_an_unknown_class(
     del node(graph, "Sampler")["steps"]
     node(graph, "Sampler")["image_embeds"] = node(graph, "Sampler")["model"]
     next(e for e in graph.values() if e["_meta"]["title"] == "VAE")["class_type"] = "WanVideoVAE"
-    text = "; ".join(map(str, template.check(graph, schemas)))
+    text = "; ".join(map(str, check(graph, schemas)))
     assert "input steps: is required, and missing" in text
     assert "input image_embeds: takes WANVIDIMAGE_EMBEDS, got WANVIDEOMODEL" in text
     assert "no node class WanVideoVAE; the nearest is WanVideoVAELoader" in text
@@ -295,7 +300,7 @@ def test_the_check_names_a_missing_input_a_wrong_link_and_an_unknown_class(
 def test_a_model_that_the_server_does_not_list_is_models_missing(schemas: Schemas) -> None:
     live = json.loads(json.dumps(schemas))
     live["WanVideoModelLoader"]["input"]["required"]["model"][0] = ["another.gguf"]
-    error = template.rejection(template.check(graph_of(plan(), live), live))
+    error = rejection(check(graph_of(plan(), live), live))
     assert isinstance(error, ModelsMissing)
     assert str(error) == "Required models are missing: wan2.1-i2v-14b-480p-Q4_K_M.gguf"
 
@@ -304,7 +309,7 @@ def test_the_profiles_name_only_files_that_the_manifest_lists() -> None:
     manifest = load_manifest()
     for profile in manifest.profiles.values():
         widgets = [value for slot in profile.slots.values() for value in (slot or {}).values()]
-        named = {value for value in widgets if str(value).endswith(template.MODEL_SUFFIXES)}
+        named = {value for value in widgets if str(value).endswith(MODEL_SUFFIXES)}
         assert named | set(profile.talk_models.values()) <= set(manifest.files)
 
 

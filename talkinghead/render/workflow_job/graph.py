@@ -6,15 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from talkinghead.errors import WorkflowRejected
-from talkinghead.workflow.convert import (
-    ConvertError,
-    Graph,
-    Schemas,
-    Workflow,
-    is_gui,
-    title_of,
-    to_api,
-)
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui, title_of
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import Schemas
 
 
 def read_graph(content: Workflow | Graph, schemas: Schemas) -> Graph:

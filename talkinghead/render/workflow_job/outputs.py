@@ -14,7 +14,7 @@ from talkinghead.errors import ResultTooLarge
 from talkinghead.files import sha256_of
 from talkinghead.render.workflow_job.content_types import content_type, kind_of
 from talkinghead.render.workflow_job.graph import title_in
-from talkinghead.workflow.convert import Graph
+from talkinghead.workflow.graph import Graph
 
 
 @dataclass(frozen=True)

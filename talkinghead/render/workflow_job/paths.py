@@ -6,9 +6,10 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from talkinghead.workflow.convert import Graph, Input, Schemas, inputs_of
-from talkinghead.workflow.lint import ELSEWHERE, FILE_INPUTS
-from talkinghead.workflow.template import Problem, node_label
+from talkinghead.workflow.check import Misfit
+from talkinghead.workflow.file_inputs import ELSEWHERE, FILE_INPUTS
+from talkinghead.workflow.graph import Graph, node_label
+from talkinghead.workflow.schemas import InputSpec, Schemas, inputs_of
 
 # Texts that a node may open, by the name of the input. Prompts are not among them.
 PATH_NAMES = re.compile(
@@ -17,17 +18,17 @@ PATH_NAMES = re.compile(
 PREFIX = "filename_prefix"
 
 
-def path_problems(graph: Graph, schemas: Schemas, files: Mapping[str, str]) -> Iterator[Problem]:
+def path_problems(graph: Graph, schemas: Schemas, files: Mapping[str, str]) -> Iterator[Misfit]:
     """Where a node would open what is not in `files`, or what a link may say."""
     for key, entry in graph.items():
         kind, inputs = entry["class_type"], entry["inputs"]
         label = node_label(entry["_meta"]["title"], kind, key)
         for target in inputs_of(schemas[kind], inputs):
             for message in _faults(kind, target, inputs.get(target.name), files):
-                yield Problem(label, target.name, message)
+                yield Misfit(label, target.name, message)
 
 
-def _faults(kind: str, target: Input, value: object, files: Mapping[str, str]) -> Iterator[str]:
+def _faults(kind: str, target: InputSpec, value: object, files: Mapping[str, str]) -> Iterator[str]:
     opens = _opens_file(kind, target)
     if isinstance(value, list):
         if target.is_widget and (opens or target.name == PREFIX):
@@ -47,7 +48,7 @@ def _faults(kind: str, target: Input, value: object, files: Mapping[str, str]) -
             yield f"is {text!r}: a job may give no URL, absolute path, or one with .. in it"
 
 
-def _opens_file(kind: str, target: Input) -> bool:
+def _opens_file(kind: str, target: InputSpec) -> bool:
     """Whether the node opens the file or folder that this input names."""
     if FILE_INPUTS.get(kind) == target.name or "vhs_path_extensions" in target.options:
         return True
@@ -57,7 +58,7 @@ def _opens_file(kind: str, target: Input) -> bool:
     return is_text and bool(PATH_NAMES.search(target.name))
 
 
-def _own_values(target: Input) -> Sequence[object]:
+def _own_values(target: InputSpec) -> Sequence[object]:
     """What the node's author, or the server's disk, put there.
 
     Not the choices of an upload: these are files of other jobs in ComfyUI's input folder.
@@ -67,7 +68,7 @@ def _own_values(target: Input) -> Sequence[object]:
     return [] if _is_upload(target) else target.options.get("options") or []
 
 
-def _is_upload(target: Input) -> bool:
+def _is_upload(target: InputSpec) -> bool:
     return any(target.options.get(f"{each}_upload") for each in ("image", "audio", "video"))
 
 

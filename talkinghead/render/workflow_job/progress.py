@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_client import Event
 from talkinghead.render.progress import Progress
 from talkinghead.render.workflow_job.graph import title_in
-from talkinghead.workflow.convert import Graph
+from talkinghead.workflow.graph import Graph
 
 
 class NodeProgress:

@@ -15,7 +15,8 @@ from talkinghead.plan.fields import Delivery
 from talkinghead.plan.mistakes import Problem
 from talkinghead.render.workflow_job.content_types import CONTENT_TYPES
 from talkinghead.settings import Settings
-from talkinghead.workflow.convert import is_api, is_gui
+from talkinghead.workflow.graph import is_api
+from talkinghead.workflow.gui_file import is_gui
 
 FIELDS = ("workflow", "files", "delivery")
 MAX_FILES = 32  # each is fetched by a thread of its own

@@ -32,8 +32,9 @@ from talkinghead.render.workflow_job.outputs import Outputs, collect_files, desc
 from talkinghead.render.workflow_job.paths import path_problems, set_paths, texts_in
 from talkinghead.render.workflow_job.progress import NodeProgress
 from talkinghead.render.workflow_job.request import WorkflowRequest, read_request
-from talkinghead.workflow.convert import Graph, is_gui
-from talkinghead.workflow.template import loaders_only, rejection
+from talkinghead.workflow.check import rejection
+from talkinghead.workflow.graph import Graph, loaders_only
+from talkinghead.workflow.gui_file import is_gui
 
 # Run after a job without models, so that ComfyUI drops what the job's nodes gave.
 NOTHING: Graph = {

@@ -1,0 +1,128 @@
+"""API graphs checked against node schemas: what ComfyUI would refuse. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from talkinghead.errors import JobError, ModelsMissing, WorkflowRejected
+from talkinghead.workflow.file_inputs import MODEL_SUFFIXES, UNFLAGGED_UPLOADS
+from talkinghead.workflow.graph import Graph, label_in
+from talkinghead.workflow.nearest import NEAREST, nearest
+from talkinghead.workflow.schemas import (
+    BROWSER_INPUTS,
+    InputSpec,
+    Schemas,
+    can_link,
+    inputs_of,
+    output_types,
+)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What does not fit at one input of one node; `missing_file` is a model that is not there.
+
+    `node` is its label. `input` is "-" where the node as a whole does not fit.
+    """
+
+    node: str
+    input: str
+    message: str
+    missing_file: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.node}, input {self.input}: {self.message}"
+
+
+def rejection(misfits: Sequence[Misfit]) -> JobError:
+    """The error that a job with these misfits ends in: ModelsMissing if all are missing models."""
+    missing = sorted({each.missing_file for each in misfits if each.missing_file})
+    if missing and all(each.missing_file for each in misfits):
+        return ModelsMissing(f"Required models are missing: {', '.join(missing)}", files=missing)
+    text = "; ".join(map(str, misfits))
+    return WorkflowRejected(f"the workflow does not fit this ComfyUI: {text}")
+
+
+def check(graph: Graph, schemas: Schemas) -> list[Misfit]:
+    """Everything in the graph that ComfyUI would refuse, as far as the schemas tell."""
+    return [misfit for key in graph for misfit in _check_node(graph, key, schemas)]
+
+
+def _check_node(graph: Graph, key: str, schemas: Schemas) -> Iterator[Misfit]:
+    entry, name = graph[key], label_in(graph, key)
+    schema = schemas.get(entry["class_type"])
+    if schema is None:
+        yield Misfit(name, "-", unknown_class(entry["class_type"], schemas))
+        return
+    known = {each.name: each for each in inputs_of(schema, entry["inputs"])}
+    for each in known.values():
+        if each.name not in entry["inputs"] and not each.optional and not each.from_format:
+            yield Misfit(name, each.name, "is required, and missing")
+    for input_name, value in entry["inputs"].items():
+        if input_name in BROWSER_INPUTS:
+            continue
+        if input_name not in known:
+            hint = nearest(input_name, known, NEAREST)
+            yield Misfit(name, input_name, f"is not an input of {entry['class_type']}{hint}")
+        elif isinstance(value, list):
+            yield from _check_link(graph, name, known[input_name], value, schemas)
+        elif (entry["class_type"], input_name) not in UNFLAGGED_UPLOADS:
+            yield from _check_value(name, known[input_name], value)
+
+
+def unknown_class(class_type: str, schemas: Schemas) -> str:
+    """The message for a node class that is not in the schemas."""
+    hint = nearest(class_type, schemas, NEAREST)
+    return f"this ComfyUI has no node class {class_type}{hint}"
+
+
+def _check_link(
+    graph: Graph, name: str, target: InputSpec, link: list[Any], schemas: Schemas
+) -> Iterator[Misfit]:
+    source = graph.get(str(link[0])) if len(link) == 2 and isinstance(link[1], int) else None
+    if source is None:
+        yield Misfit(name, target.name, f"is linked to {link}, which is not there")
+        return
+    schema = schemas.get(source["class_type"])
+    types = output_types(schema) if schema else []
+    if schema and not 0 <= link[1] < len(types):
+        yield Misfit(name, target.name, f"is linked to output {link[1]}, which is not there")
+    elif schema and not can_link(types[link[1]], target.type):
+        yield Misfit(name, target.name, f"takes {target.type}, got {types[link[1]]}")
+
+
+_NUMBERS: Mapping[str, tuple[type, ...]] = {"INT": (int,), "FLOAT": (int, float)}
+
+
+def _check_value(name: str, target: InputSpec, value: object) -> Iterator[Misfit]:
+    if target.type == "COMBO":
+        yield from _check_choice(name, target, value)
+    elif target.type in _NUMBERS:
+        if isinstance(value, bool) or not isinstance(value, _NUMBERS[target.type]):
+            yield Misfit(name, target.name, f"takes {target.type}, got {value!r}")
+        elif isinstance(value, int | float):
+            yield from _check_range(name, target, value)
+    elif target.type == "BOOLEAN" and not isinstance(value, bool):
+        yield Misfit(name, target.name, f"takes true or false, got {value!r}")
+    elif target.type == "STRING" and not isinstance(value, str):
+        yield Misfit(name, target.name, f"takes a string, got {value!r}")
+    elif not target.is_widget:
+        yield Misfit(name, target.name, f"takes a link from a {target.type}, got {value!r}")
+
+
+def _check_range(name: str, target: InputSpec, value: float) -> Iterator[Misfit]:
+    low, high = target.options.get("min"), target.options.get("max")
+    if (low is not None and value < low) or (high is not None and value > high):
+        yield Misfit(name, target.name, f"is {value}, allowed: {low} to {high}")
+
+
+def _check_choice(name: str, target: InputSpec, value: object) -> Iterator[Misfit]:
+    choices = target.options.get("options") or []
+    # Files of the input folder are checked by the node itself; an empty list in a recorded schema
+    # is one of files that were not recorded.
+    if target.is_upload or not choices or value in choices:
+        return
+    is_model = isinstance(value, str) and value.endswith(MODEL_SUFFIXES)
+    shown = ", ".join(map(str, choices[:20])) + (", ..." if len(choices) > 20 else "")
+    message = f"is {value!r}, allowed: {shown}"
+    yield Misfit(name, target.name, message, str(value) if is_model else None)

@@ -1,0 +1,75 @@
+"""API graphs: what ``POST /prompt`` takes, node id -> class_type, inputs and ``_meta``. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypeGuard
+
+from talkinghead.workflow.file_inputs import MODEL_SUFFIXES
+from talkinghead.workflow.schemas import Schemas, output_types
+
+Graph: TypeAlias = dict[str, dict[str, Any]]
+
+# What a loader gives, and ComfyUI shall keep between jobs.
+MODEL_TYPES = frozenset({"WANVIDEOMODEL", "WANVAE", "CLIP_VISION", "WAV2VECMODEL", "CLIP"})
+
+
+def is_api(workflow: object) -> TypeGuard[Graph]:
+    """Whether this parsed JSON is an API graph: every entry has a class_type and inputs."""
+    return (
+        isinstance(workflow, dict)
+        and bool(workflow)
+        and all(
+            isinstance(entry, dict)
+            and isinstance(entry.get("class_type"), str)
+            and isinstance(entry.get("inputs"), dict)
+            for entry in workflow.values()
+        )
+    )
+
+
+def label_in(graph: Graph, key: str) -> str:
+    """How a message names this node of the graph; one without a title goes by its id."""
+    entry = graph[key]
+    title = (entry.get("_meta") or {}).get("title") or key
+    return node_label(title, entry["class_type"], key)
+
+
+def node_label(title: str, class_type: str, key: object) -> str:
+    """How a message names a node."""
+    return f"{title} ({class_type}, node {key})"
+
+
+def model_files(graph: Graph) -> dict[str, str]:
+    """The model files that the graph loads, by the title of the node that loads each."""
+    return {
+        entry["_meta"]["title"]: value
+        for entry in graph.values()
+        for value in entry["inputs"].values()
+        if isinstance(value, str) and value.endswith(MODEL_SUFFIXES)
+    }
+
+
+def loaders_only(graph: Graph, schemas: Schemas) -> Graph:
+    """The part of the graph that loads models; empty for one without models.
+
+    ComfyUI keeps what the last prompt's nodes gave: running this after a job drops the job's frames
+    from memory, and keeps the models.
+    """
+    models = {
+        key
+        for key, entry in graph.items()
+        if MODEL_TYPES & set(output_types(schemas[entry["class_type"]]))
+    }
+    inner = {source for key in models for source in _sources(graph[key])}
+    kept: Graph = {}
+    waiting = sorted(models)
+    while waiting:
+        key = waiting.pop()
+        kept[key] = graph[key]
+        waiting += _sources(graph[key]) - set(kept)
+    for key in sorted(models - inner):
+        kept[f"{key}_kept"] = {"class_type": "PreviewAny", "inputs": {"source": [key, 0]}}
+    return kept
+
+
+def _sources(entry: Mapping[str, Any]) -> set[str]:
+    return {str(value[0]) for value in entry["inputs"].values() if isinstance(value, list)}

@@ -1,0 +1,170 @@
+"""The levels of a GUI file as it runs: the root, and a subgraph once per instance of it. Pure.
+
+The rules are those of comfyui_frontend_package 1.32.9 (ExecutableNodeDTO in its source).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from talkinghead.workflow.gui_file import (
+    BYPASSED,
+    MUTED,
+    VIRTUAL,
+    ConvertError,
+    Link,
+    Node,
+    NodeId,
+    Workflow,
+    read_link,
+    sockets_in,
+)
+from talkinghead.workflow.schemas import Schemas, class_inputs, output_types
+
+INPUT_NODE = -10  # the frontend's id for where the links from a subgraph's inputs start
+MAX_NODES, MAX_NESTING = 20_000, 50  # subgraphs in subgraphs multiply
+
+
+class Socket(NamedTuple):
+    """An input of a node, whether or not the file has a socket for it; `link` is the link's id."""
+
+    name: str
+    type: str
+    link: int | None
+
+
+NOWHERE = Socket("", "", None)
+
+
+class WorkflowFile:
+    """What all levels of a workflow share: schemas, subgraphs, and a count of all their nodes."""
+
+    def __init__(self, gui: Workflow, schemas: Schemas) -> None:
+        definitions = (gui.get("definitions") or {}).get("subgraphs") or []
+        self.schemas = schemas
+        self.subgraphs: dict[str, Workflow] = {each["id"]: each for each in definitions}
+        self.order = {name: index for index, name in enumerate(self.subgraphs)}
+        self.nodes = 0
+
+
+class Level:
+    """One graph of a workflow as it runs: the root, or a subgraph in one instance of it.
+
+    `host` is the level and the node that the instance is; `inner` has the levels of our own
+    instances, by node id. In the API graph a node's id begins with `path`, like ``12:3:``.
+    """
+
+    def __init__(
+        self, content: Workflow, shared: WorkflowFile, host: tuple[Level, Node] | None = None
+    ) -> None:
+        self.content, self.host, self._shared = content, host, shared
+        self.schemas = shared.schemas
+        self.path: str = f"{host[0].id_of(host[1])}:" if host else ""
+        # Counted before the instances are made, so that subgraphs in subgraphs end at the limit.
+        self.nodes = self._unique(content["nodes"])
+        self.links = {link.id: link for link in map(read_link, content["links"])}
+        self.inner = {
+            node["id"]: self._instance(node)
+            for node in content["nodes"]
+            if node["type"] in shared.subgraphs
+        }
+
+    def _unique(self, nodes: Sequence[Node]) -> dict[NodeId, Node]:
+        unique: dict[NodeId, Node] = {}
+        for node in nodes:
+            if node["id"] in unique:
+                raise self.error("another node has the same id", node)
+            unique[node["id"]] = node
+        self._shared.nodes += len(unique)
+        if self._shared.nodes > MAX_NODES:
+            raise ConvertError(f"the workflow has more than {MAX_NODES} nodes")
+        return unique
+
+    def _instance(self, node: Node) -> Level:
+        if self.path.count(":") >= MAX_NESTING:
+            raise self.error(f"subgraphs are nested more than {MAX_NESTING} deep", node)
+        return Level(self._shared.subgraphs[node["type"]], self._shared, (self, node))
+
+    def id_of(self, node: Node) -> str:
+        """The node's id in the API graph."""
+        return f"{self.path}{node['id']}"
+
+    def named(self, node: Node) -> Node:
+        """The node under its id in the API graph, as messages name it."""
+        return node | {"id": self.id_of(node)}
+
+    def error(self, problem: str, node: Node) -> ConvertError:
+        """The fault, with the node named as it is in the graph."""
+        return ConvertError(problem, self.named(node))
+
+    def runs(self) -> Iterator[tuple[Level, Node]]:
+        """Every node here and in the subgraphs that ComfyUI is to run."""
+        for node in self.nodes.values():
+            if node["id"] in self.inner:
+                yield from self.inner[node["id"]].runs()
+            elif node.get("mode") not in (MUTED, BYPASSED) and node["type"] not in VIRTUAL:
+                yield self, node
+
+    def is_built_later(self, instance: Node) -> bool:
+        """Whether the frontend builds an instance's subgraph after ours, which it is in."""
+        order = self._shared.order
+        return self.host is not None and order[instance["type"]] > order[self.content["id"]]
+
+    def sockets(self, node: Node) -> list[Socket]:
+        """In the GUI's order: plain sockets, those of widgets, then any the class lacks."""
+        types = self._socket_types(node)
+        written = {each["name"]: each for each in sockets_in(node)}
+        for name, each in written.items():
+            types.setdefault(name, str(each.get("type")))
+        return [Socket(name, types[name], written.get(name, {}).get("link")) for name in types]
+
+    def _socket_types(self, node: Node) -> dict[str, str]:
+        if node["id"] in self.inner:
+            inputs = self.inner[node["id"]].content.get("inputs") or []
+            return {each["name"]: str(each.get("type")) for each in inputs}
+        schema = self.schemas.get(node["type"])
+        known = sorted(class_inputs(schema), key=lambda each: each.is_widget) if schema else []
+        return {each.name: each.type for each in known}
+
+    def output_type(self, node: Node, slot: int) -> str:
+        """The type of a node's output, by its schema, else by the file.
+
+        Raises:
+            ConvertError: the node has no such output.
+        """
+        schema = self.schemas.get(node["type"])
+        subgraph = self.inner[node["id"]].content if node["id"] in self.inner else node
+        written = [str(each.get("type")) for each in subgraph.get("outputs") or []]
+        types = output_types(schema) if schema else written
+        if slot >= len(types):
+            raise self.error(f"a link starts at output {slot}, which it does not have", node)
+        return types[slot]
+
+    def link(self, node: Node, socket: Socket) -> Link:
+        """The link that feeds a socket; it starts at a node of this level or at INPUT_NODE.
+
+        Raises:
+            ConvertError: the link, or the node that it starts at, is not there.
+        """
+        link = None if socket.link is None else self.links.get(socket.link)
+        if link is None:
+            raise self.error(f"input {socket.name!r}: there is no link {socket.link}", node)
+        if link.origin not in self.nodes and not (self.host and link.origin == INPUT_NODE):
+            raise self.error(f"input {socket.name!r}: there is no node {link.origin}", node)
+        return link
+
+    def outside(self, node: Node, link: Link) -> tuple[Level, Node, Socket]:
+        """The socket of our instance that a link from the subgraph's inputs stands for."""
+        assert self.host
+        host, instance = self.host
+        sockets = host.sockets(instance)
+        if link.origin_slot >= len(sockets):
+            raise self.error(f"its subgraph has no input {link.origin_slot}", node)
+        return host, instance, sockets[link.origin_slot]
+
+    def link_to_output(self, slot: int) -> Link | None:
+        """The link to an output of this subgraph."""
+        outputs = self.content.get("outputs") or []
+        links = outputs[slot].get("linkIds") or [] if slot < len(outputs) else []
+        return next((self.links[link] for link in links if link in self.links), None)

@@ -1,0 +1,51 @@
+"""Rules on what a GUI file says beside the graph that it stands for."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from talkinghead.workflow.gui_file import VIRTUAL, Node, Workflow, label_of, title_of
+from talkinghead.workflow.lint.rules import file_rule
+from talkinghead.workflow.lint.view import Finding
+from talkinghead.workflow.schemas import Schemas, inputs_of
+
+
+@file_rule
+def _seeds_are_fixed(gui: Workflow, schemas: Schemas) -> Iterator[Finding]:
+    for node in gui["nodes"]:
+        for name, control in _controls(node, schemas):
+            if control != "fixed":
+                yield Finding(
+                    "warning",
+                    label_of(node, schemas),
+                    name,
+                    f'its control_after_generate is "{control}": the GUI changes it after each '
+                    'run; set it to "fixed"',
+                )
+
+
+def _controls(node: Node, schemas: Schemas) -> Iterator[tuple[str, object]]:
+    """Widgets with a control_after_generate, and its value: the list's slot after theirs."""
+    values = node.get("widgets_values")
+    if node["type"] not in schemas or not isinstance(values, list):
+        return
+    slot = 0
+    for each in inputs_of(schemas[node["type"]], {}):
+        if each.is_widget:
+            if each.control and slot + 1 < len(values):
+                yield each.name, values[slot + 1]
+            slot += 1 + len(each.control)
+
+
+@file_rule
+def _titles_are_unique(gui: Workflow, schemas: Schemas) -> Iterator[Finding]:
+    nodes = [node for node in gui["nodes"] if node["type"] not in VIRTUAL]
+    for title, count in Counter(title_of(node, schemas) for node in nodes).items():
+        if count > 1:
+            ids = ", ".join(str(n["id"]) for n in nodes if title_of(n, schemas) == title)
+            yield Finding(
+                "warning",
+                title,
+                "",
+                f"{count} nodes have this title (nodes {ids}), and the worker finds nodes by "
+                "title: give each its own",
+            )

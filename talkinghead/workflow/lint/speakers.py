@@ -1,0 +1,47 @@
+"""Rules on voices and the masks that say where each speaks."""
+
+import re
+from collections.abc import Iterator
+
+from talkinghead.workflow.lint.rules import trap
+from talkinghead.workflow.lint.view import Finding, GraphView
+from talkinghead.workflow.node_classes import EMBEDS, LOAD_IMAGE, LOAD_MASK
+
+
+@trap
+def _speakers_have_masks(view: GraphView) -> Iterator[Finding]:
+    for embeds in view.of(EMBEDS):
+        voices = [n for n in range(1, 5) if embeds.is_linked(f"audio_{n}")]
+        if missing := [n for n in range(1, max(voices, default=0)) if n not in voices]:
+            yield embeds.error(
+                f"audio_{missing[0]}",
+                f"is empty while audio_{voices[-1]} is linked: voices would move up and speak for "
+                "the masks of others; link them without a gap",
+            )
+        if len(voices) < 2:
+            continue
+        if not embeds.is_linked("ref_target_masks"):
+            yield embeds.error(
+                "ref_target_masks",
+                f"is empty, and the sampler fails on {len(voices)} voices without masks: link one "
+                "mask per voice, in order, and one of the background",
+            )
+        if embeds.text("multi_audio_type") == "add":
+            yield embeds.warning(
+                "multi_audio_type",
+                '"add" lets num_frames cap each voice by itself: take "para" with voices that are '
+                "padded to one length, so that each is silent while another speaks",
+            )
+
+
+@trap
+def _masks_are_crisp(view: GraphView) -> Iterator[Finding]:
+    for embeds in view.of(EMBEDS):
+        masks = view.source(embeds, "ref_target_masks")
+        for image in view.before(masks, LOAD_IMAGE, LOAD_MASK):
+            if re.search(r"\.(jpe?g|webp)$", image.text("image"), re.IGNORECASE):
+                yield image.warning(
+                    "image",
+                    f"{image.text('image')} is used as a mask, in which all but black counts, "
+                    "also what lossy compression leaves beside an edge: take a PNG",
+                )

@@ -1,0 +1,17 @@
+"""The node classes that rules know, under the names that ComfyUI and the packs give them."""
+
+LOADER, TALK_LOADER = "WanVideoModelLoader", "MultiTalkModelLoader"
+LORA, SET_LORAS = "WanVideoLoraSelect", "WanVideoSetLoRAs"
+EMBEDS, TALKING_IMAGE = "MultiTalkWav2VecEmbeds", "WanVideoImageToVideoMultiTalk"
+SAMPLER, ENCODE = "WanVideoSampler", "WanVideoEncode"
+WINDOW_IMAGE, WINDOW_AUDIO = "WanVideoImageToVideoEncode", "TalkingHeadWindowAudio"
+CONTINUE, DECODE = "TalkingHeadContinueWindow", "TalkingHeadDecodeWindow"
+LOAD_IMAGE, LOAD_MASK, SCALE = "LoadImage", "LoadImageMask", "ImageScale"
+SPLIT, COMBINE, SAVE_VIDEO = "VHS_SplitImages", "VHS_VideoCombine", "SaveVideo"
+LOAD_LATENT, LOAD_VHS_VIDEO, UPLOAD_VHS_AUDIO = "LoadLatent", "VHS_LoadVideo", "VHS_LoadAudioUpload"
+VIDEO_LOADERS = (
+    LOAD_VHS_VIDEO,
+    "VHS_LoadVideoPath",
+    "VHS_LoadVideoFFmpeg",
+    "VHS_LoadVideoFFmpegPath",
+)
