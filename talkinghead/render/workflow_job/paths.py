@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from talkinghead.workflow.check import Misfit
 from talkinghead.workflow.file_inputs import ELSEWHERE, FILE_INPUTS
 from talkinghead.workflow.graph import Graph, node_label
+from talkinghead.workflow.nearest import nearest
 from talkinghead.workflow.schemas import InputSpec, Schemas, inputs_of
 
 # Texts that a node may open, by the name of the input. Prompts are not among them.
@@ -16,6 +16,7 @@ PATH_NAMES = re.compile(
     r"(^|_)(image|video|audio|file|filename|path|dir|directory|folder|url|uri)s?(_|\d|$)", re.I
 )
 PREFIX = "filename_prefix"
+NEAREST_THERE = "; the nearest there is {!r}"
 
 
 def path_problems(graph: Graph, schemas: Schemas, files: Mapping[str, str]) -> Iterator[Misfit]:
@@ -43,7 +44,7 @@ def _faults(kind: str, target: InputSpec, value: object, files: Mapping[str, str
                 "from the input folder, such as VHS_LoadVideo"
             )
         elif opens and text not in files:
-            yield f"names {text!r}, which is not in files{_nearest(text, files)}"
+            yield f"names {text!r}, which is not in files{nearest(text, files, NEAREST_THERE)}"
         elif not opens and not target.options.get("multiline") and ELSEWHERE.search(text):
             yield f"is {text!r}: a job may give no URL, absolute path, or one with .. in it"
 
@@ -52,7 +53,7 @@ def _opens_file(kind: str, target: InputSpec) -> bool:
     """Whether the node opens the file or folder that this input names."""
     if FILE_INPUTS.get(kind) == target.name or "vhs_path_extensions" in target.options:
         return True
-    if _is_upload(target):
+    if target.is_upload:
         return True
     is_text = target.type == "STRING" and target.name != PREFIX
     return is_text and bool(PATH_NAMES.search(target.name))
@@ -65,16 +66,7 @@ def _own_values(target: InputSpec) -> Sequence[object]:
     """
     if target.type == "STRING":
         return [target.options.get("default")]
-    return [] if _is_upload(target) else target.options.get("options") or []
-
-
-def _is_upload(target: InputSpec) -> bool:
-    return any(target.options.get(f"{each}_upload") for each in ("image", "audio", "video"))
-
-
-def _nearest(name: str, files: Mapping[str, str]) -> str:
-    near = difflib.get_close_matches(name, files, 1)
-    return f"; the nearest there is {near[0]!r}" if near else ""
+    return [] if target.is_upload else target.options.get("options") or []
 
 
 def texts_in(value: object) -> Iterator[str]:
