@@ -22,12 +22,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.canary import CANARY
+from tests.timing import LAST_RESORT_SECONDS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 KEY, SECRET, BUCKET, REGION = "test-key", f"test-secret-{CANARY}", "videos", "us-east-1"
-START_SECONDS = 60.0
 
 
 def free_port() -> int:
@@ -135,7 +135,7 @@ class S3Server:
             return subprocess.Popen([weed, *arguments], stdout=log, stderr=log)
 
     def _make_bucket(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + LAST_RESORT_SECONDS
         while True:
             assert process.poll() is None, (self._folder / "s3.log").read_text()[-2000:]
             try:

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ import pytest
 import requests
 
 from talkinghead.settings import PROJECT_DIR
-
-START_SECONDS = 120.0
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 
 class Worker:
@@ -40,24 +38,26 @@ class Worker:
         self._wait()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                requests.get(f"{self.url}/docs", timeout=2)
-                return
-            except requests.RequestException:
-                time.sleep(0.1)
-        raise AssertionError(f"the worker did not start:\n{self.log.read_text()}")
+        wait_until(lambda: self.process.poll() is not None or self._answers(), "the worker answers")
+        assert self.process.poll() is None, f"the worker did not start:\n{self.log.read_text()}"
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/docs", timeout=LAST_RESORT_SECONDS).ok
+        except requests.RequestException:
+            return False
 
     def runsync(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What the endpoint answers to a request."""
-        answer = requests.post(f"{self.url}/runsync", json={"input": fields}, timeout=120)
+        answer = requests.post(
+            f"{self.url}/runsync", json={"input": fields}, timeout=LAST_RESORT_SECONDS
+        )
         content: dict[str, Any] = answer.json()
         return content
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(LAST_RESORT_SECONDS)
 
 
 def environment_of(folder: Path) -> dict[str, str]:
