@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 import requests
 
 from talkinghead.settings import PROJECT_DIR
+from tests.store import free_port
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 
@@ -21,9 +21,7 @@ class Worker:
     """`python handler.py --rp_serve_api` as a child process."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.log = folder / "worker.log"
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "handler.py", "--rp_serve_api", "--rp_api_port", str(port)]
@@ -35,17 +33,15 @@ class Worker:
                 stdout=log,
                 stderr=log,
             )
-        self._wait()
-
-    def _wait(self) -> None:
-        wait_until(lambda: self.process.poll() is not None or self._answers(), "the worker answers")
-        assert self.process.poll() is None, f"the worker did not start:\n{self.log.read_text()}"
+        wait_until(self._answers, "the worker's first answer")
 
     def _answers(self) -> bool:
+        assert self.process.poll() is None, f"it did not start:\n{self.log.read_text()}"
         try:
-            return requests.get(f"{self.url}/docs", timeout=LAST_RESORT_SECONDS).ok
+            requests.get(f"{self.url}/docs", timeout=LAST_RESORT_SECONDS)
         except requests.RequestException:
             return False
+        return True
 
     def runsync(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What the endpoint answers to a request."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -122,7 +123,12 @@ def test_contract_b_gets_what_it_was_promised(
 
 
 def test_a_failed_job_is_failed_for_the_platform_too(worker: Worker) -> None:
-    answer = worker.runsync({"image_url": "https://example.com/i.jpg", "resolution": "4k"})
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # who asks it waits for ever
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/i.jpg"
+        answer = worker.runsync({"image_url": url, "resolution": "4k"})
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
     assert answer["status"] == "FAILED"
     assert answer["error"].startswith("Missing required parameter: wav_url")
     assert "resolution is '4k'" in answer["error"]
@@ -143,8 +149,8 @@ def test_with_storage_the_result_is_a_url_and_no_secret_is_logged(
     )
     result = answer["output"]
     assert result["video_url"] == result["output_video_url"] and "video" not in result
-    video = requests.get(result["video_url"], timeout=LAST_RESORT_SECONDS).content
-    (tmp_path / "got.mp4").write_bytes(video)
+    got = requests.get(result["video_url"], timeout=LAST_RESORT_SECONDS)
+    (tmp_path / "got.mp4").write_bytes(got.content)
     with av.open(str(tmp_path / "got.mp4"), "r") as file:
         assert file.streams.video[0].frames == 50
     assert worker.stop() == 0
