@@ -13,6 +13,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
 from tests.canary import (
@@ -25,6 +27,12 @@ from tests.canary import (
 from tests.store import S3Server
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+# An example may take as long as it does: on a busy machine that says nothing.
+hypothesis_settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

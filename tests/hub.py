@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import math
 import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from tests.timing import wait_until
 
 COMMIT = "5" * 40
 PIECE = 256 * 1024
@@ -30,11 +33,15 @@ class HubFile:
 
 
 class Hub:
-    """Serves `files` ("org/name/path" -> file); counts GETs, ranges and bytes that were sent."""
+    """Serves `files` ("org/name/path" -> file); counts GETs, ranges and bytes that were sent.
+
+    When `limit` bytes were sent in all, it holds back the others until the limit is another.
+    """
 
     def __init__(self, files: Mapping[str, HubFile], *, pause_seconds: float = 0) -> None:
         self.files = files
         self.pause_seconds = pause_seconds
+        self.limit = math.inf
         self.gets: Counter[str] = Counter()
         self.ranges: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
@@ -48,8 +55,12 @@ class Hub:
         try:
             yield self
         finally:
+            self.limit = math.inf
             self._server.shutdown()
             self._server.server_close()
+
+    def _may_send(self) -> bool:
+        return self.sent.total() < self.limit
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         hub = self
@@ -101,6 +112,7 @@ class Hub:
             def _send(self, name: str, content: bytes) -> None:
                 with contextlib.suppress(ConnectionError):  # a client that was killed
                     for at in range(0, len(content), PIECE):
+                        wait_until(hub._may_send, "leave to send more")
                         piece = content[at : at + PIECE]
                         self.wfile.write(piece)
                         hub.sent[name] += len(piece)

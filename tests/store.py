@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import random
 import shutil
 import socket
@@ -22,29 +23,42 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.canary import CANARY
+from tests.timing import wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 KEY, SECRET, BUCKET, REGION = "test-key", f"test-secret-{CANARY}", "videos", "us-east-1"
-START_SECONDS = 60.0
 
 
 def free_port() -> int:
-    """A free port whose companion, 10,000 above it, is free for SeaweedFS's gRPC."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            return port
+    """A free port whose companion, 10,000 above it, is free for SeaweedFS's gRPC.
+
+    It is none of those that the kernel gives to whoever wants any.
+    """
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """So many of them, no two alike."""
+    with contextlib.ExitStack() as held:
+        ports: list[int] = []
+        while len(ports) < count:
+            port = random.randrange(20_000, 30_000)
+            one, other = (held.enter_context(socket.socket()) for _ in range(2))
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 10_000))
+                ports.append(port)
+        return ports
 
 
 class S3Server:
     """`environment` is what a worker needs to deliver into its bucket."""
 
     def __init__(self, folder: Path) -> None:
-        self.endpoint = f"http://127.0.0.1:{free_port()}"
+        port, *self._ports = free_ports(4)
+        self.endpoint = f"http://127.0.0.1:{port}"
         self.environment = {
             "S3_ENDPOINT": self.endpoint,
             "S3_BUCKET": BUCKET,
@@ -71,7 +85,7 @@ class S3Server:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         names = ("master.port", "volume.port", "filer.port")
-        ports = {name: free_port() for name in names}
+        ports = dict(zip(names, self._ports, strict=True))
         with self._process("server", *self._storage(ports)):
             self._gateway_command = self._gateway(ports["filer.port"])
             try:
@@ -135,41 +149,44 @@ class S3Server:
             return subprocess.Popen([weed, *arguments], stdout=log, stderr=log)
 
     def _make_bucket(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
+        def has_bucket() -> bool:
             assert process.poll() is None, (self._folder / "s3.log").read_text()[-2000:]
             try:
                 requests.get(self.endpoint, timeout=2)
                 client = self.client()
                 with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
                     client.create_bucket(Bucket=BUCKET)
-                return
             except (requests.RequestException, BotoCoreError, ClientError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+                return False
+            return True
+
+        wait_until(has_bucket, "the S3 server's bucket")
 
 
 class Wire:
     """TCP to a server's port, with so many bytes a second at most; `passed` went to the server.
 
-    While it is `away`, all connections to it end.
+    When `limit` bytes have passed, it holds all others back until the limit is another. While it
+    is `away`, all connections to it end; `refused` is how many it, or the server, did not take.
     """
 
-    def __init__(self, port: int, *, bytes_per_second: float = float("inf")) -> None:
+    def __init__(
+        self, port: int, *, bytes_per_second: float = math.inf, limit: float = math.inf
+    ) -> None:
         self.bytes_per_second = bytes_per_second
+        self.limit = limit
         self.passed = 0
+        self.refused = 0
         self.away = False
         wire = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                if wire.away:
+                server = None if wire.away else wire._connect(port)
+                if server is None:
+                    wire.refused += 1
                     return
-                with (
-                    contextlib.suppress(OSError),
-                    socket.create_connection(("127.0.0.1", port)) as server,
-                ):
+                with contextlib.suppress(OSError), server:
                     back = threading.Thread(target=_copy, args=(server, self.request), daemon=True)
                     back.start()
                     wire._pass_on(self.request, server)
@@ -186,12 +203,19 @@ class Wire:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.away, self.limit = True, math.inf
         self._server.shutdown()
         self._server.server_close()
+
+    def _connect(self, port: int) -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            return socket.create_connection(("127.0.0.1", port))
+        return None
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
         while data := client.recv(1 << 16):
             with self._lock:  # the connections share the rate
+                wait_until(lambda: self.passed < self.limit, "leave to pass more on")
                 time.sleep(len(data) / self.bytes_per_second)
                 self.passed += len(data)
             if self.away:

@@ -38,6 +38,7 @@ class ComfyProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a group of its own, so that its children end with it
             )
+        self.pid = self._process.pid  # also that of the group
 
     def is_alive(self) -> bool:
         """Whether it has not ended; it may not answer yet, or no more."""
@@ -58,7 +59,7 @@ class ComfyProcess:
 
         0 of a process that is dead, and where there is no /proc.
         """
-        return sum(map(_private_bytes, _members(self._process.pid))) / 1e6
+        return sum(map(_private_bytes, _members(self.pid))) / 1e6
 
     def end(self) -> None:
         """End the whole group: SIGTERM, a bounded wait, SIGKILL."""
@@ -70,7 +71,7 @@ class ComfyProcess:
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self.pid, number)
 
 
 def environment_of_comfyui() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from talkinghead.workflow.slots import Inputs, slots_of
 from talkinghead.workflow.template import fill, load_template
 from tests.conftest import FileServer
 from tests.store import S3Server
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 DOUBLES_DIR = PROJECT_DIR / "tests" / "doubles"
 
@@ -42,12 +44,19 @@ def control_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     del os.environ["DOUBLES_CONTROL"]
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that others read at any time: they see the old text or the new one."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
 @pytest.fixture
 def control(control_file: Path) -> Iterator[Callable[..., None]]:
     """Tells the doubles how to behave: control(WanVideoSampler={"action": "raise"})."""
 
     def tell(**faults: Any) -> None:
-        control_file.write_text(json.dumps(faults))
+        write_whole(control_file, json.dumps(faults))
 
     tell()
     yield tell
@@ -60,7 +69,11 @@ def settings(control_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Se
         work_dir=tmp_path_factory.mktemp("work"),
         comfyui_cpu=True,
         extra_node_dirs=str(DOUBLES_DIR),
-        job_timeout_seconds=60,
+        job_timeout_seconds=LAST_RESORT_SECONDS,
+        stall_seconds=LAST_RESORT_SECONDS,
+        comfyui_start_seconds=LAST_RESORT_SECONDS,
+        download_seconds=LAST_RESORT_SECONDS,
+        delivery_seconds=LAST_RESORT_SECONDS,
         allow_private_urls=True,
     )
 
@@ -68,6 +81,7 @@ def settings(control_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Se
 @pytest.fixture(scope="session")
 def session_studio(settings: Settings) -> Iterator[Studio]:
     with Studio(settings) as studio:
+        studio.idle_seconds = LAST_RESORT_SECONDS
         yield studio
 
 
@@ -107,19 +121,20 @@ def short_job(files: FileServer, portrait: Path, voice: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def slow_graph(
-    client: ComfyClient, control: Callable[..., None], portrait: Path, voice: Path
-) -> Graph:
-    """A render on the doubles that takes a minute if it is left alone, a second a step."""
-    control(step_seconds=1.0)
-    request = parse_request(
-        {
-            "image_url": "http://x/i.jpg",
-            "wav_url": "http://x/a.wav",
-            "steps": 50,
-            "scheduler": "unipc",
-        }
-    )
+def held(control: Callable[..., None], tmp_path: Path) -> Callable[[], None]:
+    """Has each sampler stay in its third step until `control` says otherwise, or an interrupt.
+
+    Called, it returns when one samples: from then on ComfyUI hears an interrupt.
+    """
+    begun = tmp_path / "begun"
+    control(WanVideoSampler={"action": "hold", "at_step": 2}, seeds_log=str(begun))
+    return lambda: wait_until(begun.exists, "a sampler begins")
+
+
+@pytest.fixture
+def slow_graph(client: ComfyClient, held: Callable[[], None], portrait: Path, voice: Path) -> Graph:
+    """A render on the doubles that takes for ever if it is left alone."""
+    request = parse_request({"image_url": "http://x/i.jpg", "wav_url": "http://x/a.wav"})
     plan = make_plan(request, [Sound(2.0, 22_050, 1, False)], Picture(512, 512))
     inputs = Inputs(
         picture=client.upload(portrait, subfolder="slow"),
@@ -129,7 +144,10 @@ def slow_graph(
         output_prefix="slow/video",
     )
     schemas = client.object_info()
-    return to_api(fill(load_template(plan.template), slots_of(plan, inputs), schemas), schemas)
+    graph = to_api(fill(load_template(plan.template), slots_of(plan, inputs), schemas), schemas)
+    sampler = next(node for node in graph.values() if node["class_type"] == "WanVideoSampler")
+    sampler["inputs"]["seed"] = random.randrange(1 << 31)  # nothing comes from ComfyUI's cache
+    return graph
 
 
 @pytest.fixture
@@ -144,7 +162,11 @@ def socketless(client: ComfyClient) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             kind = {"Content-Type": self.headers.get("Content-Type", "")}
             answer = requests.request(
-                self.command, client.url + self.path, data=body, headers=kind, timeout=30
+                self.command,
+                client.url + self.path,
+                data=body,
+                headers=kind,
+                timeout=LAST_RESORT_SECONDS,
             )
             self.send_response(answer.status_code)
             self.end_headers()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,8 +14,9 @@ import websocket
 
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.settings import PROJECT_DIR, Settings
+from tests.comfy.conftest import write_whole
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
-RUN_SECONDS = 60.0
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 Graph = dict[str, dict[str, Any]]
@@ -32,6 +32,7 @@ class DoublesServer:
             Settings().comfyui_dir.absolute(),
             root / "comfyui",
             cpu=True,
+            start_seconds=LAST_RESORT_SECONDS,
             node_dirs=[PROJECT_DIR / "tests" / "doubles"],
         )
         self.url = self.comfy.url
@@ -54,10 +55,15 @@ class DoublesServer:
         return self.comfy.folders.log.read_text(errors="replace")
 
     def control(self, settings: dict[str, object]) -> None:
-        self.control_file.write_text(json.dumps(settings))
+        write_whole(self.control_file, json.dumps(settings))
+
+    def has_tripped(self) -> bool:
+        """Whether a fault that was asked for once has happened, or is happening."""
+        faults = json.loads(self.control_file.read_text()).values()
+        return any(fault["times"] == 0 for fault in faults)
 
     def object_info(self) -> dict[str, Any]:
-        return dict(requests.get(f"{self.url}/object_info", timeout=30).json())
+        return dict(requests.get(f"{self.url}/object_info", timeout=LAST_RESORT_SECONDS).json())
 
     def submit(
         self, graph: Graph, extra: dict[str, object] | None = None, client_id: str = "tests"
@@ -68,23 +74,21 @@ class DoublesServer:
             "client_id": client_id,
             "extra_data": {"extra_pnginfo": {"workflow": {"extra": extra or {}}}},
         }
-        response = requests.post(f"{self.url}/prompt", json=body, timeout=30)
+        response = requests.post(f"{self.url}/prompt", json=body, timeout=LAST_RESORT_SECONDS)
         assert response.status_code == 200, response.text
         assert not response.json()["node_errors"], response.text
         return str(body["prompt_id"])
 
     def history(self, prompt_id: str) -> History | None:
-        response = requests.get(f"{self.url}/history/{prompt_id}", timeout=10)
+        response = requests.get(f"{self.url}/history/{prompt_id}", timeout=LAST_RESORT_SECONDS)
         found: History | None = response.json().get(prompt_id)
         return found
 
     def wait(self, prompt_id: str) -> History:
-        deadline = time.monotonic() + RUN_SECONDS
-        while time.monotonic() < deadline:
-            if (entry := self.history(prompt_id)) is not None:
-                return entry
-            time.sleep(0.05)
-        raise AssertionError(f"prompt did not end; ComfyUI's log:\n{self.log()[-4000:]}")
+        wait_until(lambda: self.history(prompt_id) is not None, "the prompt ends")
+        entry = self.history(prompt_id)
+        assert entry is not None
+        return entry
 
     def run(self, graph: Graph, extra: dict[str, object] | None = None) -> History:
         return self.wait(self.submit(graph, extra))
@@ -93,10 +97,11 @@ class DoublesServer:
         """Run a graph; (node, value, max) as they come, until it ends."""
         client_id = uuid.uuid4().hex
         address = self.url.replace("http", "ws") + f"/ws?clientId={client_id}"
-        with closing(websocket.create_connection(address, timeout=RUN_SECONDS)) as socket_:
+        socket = websocket.create_connection(address, timeout=LAST_RESORT_SECONDS)
+        with closing(socket):
             self.submit(graph, client_id=client_id)
             while True:
-                event = json.loads(socket_.recv())
+                event = json.loads(socket.recv())
                 if event["type"] == "progress":
                     data = event["data"]
                     yield data["node"], data["value"], data["max"]
@@ -104,7 +109,8 @@ class DoublesServer:
                     return
 
     def interrupt(self, prompt_id: str) -> None:
-        requests.post(f"{self.url}/interrupt", json={"prompt_id": prompt_id}, timeout=10)
+        body = {"prompt_id": prompt_id}
+        requests.post(f"{self.url}/interrupt", json=body, timeout=LAST_RESORT_SECONDS)
 
 
 def succeeded(entry: History) -> bool:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from tests.timing import LAST_RESORT_SECONDS
+
 CHUNK_BYTES = 1 << 16
-CONNECT_SECONDS = 5
+CONNECT_SECONDS = LAST_RESORT_SECONDS
 
 Kind = Literal["cut", "deaf"]
 Absence = Literal["silent", "refuses"]
@@ -56,7 +58,8 @@ class Proxy:
 
     Set `websocket`, `http`, `delay_seconds` and `canned` at any time: they act on what comes next,
     `websocket` on open sockets too. `http` says what requests meet: a server that answers, one
-    that takes them and is `silent`, or one that `refuses` them. `paths` are those asked for.
+    that takes them and is `silent`, or one that `refuses` them. `paths` are those asked for;
+    `given_up` those that met silence until the client left.
     """
 
     def __init__(self, port: int) -> None:
@@ -65,6 +68,7 @@ class Proxy:
         self.delay_seconds = 0.0
         self.canned: dict[str, Canned] = {}
         self.paths: list[str] = []
+        self.given_up: list[str] = []
         self._target = ("127.0.0.1", port)
         proxy = self
 
@@ -102,7 +106,9 @@ class Proxy:
         if self.http == "refuses":
             return
         if self.http == "silent":
-            _drain(client)
+            with contextlib.suppress(OSError):
+                _drain(client)
+            self.given_up.append(path)
         elif (answer := self._canned(path)) is not None:
             client.sendall(answer)
             client.shutdown(socket.SHUT_WR)

@@ -19,12 +19,14 @@ from talkinghead.media.sound import Sound
 from talkinghead.plan.pace import Pace
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
+from talkinghead.render import long as long_render
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from tests.conftest import FileServer, write_pan, write_tone
 from tests.store import BUCKET, S3Server
+from tests.timing import LAST_RESORT_SECONDS
 
 SECONDS = 9.0  # 225 frames: three windows
 SIZE = {"width": 256, "height": 256}
@@ -225,8 +227,7 @@ def test_a_job_that_may_be_continued_stops_in_time(
     long_job: dict[str, Any], on_s3: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = long_job | {"request_id": "later", "continue_later": True}
-    soon = on_s3.settings.model_copy(update={"job_timeout_seconds": 30.01})
-    monkeypatch.setattr(on_s3, "settings", soon)
+    monkeypatch.setattr(long_render, "SPARE_SECONDS", LAST_RESORT_SECONDS)
     results = [run_job(Job("part", job), on_s3) for _ in range(3)]
     assert [each["status"] for each in results] == ["incomplete", "incomplete", "completed"]
     assert [each.get("windows_done") for each in results] == [1, 2, None]
@@ -242,13 +243,15 @@ def test_the_playlist_shows_the_windows_that_are_done(
     assert result["status"] == "completed"
     urls = {each.playlist_url for each in seen if each.stage == "render" and each.window}
     assert len(urls) == 1
-    text = requests.get(urls.pop() or "", timeout=10).text
+    text = requests.get(urls.pop() or "", timeout=LAST_RESORT_SECONDS).text
     assert text.count("#EXTINF") == 3
     assert text.rstrip().endswith("#EXT-X-ENDLIST")
     init = text.partition('URI="')[2].partition('"')[0]
     pieces = [init, *(line for line in text.splitlines() if line and not line.startswith("#"))]
     film = tmp_path / "film.mp4"
-    film.write_bytes(b"".join(requests.get(url, timeout=10).content for url in pieces))
+    film.write_bytes(
+        b"".join(requests.get(url, timeout=LAST_RESORT_SECONDS).content for url in pieces)
+    )
     assert len(frames_of(film)) == 225
 
 
@@ -283,7 +286,7 @@ def test_a_job_that_surely_takes_too_long_is_refused_before_the_first_window(
     plan = make_plan(parse_request(long_job), [voice], Picture(512, 512))
     monkeypatch.setattr(studio, "pace", Pace())
     for _ in range(3):
-        studio.pace.saw(plan, 100.0)
+        studio.pace.saw(plan, LAST_RESORT_SECONDS)
     refused = run_job(Job("refused", long_job | {"request_id": "long"}), studio)
     assert refused["error_code"] == "deadline_exceeded"
     assert "3 windows take about" in refused["error"]
@@ -298,5 +301,5 @@ def fail_in_window(done: int, control: Callable[..., None]) -> None:
 
 def fetched(result: dict[str, Any], target: Path) -> Path:
     assert result.get("status") == "completed", result
-    target.write_bytes(requests.get(result["video_url"], timeout=10).content)
+    target.write_bytes(requests.get(result["video_url"], timeout=LAST_RESORT_SECONDS).content)
     return target

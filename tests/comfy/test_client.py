@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import socket
-import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from comfy_client import (
     Unreachable,
 )
 from talkinghead.workflow.graph import Graph
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 
 def failing(graph: Graph) -> Graph:
@@ -32,16 +33,25 @@ def failing(graph: Graph) -> Graph:
     }
 
 
-def run(client: ComfyClient, graph: Graph, seconds: float = 30) -> list[str]:
-    outcome = client.run(graph, deadline_seconds=seconds)
+class Clock:
+    """The time as modules see it, which a test can put forward."""
+
+    sleep = staticmethod(time.sleep)
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def run(client: ComfyClient, graph: Graph) -> list[str]:
+    outcome = client.run(graph, deadline_seconds=LAST_RESORT_SECONDS)
     return [file.filename for file in outcome.files]
 
 
-def is_idle(client: ComfyClient, prompt_id: str) -> bool:
-    deadline = time.monotonic() + 10
-    while client.is_queued(prompt_id) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not client.is_queued(prompt_id)
+def wait_idle(client: ComfyClient, prompt_id: str) -> None:
+    wait_until(lambda: not client.is_queued(prompt_id), "the prompt neither waits nor runs")
 
 
 def test_a_graph_gives_its_files_texts_and_events(
@@ -49,7 +59,7 @@ def test_a_graph_gives_its_files_texts_and_events(
 ) -> None:
     events: list[Event] = []
     graph["1"]["inputs"]["color"] = int(time.time()) % 0xFFFFFF
-    outcome = client.run(graph, deadline_seconds=30, on_event=events.append)
+    outcome = client.run(graph, deadline_seconds=LAST_RESORT_SECONDS, on_event=events.append)
     assert [(f.node_id, f.key, f.subfolder, f.type) for f in outcome.files] == [
         ("2", "images", "t", "output")
     ] * 2
@@ -66,7 +76,10 @@ def test_a_graph_that_is_all_cache_still_names_its_files(client: ComfyClient, gr
 
 def test_the_prompt_runs_under_our_own_id(client: ComfyClient, graph: Graph) -> None:
     prompt_id = str(uuid.uuid4())
-    assert client.run(graph, deadline_seconds=30, prompt_id=prompt_id).prompt_id == prompt_id
+    assert (
+        client.run(graph, deadline_seconds=LAST_RESORT_SECONDS, prompt_id=prompt_id).prompt_id
+        == prompt_id
+    )
     assert client.history(prompt_id) is not None
     client.forget(prompt_id)
     assert client.history(prompt_id) is None
@@ -90,8 +103,8 @@ def test_a_graph_of_which_only_some_outputs_are_valid_is_rejected_and_not_run(
     graph["5"]["inputs"]["height"] = "tall"
     prompt_id = str(uuid.uuid4())
     with pytest.raises(PromptRejected, match=r"height"):
-        client.run(graph, deadline_seconds=30, prompt_id=prompt_id)
-    assert is_idle(client, prompt_id)
+        client.run(graph, deadline_seconds=LAST_RESORT_SECONDS, prompt_id=prompt_id)
+    wait_idle(client, prompt_id)
 
 
 def test_a_node_that_raises_is_named_with_its_message(
@@ -109,51 +122,76 @@ def test_an_interrupt_from_outside_is_no_failure_of_a_node(
     client: ComfyClient, slow_graph: Graph
 ) -> None:
     prompt_id = str(uuid.uuid4())
-    timer = threading.Timer(1, client.interrupt, [prompt_id])
-    timer.start()
+
+    def interrupt(event: Event) -> None:
+        if event.type == "progress":
+            client.interrupt(prompt_id)
+
     with pytest.raises(Interrupted):
-        client.run(slow_graph, deadline_seconds=30, prompt_id=prompt_id)
-    timer.join()
+        client.run(
+            slow_graph,
+            deadline_seconds=LAST_RESORT_SECONDS,
+            prompt_id=prompt_id,
+            on_event=interrupt,
+        )
 
 
 def test_the_deadline_ends_the_prompt_on_the_server_too(
-    client: ComfyClient, slow_graph: Graph
+    client: ComfyClient, slow_graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompt_id = str(uuid.uuid4())
-    start = time.monotonic()
+    prompt_id, clock = str(uuid.uuid4()), Clock()
+    monkeypatch.setattr("comfy_client.time", clock)
+
+    def pass_time(event: Event) -> None:
+        if event.type == "progress":
+            clock.ahead = LAST_RESORT_SECONDS + 1
+
     with pytest.raises(TimedOut):
-        client.run(slow_graph, deadline_seconds=1, prompt_id=prompt_id)
-    assert time.monotonic() - start < 8
-    assert is_idle(client, prompt_id)
+        client.run(
+            slow_graph,
+            deadline_seconds=LAST_RESORT_SECONDS,
+            prompt_id=prompt_id,
+            on_event=pass_time,
+        )
+    wait_idle(client, prompt_id)
 
 
 def test_what_the_watch_raises_ends_the_prompt_and_comes_out(
     client: ComfyClient, slow_graph: Graph
 ) -> None:
-    calls: list[float] = []
+    events: list[str] = []
+    calls: list[int] = []
 
     def watch() -> None:
-        calls.append(time.monotonic())
-        if len(calls) > 2:
+        if "progress" in events:
+            calls.append(len(events))
+        if len(calls) > 4:  # there are two steps: some of the calls come between two events
             raise KeyError("enough")
 
     prompt_id = str(uuid.uuid4())
     with pytest.raises(KeyError, match="enough"):
-        client.run(slow_graph, deadline_seconds=30, prompt_id=prompt_id, watch=watch)
-    assert is_idle(client, prompt_id)
+        client.run(
+            slow_graph,
+            deadline_seconds=LAST_RESORT_SECONDS,
+            prompt_id=prompt_id,
+            on_event=lambda event: events.append(event.type),
+            watch=watch,
+        )
+    wait_idle(client, prompt_id)
 
 
 def test_a_prompt_behind_another_can_be_taken_back(
-    client: ComfyClient, graph: Graph, slow_graph: Graph
+    client: ComfyClient, graph: Graph, slow_graph: Graph, held: Callable[[], None]
 ) -> None:
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
     client.submit(slow_graph, first, client_id="other")
+    held()
     with pytest.raises(TimedOut):
         client.run(graph, deadline_seconds=1, prompt_id=second)
-    assert is_idle(client, second)
+    wait_idle(client, second)
     assert client.is_queued(first)
     client.stop(first)
-    assert is_idle(client, first)
+    wait_idle(client, first)
 
 
 def test_a_server_without_websocket_is_followed_by_polling(

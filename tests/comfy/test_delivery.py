@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import load_schemas
 from tests.canary import CANARY
 from tests.store import BUCKET, S3Server
+from tests.timing import LAST_RESORT_SECONDS
 
 
 def run(studio: Studio, job_id: str, fields: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
@@ -38,13 +38,11 @@ def test_a_retried_job_answers_at_once_with_the_video_of_the_first_try(
     on_s3: Studio, s3: S3Server, short_job: dict[str, Any]
 ) -> None:
     first, _ = run(on_s3, "retried", short_job)
-    start = time.monotonic()
     again, stages = run(on_s3, "retried", short_job)
-    assert time.monotonic() - start < 1
     assert stages == set(), "nothing was fetched, rendered or delivered"
     for key in ("status", "job_id", "video_info", "generation_params", "warnings", "draft"):
         assert again[key] == first[key]
-    video = requests.get(again["video_url"], timeout=10).content
+    video = requests.get(again["video_url"], timeout=LAST_RESORT_SECONDS).content
     assert hashlib.sha256(video).hexdigest() == first["video_info"]["sha256"]
     assert s3.keys("retried/") == ["retried/result.json", "retried/talkinghead.mp4"]
 
@@ -64,7 +62,7 @@ def test_the_bundle_tells_what_ran_and_holds_no_secret(
 ) -> None:
     fields = short_job | {"bundle": True}
     result, _ = run(on_s3, "bundled", fields)
-    text = requests.get(result["bundle_url"], timeout=10).text
+    text = requests.get(result["bundle_url"], timeout=LAST_RESORT_SECONDS).text
     bundle = json.loads(text)
     assert CANARY not in text and "X-Amz-" not in text
     urls = {name: redact_url(fields[name]) for name in ("image_url", "wav_url")}
@@ -72,7 +70,7 @@ def test_the_bundle_tells_what_ran_and_holds_no_secret(
     assert bundle["request"]["image_url"].endswith("?...")
     portrait_hash = hashlib.sha256(portrait.read_bytes()).hexdigest()
     assert bundle["inputs"]["image_url"]["sha256"] == portrait_hash
-    video = requests.get(result["video_url"], timeout=10).content
+    video = requests.get(result["video_url"], timeout=LAST_RESORT_SECONDS).content
     assert bundle["result"]["video_info"]["sha256"] == hashlib.sha256(video).hexdigest()
     assert bundle["result"]["generation_params"] == result["generation_params"]
     assert bundle["plan"]["seed"] == result["generation_params"]["seed"]
@@ -88,7 +86,7 @@ def test_a_presigned_url_gets_the_video_and_its_signature_is_nowhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     target = {"Bucket": BUCKET, "Key": "theirs/job.mp4", "ContentType": "video/mp4"}
-    url = s3.client().generate_presigned_url("put_object", Params=target, ExpiresIn=60)
+    url = s3.client().generate_presigned_url("put_object", Params=target, ExpiresIn=3600)
     fields = short_job | {"draft": True, "upload_url": url, "bundle": True}
     with caplog.at_level("DEBUG", logger="talkinghead"):
         result, _ = run(on_s3, "uploaded", fields)
@@ -130,6 +128,6 @@ def test_a_video_that_no_store_takes_is_kept_and_delivered_without_rendering_it_
     monkeypatch.setattr(studio, "stores", Stores(Settings()))
     again, stages = run(studio, "kept", short_job | {"draft": True})
     assert "render" not in stages
-    video = requests.get(again["video_url"], timeout=10).content
+    video = requests.get(again["video_url"], timeout=LAST_RESORT_SECONDS).content
     assert hashlib.sha256(video).hexdigest() == again["video_info"]["sha256"]
     assert not Path(failed["details"]["video_path"]).exists()

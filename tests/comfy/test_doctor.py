@@ -9,6 +9,7 @@ from talkinghead.comfy.server import ComfyServer
 from talkinghead.comfy.studio import Studio
 from talkinghead.doctor import ensure_fit, examine
 from talkinghead.settings import Settings
+from tests.timing import LAST_RESORT_SECONDS
 
 
 def test_a_worker_with_nodes_and_models_is_fit(client: ComfyClient, settings: Settings) -> None:
@@ -37,6 +38,7 @@ def test_comfyui_lists_linked_models_before_its_own(settings: Settings, tmp_path
         settings.comfyui_dir.absolute(),
         tmp_path / "work",
         cpu=True,
+        start_seconds=LAST_RESORT_SECONDS,
     )
     server.start()
     server.use_models({"vae/linked.safetensors": file, "wav2vec2/linked.safetensors": file})

@@ -11,7 +11,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from talkinghead.workflow.gui_file import Workflow, set_widget
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.template import load_template
 from tests.conftest import EXAMPLES
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -105,7 +105,8 @@ def name_in(output: str) -> str:
 
 
 def saved(client: ComfyClient, name: str) -> Workflow:
-    answer = requests.get(f"{client.url}/userdata/workflows%2F{name}.json", timeout=5)
+    url = f"{client.url}/userdata/workflows%2F{name}.json"
+    answer = requests.get(url, timeout=LAST_RESORT_SECONDS)
     content: Workflow = answer.json()
     return content
 
@@ -118,7 +119,8 @@ def test_open_puts_the_workflow_into_the_guis_list_and_tells_what_is_missing(
     assert f"Open {client.url}, press w (Workflows) and choose talkinghead-for_the_gui" in output
     assert "missing there: Portrait loads picture.bmp" in output
     assert "--file speech_1.wav=PATH" in output
-    listed = requests.get(f"{client.url}/userdata?dir=workflows", timeout=5).json()
+    url = f"{client.url}/userdata?dir=workflows"
+    listed = requests.get(url, timeout=LAST_RESORT_SECONDS).json()
     assert "talkinghead-for_the_gui.json" in listed
 
 
@@ -133,7 +135,7 @@ def test_with_its_files_an_opened_workflow_runs(bundle: Path, client: ComfyClien
     assert code == 0 and "missing" not in output, output
     assert saved(client, first) == before, "a person may have edited it"
     graph = to_api(saved(client, name_in(output)), client.object_info())
-    outcome = client.run(graph, deadline_seconds=60)
+    outcome = client.run(graph, deadline_seconds=LAST_RESORT_SECONDS)
     assert [file.filename for file in outcome.files] == ["video_00001_.mp4"]
     client.forget(outcome.prompt_id)
 
@@ -200,21 +202,24 @@ def test_make_gui_serves_the_templates_ready_to_run_and_ends_with_ctrl_c(
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **own})
     try:
         client = ComfyClient(f"http://127.0.0.1:{port}")
-        deadline = time.monotonic() + 90  # a busy machine takes 50
-        while f"Open {client.url}, press w" not in log.read_text():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        listed = requests.get(f"{client.url}/userdata?dir=workflows&recurse=true", timeout=5).json()
+
+        def is_open() -> bool:
+            assert process.poll() is None, log.read_text()
+            return f"Open {client.url}, press w" in log.read_text()
+
+        wait_until(is_open, "the GUI can be opened")
+        url = f"{client.url}/userdata?dir=workflows&recurse=true"
+        listed = requests.get(url, timeout=LAST_RESORT_SECONDS).json()
         assert f"{LISTED}/draft_i2v.json" in listed
         schemas = client.object_info()
         gui = load_template("draft_i2v")
         draft = next(node for node in gui["nodes"] if node.get("title") == "Draft")
         set_widget(draft, "num_frames", 10, schemas)
-        client.run(to_api(gui, schemas), deadline_seconds=60)
+        client.run(to_api(gui, schemas), deadline_seconds=LAST_RESORT_SECONDS)
         assert list((comfy_dir / "output" / "talkinghead").glob("draft_*.mp4"))
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(LAST_RESORT_SECONDS) == 0
         assert "Stopped server" in log.read_text()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(LAST_RESORT_SECONDS)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import av
 import numpy as np
@@ -27,7 +25,10 @@ from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.graph import Graph, loaders_only
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.template import load_template
+from tests.comfy.proxy import port_of
+from tests.comfy.test_faults import process_of
 from tests.conftest import FileServer, write_tone
+from tests.timing import LAST_RESORT_SECONDS
 
 
 @pytest.fixture
@@ -153,11 +154,9 @@ def test_bad_input_is_told_at_once_and_queues_nothing(
         for name, value in fields.items()
     }
     stages: list[str] = []
-    start = time.monotonic()
     result = run_job(
         Job("bad", request(served) | urls, report=lambda p: stages.append(p.stage)), studio
     )
-    assert time.monotonic() - start < 2
     assert (result["status"], result["error_code"]) == ("failed", code)
     assert pytest.raises(AssertionError, match=expected).matches(AssertionError(result["error"]))
     assert "start" not in stages and "render" not in stages
@@ -236,15 +235,25 @@ def test_a_job_that_kills_comfyui_twice_fails_and_the_next_one_runs(
 
 
 def test_a_render_without_progress_is_stopped_and_a_deaf_comfyui_ended(
-    studio: Studio, served: FileServer, control: Callable[..., None]
+    studio: Studio,
+    served: FileServer,
+    control: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     control(WanVideoSampler={"action": "hang", "times": 1})
-    impatient = studio.settings.model_copy(update={"stall_seconds": 3.0})
-    with mock.patch.object(studio, "settings", impatient):
-        start = time.monotonic()
-        result = run(studio, request(served))
+    with studio.comfy("unused", lambda: None) as turn:
+        deaf = process_of(port_of(turn.client.url))
+
+    def lose_patience(progress: Progress) -> None:
+        if progress.message == "Sampler":
+            impatient = studio.settings.model_copy(update={"stall_seconds": 1.0})
+            hurried.setattr(studio, "settings", impatient)
+            hurried.setattr(studio, "idle_seconds", 1.0)
+
+    with monkeypatch.context() as hurried:
+        result = run_job(Job("deaf", request(served), report=lose_patience), studio)
     assert (result["error_code"], result["retryable"]) == ("render_stalled", True)
-    assert time.monotonic() - start < 40
+    assert not Path(f"/proc/{deaf}").exists()
     result = run(studio, request(served))
     assert result["status"] == "completed", result
 
@@ -255,7 +264,9 @@ def test_after_a_job_comfyui_keeps_the_models_and_nothing_of_the_job(
     """The last prompt's outputs are what ComfyUI keeps: it must be that of the loaders."""
     loaded: list[str] = []
     graph = loaders_of(studio, client)
-    client.run(graph, deadline_seconds=30, on_event=lambda e: loaded.append(e.type))
+    client.run(
+        graph, deadline_seconds=LAST_RESORT_SECONDS, on_event=lambda e: loaded.append(e.type)
+    )
     assert {entry["class_type"] for entry in graph.values()} >= {
         "WanVideoModelLoader",
         "WanVideoVAELoader",
@@ -275,19 +286,17 @@ def test_no_history_of_a_job_is_left(studio: Studio, served: FileServer) -> None
 
 
 def test_a_cancelled_job_stops_the_render_and_the_next_one_runs(
-    studio: Studio, served: FileServer, control: Callable[..., None]
+    studio: Studio, served: FileServer, control: Callable[..., None], held: Callable[[], None]
 ) -> None:
-    control(step_seconds=1.0)
-    job = Job("cancel", request(served, steps=50, scheduler="unipc"))
+    job = Job("cancel", request(served))
 
     def cancel_at_the_sampler(progress: Progress) -> None:
         if progress.message == "Sampler":
+            held()
             job.cancelled.set()
 
     job.report = cancel_at_the_sampler
-    start = time.monotonic()
     assert run_job(job, studio)["error_code"] == "cancelled"
-    assert time.monotonic() - start < 10
     control()
     result = run(studio, request(served))
     assert result["status"] == "completed", result
@@ -324,7 +333,7 @@ def test_two_stereo_voices_are_delivered_as_their_mix_left_and_right_apart(
 
 def history(studio: Studio) -> set[str]:
     with studio.comfy("unused", lambda: None) as turn:
-        return set(requests.get(f"{turn.client.url}/history", timeout=10).json())
+        return set(requests.get(f"{turn.client.url}/history", timeout=LAST_RESORT_SECONDS).json())
 
 
 def loaders_of(studio: Studio, client: ComfyClient) -> Graph:

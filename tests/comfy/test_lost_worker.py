@@ -27,6 +27,7 @@ from talkinghead.render.run import run_job
 from tests.comfy.machines import Blow, Death, Ordeal
 from tests.conftest import FileServer
 from tests.store import S3Server
+from tests.timing import LAST_RESORT_SECONDS
 
 WINDOWS = int(os.environ.get("SOAK_WINDOWS", "12"))
 IS_LONG = WINDOWS >= 100
@@ -93,7 +94,7 @@ def write_clicks(path: Path) -> None:
         file.writeframes((samples * 32767).astype("<i2").tobytes())
 
 
-@pytest.mark.timeout(7200 if IS_LONG else 300)
+@pytest.mark.timeout(14_400 if IS_LONG else 2400)
 def test_a_render_whose_machines_are_lost_is_whole_and_in_time(
     *,
     long_job: dict[str, Any],
@@ -123,7 +124,7 @@ def test_a_render_whose_machines_are_lost_is_whole_and_in_time(
     check_sound(video)
 
     control()
-    patient = on_s3.settings.model_copy(update={"job_timeout_seconds": 3600})
+    patient = on_s3.settings.model_copy(update={"job_timeout_seconds": 7200})
     monkeypatch.setattr(on_s3, "settings", patient)
     whole = fetched(run_job(Job("whole", long_job), on_s3), tmp_path / "whole.mp4")
     check_equal(video, whole)
@@ -150,7 +151,7 @@ def check_no_window_is_lost_but_by_a_death(begun: list[int], deaths: list[Death]
 
 def fetched(result: dict[str, Any], target: Path) -> Path:
     assert result.get("status") == "completed", result
-    with requests.get(result["video_url"], timeout=30, stream=True) as answer:
+    with requests.get(result["video_url"], timeout=LAST_RESORT_SECONDS, stream=True) as answer:
         target.write_bytes(answer.content)
     return target
 

@@ -24,6 +24,7 @@ from talkinghead.render.progress import STAGES, Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import PROJECT_DIR
 from tests.conftest import FileServer, write_pan, write_tone
+from tests.timing import LAST_RESORT_SECONDS
 
 WINDOWS, STEPS = 5, 4
 FRAMES = 81 + 72 * (WINDOWS - 1)
@@ -80,9 +81,10 @@ def test_a_render_tells_windows_and_steps_a_rising_percentage_and_when_it_will_b
     assert {(told.windows, told.steps) for _, told in seen.sampled} == {(WINDOWS, STEPS)}
 
     assert all(told.eta_seconds is None for _, told in seen.sampled[: STEPS - 1])
-    at, told = seen.sampled[2 * STEPS - 1]
-    sampler_done = seen.sampled[-1][0]
-    assert told.eta_seconds == pytest.approx(sampler_done - at, rel=0.25)
+    (first, _), (second, told), *_ = [each for each in seen.sampled if each[1].step == STEPS]
+    left = (WINDOWS - 2) * (second - first)  # if the others take as long as the second window
+    assert told.eta_seconds is not None
+    assert 0.75 * left < told.eta_seconds < 1.25 * (left + second - first)
 
 
 def test_a_render_from_a_video_counts_the_steps_that_are_left_of_each_window(
@@ -151,7 +153,7 @@ def handle_one(client: ComfyClient, fields: dict[str, Any], **environment: str) 
         env=os.environ | {"COMFYUI_URL": client.url, "ALLOW_PRIVATE_URLS": "true"} | environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LAST_RESORT_SECONDS,
         check=False,
     )
     assert worker.returncode == 0, worker.stdout + worker.stderr

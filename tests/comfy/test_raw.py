@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from talkinghead.settings import Settings
 from talkinghead.workflow.template import load_template
 from tests.conftest import FileServer
 from tests.store import S3Server
+from tests.timing import LAST_RESORT_SECONDS
 
 Graph = dict[str, dict[str, Any]]
 
@@ -34,7 +34,9 @@ Graph = dict[str, dict[str, Any]]
 def allowing(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
     """The studio of a worker that takes workflows; ComfyUI remembers none."""
     with studio.comfy("unused", lambda: None) as turn:
-        requests.post(f"{turn.client.url}/history", json={"clear": True}, timeout=5)
+        requests.post(
+            f"{turn.client.url}/history", json={"clear": True}, timeout=LAST_RESORT_SECONDS
+        )
     settings = studio.settings.model_copy(update={"allow_workflows": True})
     monkeypatch.setattr(studio, "settings", settings)
     return studio
@@ -100,8 +102,8 @@ def left_in_comfyui(studio: Studio) -> set[str]:
 
 def queued_and_done(studio: Studio) -> tuple[int, int]:
     with studio.comfy("unused", lambda: None) as turn:
-        queue = requests.get(turn.client.url + "/queue", timeout=5).json()
-        history = requests.get(turn.client.url + "/history", timeout=5).json()
+        queue = requests.get(turn.client.url + "/queue", timeout=LAST_RESORT_SECONDS).json()
+        history = requests.get(turn.client.url + "/history", timeout=LAST_RESORT_SECONDS).json()
     return len(queue["queue_running"] + queue["queue_pending"]), len(history)
 
 
@@ -215,28 +217,26 @@ def test_a_bucket_gets_every_file_under_the_jobs_id(
     pictures = [each for each in result["outputs"] if each["kind"] == "image"]
     assert s3.keys("raw-s3/") == sorted(f"raw-s3/{each['filename']}" for each in pictures)
     for each in pictures:
-        answer = requests.get(each["url"], timeout=10)
+        answer = requests.get(each["url"], timeout=LAST_RESORT_SECONDS)
         assert hashlib.sha256(answer.content).hexdigest() == each["sha256"]
         assert answer.headers["Content-Type"] == "image/png"
 
 
 def test_a_cancelled_workflow_is_stopped(
-    allowing: Studio, served: FileServer, control: Callable[..., None]
+    allowing: Studio, served: FileServer, held: Callable[[], None]
 ) -> None:
-    control(step_seconds=1.0)
     files = urls(served, portrait_jpg="portrait.jpg", voice_wav="voice.wav")
     cancelled = threading.Event()
 
     def report(progress: Progress) -> None:
         if progress.message == "Sampler":
+            held()
             cancelled.set()
 
     fields = {"workflow": load_template("infinitetalk_i2v"), "files": files}
     result = run_job(Job("raw/cancelled", fields, report, cancelled), allowing)
-    ended = time.monotonic()
     assert (result["error_code"], result["stage"]) == ("cancelled", "render"), result
     assert queued_and_done(allowing) == (0, 0)
-    assert time.monotonic() - ended < 15
 
 
 def test_models_are_kept_for_the_next_job(

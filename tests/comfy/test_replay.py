@@ -6,6 +6,7 @@ In CI a short form; `make replay-soak` replays REPLAY_FILES=200.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,10 +27,13 @@ from comfy_client import ComfyClient
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.comfy import doubles_graphs
+from tests.comfy.conftest import write_whole
 from tests.comfy.test_faults import process_of
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 FILES = int(os.environ.get("REPLAY_FILES", "40"))
-SLOW_FILES = 4  # on the doubles, a second or so each: some are under way whenever a server dies
+SLOW_FILES = 4  # in the middle of the others; on the doubles: each server has one when one dies
+SEEDS = itertools.count()  # none comes twice: a server would have the frames still
 Entry = dict[str, Any]
 
 
@@ -40,13 +44,19 @@ class Servers:
         self.control_file = root / "control.json"
         packs = [PROJECT_DIR / "custom_nodes", PROJECT_DIR / "tests" / "doubles"]
         self._comfys = [
-            ComfyServer(Settings().comfyui_dir.absolute(), root / name, cpu=True, node_dirs=packs)
+            ComfyServer(
+                Settings().comfyui_dir.absolute(),
+                root / name,
+                cpu=True,
+                start_seconds=LAST_RESORT_SECONDS,
+                node_dirs=packs,
+            )
             for name in ("one", "two")
         ]
         self.urls = [comfy.url for comfy in self._comfys]
 
     def control(self, **faults: object) -> None:
-        self.control_file.write_text(json.dumps(faults))
+        write_whole(self.control_file, json.dumps(faults))
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -74,7 +84,9 @@ class Servers:
         self._comfys[number].stop()
 
     def queues(self) -> list[list[Any]]:
-        answers = [requests.get(f"{url}/queue", timeout=10).json() for url in self.urls]
+        answers = [
+            requests.get(f"{url}/queue", timeout=LAST_RESORT_SECONDS).json() for url in self.urls
+        ]
         return [each["queue_running"] + each["queue_pending"] for each in answers]
 
 
@@ -123,13 +135,13 @@ def write(path: Path, content: object) -> Path:
     return path
 
 
-def write_video_graphs(folder: Path, count: int) -> None:
+def write_video_graphs(folder: Path, count: int, name: str = "video") -> None:
     """Whole renders on the doubles, of the picture and the sounds beside them."""
     doubles_graphs.write_media(folder)
     for number in range(count):
         graph = doubles_graphs.image_to_video(prefix="talk/video")
-        graph["50"]["inputs"]["seed"] = number
-        write(folder / f"video{number}.json", graph)
+        graph["50"]["inputs"]["seed"] = next(SEEDS)
+        write(folder / f"{name}{number}.json", graph)
 
 
 def replay(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
@@ -140,7 +152,7 @@ def replay(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=110)
+    _, said = process.communicate(timeout=LAST_RESORT_SECONDS)
     return process.returncode, said
 
 
@@ -153,26 +165,27 @@ def entries(out: Path) -> list[Entry]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
+def seeds(log: Path) -> list[str]:
+    """Those of the samplers that have begun."""
+    return log.read_text().split() if log.exists() else []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(2400)
 def test_two_servers_share_the_files_and_each_is_done_once_though_one_server_is_killed(
     servers: Servers, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     for number in range(FILES - SLOW_FILES):
-        write(folder / f"colour{number:03}.json", colour_graph(number * 40))
-    write_video_graphs(folder, SLOW_FILES)
-    servers.control(step_seconds=0.2)
+        write(folder / f"{number:03}colour.json", colour_graph(number * 40))
+    write_video_graphs(folder, SLOW_FILES, f"{FILES // 2:03}video")
+    log = tmp_path / "seeds"
+    servers.control(WanVideoSampler={"action": "hold", "at_step": 1}, seeds_log=str(log))
     start = time.monotonic()
     process = replay(folder, "--out", out, *on(servers, 0, 1))
-    wait_for(lambda: len(entries(out)) >= FILES // 2 and bool(servers.queues()[0]))
+    wait_until(lambda: len(seeds(log)) == 2, "each server renders one of the slow files")
+    assert len(entries(out)) >= FILES // 2
     servers.kill(0)
+    servers.control()
     servers.start(0)
     code, said = finish(process)
     servers.wait_ready(0)
@@ -187,9 +200,8 @@ def test_two_servers_share_the_files_and_each_is_done_once_though_one_server_is_
     assert sum(name.endswith(".mp4") for name in made) == SLOW_FILES
     for entry in done:
         if "colour" in entry["file"]:
-            assert (
-                colour_of(out / entry["files"][0]["path"]) == int(Path(entry["file"]).stem[6:]) * 40
-            )
+            colour = colour_of(out / entry["files"][0]["path"])
+            assert colour == int(Path(entry["file"]).name[:3]) * 40
     code, said = finish(replay(folder, "--out", out, *on(servers, 1)))
     assert (code, len(entries(out))) == (0, FILES), "nothing is left to do"
     assert f"{FILES} runs done before" in said
@@ -206,14 +218,15 @@ def test_ctrl_c_interrupts_what_runs_and_the_next_call_does_the_rest(
 ) -> None:
     out = tmp_path / "out"
     write_video_graphs(folder, 3)
-    servers.control(step_seconds=1.0)
+    log = tmp_path / "seeds"
+    servers.control(WanVideoSampler={"action": "hold", "at_step": 1}, seeds_log=str(log))
     process = replay(folder, "--out", out, *on(servers, 1))
-    wait_for(lambda: bool(servers.queues()[1]))
+    wait_until(lambda: seeds(log), "the server renders")
     process.send_signal(signal.SIGINT)
     code, said = finish(process)
     assert code == 130, said
     assert [entry["status"] for entry in entries(out)] == ["cancelled"]
-    wait_for(lambda: servers.queues()[1] == [], 5)
+    wait_until(lambda: servers.queues()[1] == [], "the server has nothing to do")
     servers.control()
     code, said = finish(replay(folder, "--out", out, *on(servers, 1)))
     assert code == 0, said

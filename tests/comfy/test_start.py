@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,7 @@ import requests
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.settings import PROJECT_DIR, Settings
-
-START_SECONDS = 90
-RESTART_SECONDS = 20  # of the 30 in which it shall be back: it is ready about 10 s after its start
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ def worker(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         )
     url = f"http://127.0.0.1:{port}/docs"
     try:
-        wait_until(lambda: process.poll() is not None or answers(url), START_SECONDS)
+        wait_until(lambda: process.poll() is not None or answers(url), "the worker answers")
         assert process.poll() is None, (tmp_path / "log").read_text()
         yield process
     finally:
@@ -52,16 +49,9 @@ def worker(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def wait_until(happened: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-
-
 def answers(url: str) -> bool:
     try:
-        return requests.get(url, timeout=2).ok
+        return requests.get(url, timeout=LAST_RESORT_SECONDS).ok
     except requests.RequestException:
         return False
 
@@ -83,16 +73,16 @@ def test_a_comfyui_that_dies_is_back_and_sigterm_ends_both_with_status_0(
     def log() -> str:
         return (tmp_path / "log").read_text()
 
-    wait_until(lambda: "comfyui: Starting server" in log(), START_SECONDS)
+    wait_until(lambda: "comfyui: Starting server" in log(), "ComfyUI starts")
     first = comfyui_of(worker)
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: comfyui_of(worker) not in {None, first}, RESTART_SECONDS)
+    wait_until(lambda: comfyui_of(worker) not in {None, first}, "there is another ComfyUI")
     second = comfyui_of(worker)
     assert "ComfyUI died between two jobs" in log()
 
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(LAST_RESORT_SECONDS) == 0
     assert not Path(f"/proc/{second}").exists()
     assert not list((tmp_path / "work").iterdir())
 
@@ -114,13 +104,13 @@ def test_a_comfyui_that_died_between_two_jobs_is_revived(tmp_path: Path) -> None
         return starts.stat().st_size > 1
 
     with studio:
-        wait_until(is_back, 20)
+        wait_until(is_back, "it is started again")
 
 
 def test_a_comfyui_that_the_worker_ended_stays_ended(tmp_path: Path) -> None:
     studio, starts = counting_studio(tmp_path)
     with studio:
-        wait_until(lambda: starts.stat().st_size == 1, 20)
+        wait_until(lambda: starts.stat().st_size == 1, "it is started")
         studio.close()
         studio.revive()
         with pytest.raises(ComfyUIUnavailable, match="not been started"):

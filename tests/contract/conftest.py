@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,15 @@ import pytest
 import requests
 
 from talkinghead.settings import PROJECT_DIR
-
-START_SECONDS = 120.0
+from tests.store import free_port
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 
 class Worker:
     """`python handler.py --rp_serve_api` as a child process."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.log = folder / "worker.log"
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "handler.py", "--rp_serve_api", "--rp_api_port", str(port)]
@@ -37,27 +33,27 @@ class Worker:
                 stdout=log,
                 stderr=log,
             )
-        self._wait()
+        wait_until(self._answers, "the worker's first answer")
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                requests.get(f"{self.url}/docs", timeout=2)
-                return
-            except requests.RequestException:
-                time.sleep(0.1)
-        raise AssertionError(f"the worker did not start:\n{self.log.read_text()}")
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, f"it did not start:\n{self.log.read_text()}"
+        try:
+            requests.get(f"{self.url}/docs", timeout=LAST_RESORT_SECONDS)
+        except requests.RequestException:
+            return False
+        return True
 
     def runsync(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What the endpoint answers to a request."""
-        answer = requests.post(f"{self.url}/runsync", json={"input": fields}, timeout=120)
+        answer = requests.post(
+            f"{self.url}/runsync", json={"input": fields}, timeout=LAST_RESORT_SECONDS
+        )
         content: dict[str, Any] = answer.json()
         return content
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(LAST_RESORT_SECONDS)
 
 
 def environment_of(folder: Path) -> dict[str, str]:

@@ -17,11 +17,21 @@ from typing import Any
 
 import pytest
 
+from talkinghead.comfy.process import STOP_SECONDS
 from talkinghead.settings import PROJECT_DIR
+from talkinghead.worker import CANCEL_SECONDS, EXIT_SECONDS
 from tests.conftest import FileServer
 from tests.contract.conftest import environment_of
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 RUNPOD_SECONDS = 10
+# handler.py, which leaves work undone only after this: on a busy machine, all takes longer.
+UNHURRIED = f"""
+import runpy
+from talkinghead import worker
+worker.CANCEL_SECONDS = worker.EXIT_SECONDS = {LAST_RESORT_SECONDS}
+runpy.run_path("handler.py", run_name="__main__")
+"""
 
 
 class RunPod:
@@ -30,6 +40,7 @@ class RunPod:
     def __init__(self, job: dict[str, Any]) -> None:
         self.jobs = [job]
         self.posted: list[dict[str, Any]] = []
+        self._closed = threading.Event()
         runpod = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -39,7 +50,7 @@ class RunPod:
                 elif "/ping" in self.path:
                     self._answer(200, {})
                 else:
-                    time.sleep(20)  # a long poll
+                    runpod._closed.wait(LAST_RESORT_SECONDS)  # a long poll
                     self._answer(204)
 
             def do_POST(self) -> None:
@@ -75,6 +86,7 @@ class RunPod:
         }
 
     def close(self) -> None:
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -91,13 +103,14 @@ def slow_job(files: FileServer, portrait: Path, voice: Path) -> dict[str, Any]:
 def worker(
     folder: Path, environment: dict[str, str], *arguments: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """handler.py, whose renders take a minute, in its own temporary folder."""
+    """handler.py, whose renders take a quarter of an hour, in its own temporary folder."""
     (folder / "tmp").mkdir()
-    (folder / "control.json").write_text('{"step_seconds": 1.0}')
+    control = {"step_seconds": 20.0, "seeds_log": str(folder / "seeds")}
+    (folder / "control.json").write_text(json.dumps(control))
     more = {"DOUBLES_CONTROL": str(folder / "control.json"), "TMPDIR": str(folder / "tmp")}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "handler.py", *arguments],
+            [sys.executable, "-c", UNHURRIED, *arguments],
             cwd=PROJECT_DIR,
             env=os.environ | environment_of(folder) | more | environment,
             stdout=log,
@@ -107,14 +120,7 @@ def worker(
         yield process
     finally:
         process.terminate()  # not kill: ComfyUI, and the SDK's own child, would stay
-        process.wait(2 * RUNPOD_SECONDS)
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        process.wait(LAST_RESORT_SECONDS)
 
 
 def comfyuis(folder: Path) -> list[int]:
@@ -130,19 +136,44 @@ def _command_line(path: Path) -> str:
         return ""
 
 
-def is_rendering(folder: Path) -> bool:
-    return "name=patch" in (folder / "log").read_text()
+def wait_for_the_sampler(process: subprocess.Popen[bytes], folder: Path) -> None:
+    def samples() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        return (folder / "seeds").exists()
+
+    wait_until(samples, "the sampler's beginning")
+
+
+@contextlib.contextmanager
+def slowness() -> Iterator[Callable[[], float]]:
+    """How many seconds here, from now on, a second of work takes: 1 on a quiet machine."""
+    start = time.monotonic()
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+
+    def measured() -> float:
+        seconds = time.monotonic() - start
+        busy.kill()
+        _, _, used = os.wait4(busy.pid, 0)
+        return seconds / (used.ru_utime + used.ru_stime)
+
+    try:
+        yield measured
+    finally:
+        busy.kill()
+        busy.wait()
 
 
 def end(process: subprocess.Popen[bytes], folder: Path) -> None:
     """SIGTERM in the middle of a render: all is gone before RunPod would lose its patience."""
-    wait_until(lambda: is_rendering(folder))
-    time.sleep(1)
     assert comfyuis(folder) and temporary(folder)
-    start = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(RUNPOD_SECONDS) == 0
-    print("ended after", round(time.monotonic() - start, 2), "s")
+    with slowness() as slowness_here:
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LAST_RESORT_SECONDS) == 0
+        seconds = time.monotonic() - start
+        allowed = RUNPOD_SECONDS * max(1.0, slowness_here())
+    print(f"ended after {seconds:.2f} s of {allowed:.2f} s")
+    assert seconds < allowed
     assert comfyuis(folder) == []
     assert temporary(folder) == []
     assert list((folder / "work").iterdir()) == []
@@ -153,11 +184,17 @@ def temporary(folder: Path) -> list[Path]:
     return list((folder / "tmp").glob("talkinghead-*"))
 
 
+def test_the_worker_gives_up_what_it_cannot_end_before_runpod_does() -> None:
+    assert max(STOP_SECONDS, CANCEL_SECONDS, EXIT_SECONDS) < RUNPOD_SECONDS
+
+
 def test_a_worker_of_runpod_leaves_nothing_and_gives_the_job_back(
     tmp_path: Path, slow_job: dict[str, Any]
 ) -> None:
     runpod = RunPod(slow_job)
     with worker(tmp_path, runpod.environment) as process:
+        wait_for_the_sampler(process, tmp_path)
+        wait_until(lambda: runpod.posted, "the worker's progress")
         end(process, tmp_path)
     runpod.close()
     assert {body["status"] for body in runpod.posted} == {"IN_PROGRESS"}, "no result, no failure"
@@ -168,7 +205,7 @@ def test_a_comfyui_that_does_not_hear_keeps_nobody(
 ) -> None:
     """The render hangs in a node, and ComfyUI is stopped: only SIGKILL ends it."""
     with worker(tmp_path, {}, "--test_input", json.dumps(slow_job)) as process:
-        wait_until(lambda: is_rendering(tmp_path))
+        wait_for_the_sampler(process, tmp_path)
         for number in comfyuis(tmp_path):
             os.kill(number, signal.SIGSTOP)
         end(process, tmp_path)

@@ -14,10 +14,11 @@ from playwright.sync_api import Dialog, Page, Playwright
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import Workflow
 from talkinghead.workflow.schemas import Schemas, inputs_of
+from tests.timing import LAST_RESORT_SECONDS
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 READY = "() => !!(window.app?.graph && LiteGraph.registered_node_types.VHS_VideoCombine)"
-LONG_MS = 60_000
+LONG_MS = 1000 * LAST_RESORT_SECONDS
 
 LOAD = """async (text) => {
   await app.handleFile(new File([text], 'workflow.json', {type: 'application/json'}))
@@ -140,7 +141,8 @@ class Gui:
     def fit(self, *titles: str, left: int = 100) -> None:
         """Bring nodes of these titles into view, or all, `left` pixels from the left."""
         self.page.evaluate(FIT, [titles, MARGINS | {"left": left}])
-        self.page.wait_for_timeout(300)  # text fields follow the canvas a frame later
+        for _ in range(3):  # text fields follow the canvas a frame later
+            self.page.evaluate("() => new Promise((done) => requestAnimationFrame(done))")
 
     def open_from_list(self, name: str) -> None:
         """Open a file of the server's list of workflows with the mouse."""

@@ -17,7 +17,7 @@ from talkinghead.models.manifest import Profile, load_manifest
 from talkinghead.models.store import found_models
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.workflow.schemas import Schemas, load_schemas
-from tests.gui.browser import Gui, find_chromium
+from tests.gui.browser import LONG_MS, Gui, find_chromium
 from tests.gui.server import GUI_SETTINGS, RecordedServer, served
 
 PACKS = ("ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite")
@@ -56,6 +56,7 @@ def browser() -> Iterator[Browser]:
 
 def new_page(browser: Browser) -> Page:
     page = browser.new_page(viewport={"width": 1600, "height": 900})
+    page.set_default_timeout(LONG_MS)
     page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
     return page
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.timing import LAST_RESORT_SECONDS
+
 STATIC = Path(str(importlib.resources.files("comfyui_frontend_package"))) / "static"
 WIDGETS_JS = Path(__file__).parent / "packs" / "vhs_widgets" / "web"
 # A first visit would show a tour; it lies over the canvas.
@@ -67,14 +69,14 @@ class RecordedServer:
 
     def __enter__(self) -> RecordedServer:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(LAST_RESORT_SECONDS)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         assert self._runner
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ from talkinghead.settings import Settings
 from talkinghead.workflow.lint import traps
 from tests.gui.browser import Gui, comparable
 from tests.gui.conftest import Server
-
-RUN_SECONDS = 90.0
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 
 @pytest.mark.parametrize("server", ["comfyui"], indirect=True, scope="package")
@@ -36,7 +34,7 @@ def test_a_jobs_bundle_run_in_the_gui_gives_the_same_video(
     bundle = bundle_of_a_job(server, portrait, voice, {"max_audio_duration": 1})
     client = ComfyClient(server.url)
     client.free_memory()  # ComfyUI would answer from its cache: the same graph, the same video
-    requests.post(f"{server.url}/history", json={"clear": True}, timeout=10)
+    requests.post(f"{server.url}/history", json={"clear": True}, timeout=LAST_RESORT_SECONDS)
     assert gui.load(bundle["workflow"]).api.keys() == bundle["graph"].keys()
     gui.page.get_by_role("button", name="Run", exact=True).click()
     made = wait_for_video(server.url)
@@ -88,16 +86,20 @@ def bundle_of_a_job(
 
 def wait_for_video(url: str) -> OutputFile:
     """The video of the one prompt in the history: the worker deletes its own."""
-    deadline = time.monotonic() + RUN_SECONDS
-    while time.monotonic() < deadline:
-        for entry in requests.get(f"{url}/history", timeout=10).json().values():
+    made: list[OutputFile] = []
+
+    def has_ended() -> bool:
+        history = requests.get(f"{url}/history", timeout=LAST_RESORT_SECONDS).json()
+        for entry in history.values():
             assert entry["status"]["status_str"] == "success", entry["status"]
             for node, output in entry["outputs"].items():
                 for file in output.get("gifs", []):
                     place = file["filename"], file["subfolder"], file["type"]
-                    return OutputFile(node, "gifs", *place)
-        time.sleep(0.2)
-    raise AssertionError("the GUI's run made no video")
+                    made.append(OutputFile(node, "gifs", *place))
+        return bool(made)
+
+    wait_until(has_ended, "the video of the GUI's run")
+    return made[0]
 
 
 def read(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

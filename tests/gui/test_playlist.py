@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 from talkinghead.media.mux import encode_sound
 from talkinghead.render.playlist import Part, playlist_text, write_init, write_part
 from tests.conftest import write_pan
+from tests.gui.browser import LONG_MS
 
 FPS, WINDOWS = 25, 4  # windows of a second
 WATCH = Path(__file__).parents[2] / "examples" / "watch.html"
@@ -109,13 +110,14 @@ def page(browser: Browser) -> Iterator[Page]:
         if not page.evaluate(PLAYS_HLS):
             pytest.skip("THE PLAYLIST WAS NOT WATCHED: this Chromium plays no HLS of H.264")
         page.add_init_script(SEEN)
+        page.set_default_timeout(LONG_MS)
         yield page
 
 
 def wait_until(page: Page, condition: str) -> None:
     page.wait_for_function(
         f"() => {{ const video = document.querySelector('video'); return {condition} }}",
-        timeout=20_000,
+        timeout=LONG_MS,
     )
 
 

@@ -19,6 +19,7 @@ from talkinghead.workflow.slots import Inputs, slots_of
 from talkinghead.workflow.template import fill, load_template
 from tests.gui.browser import Gui, comparable, titles
 from tests.gui.conftest import COPY, TEMPLATES, Server
+from tests.timing import LAST_RESORT_SECONDS
 from tests.unit.gui_layout import canonical
 
 NEGATIVE = "blurred, still, a closed mouth"
@@ -91,7 +92,7 @@ def test_the_worker_runs_a_file_that_was_saved_in_the_gui(
     graph = to_api(fill(filled, slots_of(plan, inputs), server.schemas), server.schemas)
     sent = {entry["_meta"]["title"]: entry["inputs"] for entry in graph.values()}
     assert sent["Negative prompt"]["text"] == NEGATIVE
-    outcome = client.run(graph, deadline_seconds=100)
+    outcome = client.run(graph, deadline_seconds=LAST_RESORT_SECONDS)
     assert [file.filename for file in outcome.files] != []
 
 

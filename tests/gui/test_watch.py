@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
@@ -23,6 +24,7 @@ from talkinghead.settings import PROJECT_DIR, Settings
 from tests.conftest import FileServer, write_tone
 from tests.gui.test_playlist import WATCH, Handler, page, wait_until
 from tests.store import S3Server
+from tests.timing import LAST_RESORT_SECONDS
 
 __all__ = ["page"]  # a fixture
 
@@ -63,21 +65,24 @@ def test_a_render_plays_from_its_second_window_on_while_the_others_are_made(
     write_tone(files.folder / "a.wav", seconds=SECONDS, rate=44_100, channels=2)
     job: dict[str, Any] = {"image_url": files.url("p.jpg"), "wav_url": files.url("a.wav")}
     job |= {"width": 256, "height": 256, "playlist": True}
-    begun, url = threading.Event(), ""
+    begun, watched, url = threading.Event(), threading.Event(), ""
 
     def report(progress: Progress) -> None:
         nonlocal url
         if progress.playlist_url and (progress.window or 0) > 2:
             url = progress.playlist_url
             begun.set()
+            watched.wait(LAST_RESORT_SECONDS)  # the others are made after that
 
-    with ThreadPoolExecutor(1) as aside:
+    with ThreadPoolExecutor(1) as aside, contextlib.ExitStack() as last:
+        last.callback(watched.set)
         rendering = aside.submit(run_job, Job("watched", job, report=report), studio)
-        assert begun.wait(60)
+        assert begun.wait(LAST_RESORT_SECONDS)
         page.goto(f"{watch}?playlist={quote(url, safe='')}")
         wait_until(page, "video.currentTime > 4")  # in the second window
         assert not rendering.done()
-        result = rendering.result(60)
+        watched.set()
+        result = rendering.result()
     assert result["status"] == "completed"
     wait_until(page, f"video.ended && video.currentTime > {SECONDS - 0.1}")
     seen = page.evaluate("seen")

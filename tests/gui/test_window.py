@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -19,8 +19,8 @@ from talkinghead.workflow.template import fill, load_template
 from tests.gui.browser import Gui
 from tests.gui.conftest import Server
 from tests.gui.test_round_trip import a_plan
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
-RUN_SECONDS = 90.0
 SIZE = {"width": 64, "height": 64}
 
 
@@ -61,21 +61,24 @@ def test_the_notes_way_to_the_next_window_is_that_of_the_worker(
 
 def run(gui: Gui, server: Server) -> list[OutputFile]:
     """Press Run; return the files that were made."""
-    requests.post(f"{server.url}/history", json={"clear": True}, timeout=10)
+    requests.post(f"{server.url}/history", json={"clear": True}, timeout=LAST_RESORT_SECONDS)
     gui.page.get_by_role("button", name="Run", exact=True).click()
-    deadline = time.monotonic() + RUN_SECONDS
-    while time.monotonic() < deadline:
-        for entry in requests.get(f"{server.url}/history", timeout=10).json().values():
-            assert entry["status"]["status_str"] == "success", entry["status"]
-            return [
-                OutputFile(node, kind, file["filename"], file["subfolder"], file["type"])
-                for node, output in entry["outputs"].items()
-                for kind, files in output.items()
-                for file in files
-                if isinstance(file, dict)
-            ]
-        time.sleep(0.2)
-    raise AssertionError("the GUI's run did not end")
+    ended: list[dict[str, Any]] = []
+
+    def has_ended() -> bool:
+        history = requests.get(f"{server.url}/history", timeout=LAST_RESORT_SECONDS).json()
+        ended.extend(history.values())
+        return bool(ended)
+
+    wait_until(has_ended, "the end of the GUI's run")
+    assert ended[0]["status"]["status_str"] == "success", ended[0]["status"]
+    return [
+        OutputFile(node, kind, file["filename"], file["subfolder"], file["type"])
+        for node, output in ended[0]["outputs"].items()
+        for kind, files in output.items()
+        for file in files
+        if isinstance(file, dict)
+    ]
 
 
 def frames_of(made: list[OutputFile], server: Server, folder: Path) -> int:

@@ -34,6 +34,7 @@ from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.slots import Inputs, WindowInputs
 from tests.conftest import write_tone
 from tests.real.test_real_nodes import HEIGHT, SETTINGS, WIDTH, missing
+from tests.timing import LAST_RESORT_SECONDS
 
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"not there: {', '.join(missing)}")
 
@@ -57,10 +58,12 @@ def studio(tmp_path_factory: pytest.TempPathFactory, seeds: Path) -> Iterator[St
             "comfyui_cpu": True,
             "model_profile": "tiny",
             "extra_node_dirs": str(Path(__file__).with_name("same_noise")),
+            "comfyui_start_seconds": LAST_RESORT_SECONDS,
         }
     )
     os.environ["SAME_NOISE_SEEDS"] = str(seeds)
     with Studio(settings) as studio:
+        studio.idle_seconds = LAST_RESORT_SECONDS
         yield studio
     del os.environ["SAME_NOISE_SEEDS"]
 
@@ -126,7 +129,7 @@ def images_of(graph: Graph, name: str, client: ComfyClient, folder: Path) -> Pix
         "class_type": "SaveImage",
         "inputs": {"images": images, "filename_prefix": f"chain/{name}"},
     }
-    outcome = client.run(lossless, deadline_seconds=900)
+    outcome = client.run(lossless, deadline_seconds=LAST_RESORT_SECONDS)
     pictures = []
     for file in outcome.files:
         target = folder / file.filename

@@ -23,6 +23,7 @@ from talkinghead.render.job import Job
 from talkinghead.render.run import render
 from talkinghead.settings import Settings
 from tests.conftest import write_pan, write_tone
+from tests.timing import LAST_RESORT_SECONDS
 
 SETTINGS = Settings()
 PACKS = ("ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite")
@@ -49,9 +50,12 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
             "comfyui_cpu": True,
             "model_profile": "tiny",
             "max_inline_mb": 100.0,
+            "comfyui_start_seconds": LAST_RESORT_SECONDS,
+            "stall_seconds": LAST_RESORT_SECONDS,
         }
     )
     with Studio(settings, local_files=True) as studio:
+        studio.idle_seconds = LAST_RESORT_SECONDS
         yield studio
 
 

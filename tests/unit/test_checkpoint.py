@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import io
+import math
 import os
 import re
 import signal
@@ -40,9 +41,17 @@ from talkinghead.delivery.stores import InlineStore, Stores, VolumeStore
 from talkinghead.errors import Cancelled, CheckpointRefused, DeliveryFailed
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.store import BUCKET, SECRET, S3Server, Wire
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 FIT = {"request": "a1", "packs": "b2", "models": "c3"}
 BEGUN = Ledger(fit=FIT, seed=7, windows=5, state={"blocks_to_swap": 20})
+
+
+@pytest.fixture(autouse=True)
+def _no_end_to_the_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a store takes until the end of a job it may take slowly."""
+    monkeypatch.setattr("talkinghead.delivery.checkpoint.CLOSE_SECONDS", LAST_RESORT_SECONDS)
+    monkeypatch.setattr("talkinghead.delivery.checkpoint.READ_SECONDS", LAST_RESORT_SECONDS)
 
 
 @pytest.fixture(params=["on_s3", "volume"])
@@ -132,11 +141,12 @@ def stored_as(store: CheckpointStore, job: str, name: str) -> str:
     return found[0]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def wait_for_windows(store: CheckpointStore, job: str, windows: int) -> None:
+    wait_until(lambda: done(store, job) == windows, f"{windows} windows in the store")
+
+
+def wait_for_message(caplog: pytest.LogCaptureFixture, message: str) -> None:
+    wait_until(lambda: message in caplog.messages, f'"{message}" in the log')
 
 
 # What another worker goes on from
@@ -201,12 +211,12 @@ def test_a_worker_that_was_taken_for_lost_and_goes_on_damages_nothing_of_its_suc
 ) -> None:
     lost = Checkpoints(store, job)
     save(lost, disk, [1, 2])
-    wait_until(lambda: done(store, job) == 2)
+    wait_for_windows(store, job, 2)
     successor = Checkpoints(store, job)
     ledger = successor.open(FIT, go_on)
     assert ledger is not None and successor.restore(ledger, empty_disk, go_on)
     save(lost, disk, [3], " by the lost one")
-    wait_until(lambda: done(store, job) == 3)
+    wait_for_windows(store, job, 3)
     save(successor, empty_disk, [3], " by its successor")
     successor.close(delivered=False)
     save(lost, disk, [4, 5], " by the lost one")
@@ -259,6 +269,7 @@ def test_a_worker_killed_between_segment_and_ledger_leaves_a_ledger_that_is_whol
     script = textwrap.dedent("""
         import os, signal, sys
         from pathlib import Path
+        from talkinghead.delivery import checkpoint
         from talkinghead.delivery.checkpoint import LEDGER, Checkpoints
         from talkinghead.delivery.s3 import S3Store
         from talkinghead.settings import Settings
@@ -272,12 +283,15 @@ def test_a_worker_killed_between_segment_and_ledger_leaves_a_ledger_that_is_whol
                     os.kill(os.getpid(), signal.SIGKILL)
                 super().save(job, name, content, content_type)
 
+        checkpoint.CLOSE_SECONDS = float(sys.argv[3])
         checkpoints = Checkpoints(Dying.from_settings(Settings().bucket, Settings()), sys.argv[1])
         save(checkpoints, Path(sys.argv[2]), [1, 2, 3])
         checkpoints.close(delivered=False)
     """)
-    command = [sys.executable, "-c", script, job, str(disk)]
-    ended = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, timeout=60, check=False)
+    command = [sys.executable, "-c", script, job, str(disk), str(LAST_RESORT_SECONDS)]
+    ended = subprocess.run(
+        command, cwd=PROJECT_DIR, capture_output=True, timeout=LAST_RESORT_SECONDS, check=False
+    )
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     assert f"checkpoint/{segment_name(3)}" in names(store_of(), job)
     ledger = restored(store_of(), job, empty_disk)
@@ -301,15 +315,16 @@ def test_a_store_that_is_away_for_a_while_costs_the_render_nothing_and_gets_ever
         on_s3.setenv("S3_ENDPOINT", wire.url)
         checkpoints = Checkpoints(store_of(), job)
         save(checkpoints, disk, [1])
-        wait_until(lambda: done(here, job) == 1)
-        wire.away = True
-        start = time.monotonic()
+        wait_for_windows(here, job, 1)
+        wire.limit = wire.passed  # it hears nothing more: the render is not kept waiting
         save(checkpoints, disk, [2, 3, 4])
-        assert time.monotonic() - start < 0.5
-        time.sleep(3)
+        wire.away, wire.limit = True, math.inf
+        wait_for_message(caplog, "checkpoint is not saved")
+        tried = wire.refused
+        wait_until(lambda: wire.refused > tried, "another try")
         assert done(here, job) == 1
         wire.away = False
-        wait_until(lambda: done(here, job) == 4)
+        wait_for_windows(here, job, 4)
         save(checkpoints, disk, [5])
         checkpoints.close(delivered=False)
     ledger = restored(here, job, empty_disk)
@@ -320,14 +335,14 @@ def test_a_store_that_is_away_for_a_while_costs_the_render_nothing_and_gets_ever
 
 
 def test_a_volume_that_cannot_be_written_to_gets_everything_when_it_can(
-    volume: Path, job: str, disk: Path
+    volume: Path, job: str, disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (volume / "talkinghead").write_text("a file where the folder should be")
     checkpoints = Checkpoints(store_of(), job)
     save(checkpoints, disk, [1, 2])
-    time.sleep(0.3)
+    wait_for_message(caplog, "checkpoint is not saved")
     (volume / "talkinghead").unlink()
-    wait_until(lambda: done(store_of(), job) == 2)
+    wait_for_windows(store_of(), job, 2)
     checkpoints.close(delivered=False)
     assert not list(volume.rglob("*.part"))
 
@@ -337,12 +352,16 @@ def test_a_segment_that_is_gone_from_the_disk_is_told_and_the_job_lives(
 ) -> None:
     checkpoints = Checkpoints(store_of(), job)
     checkpoints.save(1, disk / "gone.mp4", disk / "gone.latent", BEGUN)
-    wait_until(lambda: "checkpoint is not saved" in caplog.messages)
+    wait_for_message(caplog, "checkpoint is not saved")
     assert done(store_of(), job) == 0
 
 
 def test_a_failed_job_leaves_its_last_windows_behind_though_the_store_was_away(
-    on_s3: pytest.MonkeyPatch, s3: S3Server, job: str, disk: Path
+    on_s3: pytest.MonkeyPatch,
+    s3: S3Server,
+    job: str,
+    disk: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     here = store_of()
     with Wire(s3.port) as wire:
@@ -350,22 +369,29 @@ def test_a_failed_job_leaves_its_last_windows_behind_though_the_store_was_away(
         on_s3.setenv("S3_ENDPOINT", wire.url)
         checkpoints = Checkpoints(store_of(), job)
         save(checkpoints, disk, [1, 2])
-        time.sleep(1)
+        wait_for_message(caplog, "checkpoint is not saved")
         wire.away = False
         checkpoints.close(delivered=False)
     assert done(here, job) == 2
 
 
 def test_the_end_of_a_job_does_not_wait_long_for_a_store_that_stays_away(
-    on_s3: pytest.MonkeyPatch, job: str, disk: Path, caplog: pytest.LogCaptureFixture
+    on_s3: pytest.MonkeyPatch,
+    s3: S3Server,
+    job: str,
+    disk: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
-    checkpoints = Checkpoints(store_of(), job)
-    save(checkpoints, disk, [1, 2])
-    start = time.monotonic()
-    checkpoints.close(delivered=False)
-    assert time.monotonic() - start < 8
-    wait_until(lambda: "checkpoint ended before all was written" in caplog.messages)
+    on_s3.setattr("talkinghead.delivery.checkpoint.CLOSE_SECONDS", 1.0)
+    ended = "checkpoint ended before all was written"
+    with Wire(s3.port, limit=0) as wire:
+        on_s3.setenv("S3_ENDPOINT", wire.url)
+        checkpoints = Checkpoints(store_of(), job)
+        save(checkpoints, disk, [1, 2])
+        checkpoints.close(delivered=False)
+        assert ended not in caplog.messages, "the wire still held all back"
+        wire.away, wire.limit = True, math.inf
+        wait_for_message(caplog, ended)
 
 
 def test_a_playlist_is_written_after_its_window_and_stays_when_the_checkpoint_goes(
@@ -381,13 +407,13 @@ def test_a_playlist_is_written_after_its_window_and_stays_when_the_checkpoint_go
     assert s3.keys(f"{job}/") == [f"{job}/playlist/1.m4s", f"{job}/playlist/index.m3u8"]
     url = checkpoints.url("playlist/index.m3u8")
     assert url is not None
-    answer = requests.get(url, timeout=10)
+    answer = requests.get(url, timeout=LAST_RESORT_SECONDS)
     assert answer.text == "#EXTM3U"
     assert answer.headers["Content-Type"] == "application/vnd.apple.mpegurl"
     assert answer.headers["Cache-Control"] == "no-cache"
     part_url = checkpoints.url("playlist/1.m4s")
     assert part_url is not None
-    assert "Cache-Control" not in requests.get(part_url, timeout=10).headers
+    assert "Cache-Control" not in requests.get(part_url, timeout=LAST_RESORT_SECONDS).headers
 
 
 def test_a_volume_has_no_urls(volume: Path, job: str) -> None:
@@ -433,7 +459,7 @@ def test_what_was_delivered_leaves_nothing_and_nothing_else_is_touched(
     fill(store, job, 1100)
     checkpoints = Checkpoints(store, job)
     save(checkpoints, disk, [1, 2])
-    wait_until(lambda: done(store, job) == 2)
+    wait_for_windows(store, job, 2)
     checkpoints.close(delivered=True)
     assert checkpoint_files(store, job) == []
     left = [*store.files(job, "checkpoint/"), *store.files(job, "")]
@@ -441,23 +467,28 @@ def test_what_was_delivered_leaves_nothing_and_nothing_else_is_touched(
 
 
 def test_what_was_delivered_is_no_longer_saved(volume: Path, job: str, disk: Path) -> None:
+    begun = threading.Event()
+    saved: list[str] = []
+
     class Slow(VolumeStore):
         def save(self, job: str, name: str, content: Path | bytes, content_type: str) -> None:
-            time.sleep(0.1)
+            begun.set()
+            wait_until(checkpoints._closing.is_set, "the end of the job")
+            saved.append(name)
             super().save(job, name, content, content_type)
 
     checkpoints = Checkpoints(Slow(volume), job)
     save(checkpoints, disk, range(1, 51))
-    start = time.monotonic()
+    assert begun.wait(LAST_RESORT_SECONDS)
     checkpoints.close(delivered=True)
-    assert time.monotonic() - start < 2
+    assert len(saved) == 3, "the window that was under way, and none after it"
     assert list(volume.iterdir()) == []
 
 
 def test_a_volume_has_no_empty_folders_left(volume: Path, job: str, disk: Path) -> None:
     checkpoints = Checkpoints(store_of(), job)
     save(checkpoints, disk, [1, 2])
-    wait_until(lambda: done(store_of(), job) == 2)
+    wait_for_windows(store_of(), job, 2)
     checkpoints.close(delivered=True)
     assert list((volume / "talkinghead").iterdir()) == []
 
@@ -569,7 +600,7 @@ def test_a_ledger_that_cannot_be_read_is_refused_and_not_overwritten(
 ) -> None:
     rendered(store, job, disk, [1])
     ledger = io.BytesIO()
-    store.load(job, LEDGER, ledger, Patience(20))
+    store.load(job, LEDGER, ledger, Patience(LAST_RESORT_SECONDS))
     store.save(job, LEDGER, change(ledger.getvalue().decode()).encode(), "application/json")
     with pytest.raises(CheckpointRefused, match=rf"checkpoint of {job} cannot be read: it is dam"):
         Checkpoints(store, job).open(FIT, go_on)
@@ -585,21 +616,21 @@ def test_a_bucket_that_refuses_ends_the_job_before_it_overwrites_what_is_there(
 
 
 def test_a_cancelled_job_does_not_wait_for_a_store_that_is_away(
-    on_s3: pytest.MonkeyPatch, job: str, empty_disk: Path
+    on_s3: pytest.MonkeyPatch, s3: S3Server, job: str, empty_disk: Path
 ) -> None:
-    on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
-    stop = time.monotonic() + 1
+    with Wire(s3.port) as wire:
+        wire.away = True
+        on_s3.setenv("S3_ENDPOINT", wire.url)
 
-    def check() -> None:
-        if time.monotonic() > stop:
-            raise Cancelled("the job was cancelled")
+        def check() -> None:
+            if wire.refused:
+                raise Cancelled("the job was cancelled")
 
-    checkpoints = Checkpoints(store_of(), job)
-    with pytest.raises(Cancelled):
-        checkpoints.open(FIT, check)
-    with pytest.raises(Cancelled):
-        checkpoints.restore(ledger_of_40(), empty_disk, check)
-    assert time.monotonic() < stop + 5
+        checkpoints = Checkpoints(store_of(), job)
+        with pytest.raises(Cancelled):
+            checkpoints.open(FIT, check)
+        with pytest.raises(Cancelled):
+            checkpoints.restore(ledger_of_40(), empty_disk, check)
 
 
 def ledger_of_40() -> Ledger:

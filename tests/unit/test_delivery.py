@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 import os
 import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from talkinghead.delivery.parcel import Parcel, Patience, Store, hash_request
+from talkinghead.delivery.parcel import POLL_SECONDS, Parcel, Patience, Store, hash_request
 from talkinghead.delivery.s3 import S3Store
 from talkinghead.delivery.stores import InlineStore, Stores, check_room
 from talkinghead.errors import (
@@ -36,6 +36,7 @@ from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.store import BUCKET, SECRET, S3Server, Wire
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 MB = 1_000_000
 ASKED = hash_request({"image_url": "https://x/i.jpg"})
@@ -59,10 +60,16 @@ def chosen(stores: Stores, **fields: Any) -> Store:
     return stores.choose(parse_request(request))
 
 
-def deliver(parcel: Parcel, *, seconds: float = 20.0, **fields: Any) -> dict[str, Any]:
+def deliver(
+    parcel: Parcel, *, seconds: float = LAST_RESORT_SECONDS, **fields: Any
+) -> dict[str, Any]:
     """As the worker would, with the settings of the environment."""
     stores = Stores(Settings(), guard=ANYWHERE)
     return stores.deliver(parcel, chosen(stores, **fields), Patience(seconds))
+
+
+def got(url: str) -> requests.Response:
+    return requests.get(url, timeout=LAST_RESORT_SECONDS)
 
 
 @contextlib.contextmanager
@@ -71,11 +78,24 @@ def in_background(work: Callable[[], Any]) -> Iterator[Future[Any]]:
         yield pool.submit(work)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+class Clock:
+    """The time of deliveries, which passes only where they pause."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("talkinghead.delivery.parcel.time", clock)
+    return clock
 
 
 # Inline
@@ -131,7 +151,7 @@ def test_with_storage_the_result_has_a_url_that_anybody_can_open_for_a_while(
     place = deliver(parcel_of(video, "job-1"))
     assert place["video_url"] == place["output_video_url"]
     assert f"/{BUCKET}/renders/job-1/talkinghead.mp4?" in place["video_url"]
-    answer = requests.get(place["video_url"], timeout=10)
+    answer = got(place["video_url"])
     assert answer.content == video.read_bytes()
     assert answer.headers["Content-Type"] == "video/mp4"
     assert SECRET not in place["video_url"]
@@ -156,7 +176,7 @@ def test_the_same_job_twice_leaves_one_video(
 
 def find(job: str, asked: str = ASKED, **fields: Any) -> dict[str, Any] | None:
     stores = Stores(Settings())
-    return stores.find(chosen(stores, **fields), job, asked, Patience(20))
+    return stores.find(chosen(stores, **fields), job, asked, Patience(LAST_RESORT_SECONDS))
 
 
 def test_a_job_that_was_delivered_is_found_with_its_whole_result(
@@ -166,8 +186,8 @@ def test_a_job_that_was_delivered_is_found_with_its_whole_result(
     found = find("job-found")
     assert found is not None
     assert found.items() >= RESULT.items()
-    assert requests.get(found["video_url"], timeout=10).content == video.read_bytes()
-    assert requests.get(found["bundle_url"], timeout=10).json() == {"seed": 7}
+    assert got(found["video_url"]).content == video.read_bytes()
+    assert got(found["bundle_url"]).json() == {"seed": 7}
 
 
 def test_another_request_under_the_same_id_is_not_found(
@@ -208,24 +228,22 @@ def test_a_store_that_is_away_does_not_stop_the_render(on_s3: pytest.MonkeyPatch
 
 
 def test_a_store_that_refuses_is_delivery_failed_at_once_without_the_secret(
-    on_s3: pytest.MonkeyPatch, video: Path
+    on_s3: pytest.MonkeyPatch, video: Path, clock: Clock
 ) -> None:
     on_s3.setenv("S3_SECRET", "wrong-canary")
-    start = time.monotonic()
-    with pytest.raises(DeliveryFailed, match=f"the bucket {BUCKET} did not take the") as caught:
+    with pytest.raises(DeliveryFailed, match=f"^the bucket {BUCKET} did not take the") as caught:
         deliver(parcel_of(video))
-    assert time.monotonic() - start < 2
+    assert clock.now == 0, "it was not tried again"
     assert "canary" not in str(caught.value)
 
 
 def test_a_store_that_stays_away_is_given_up_in_time(
-    on_s3: pytest.MonkeyPatch, video: Path
+    on_s3: pytest.MonkeyPatch, video: Path, clock: Clock
 ) -> None:
     on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
-    start = time.monotonic()
     with pytest.raises(DeliveryFailed, match=r"not taken within 3 s; .*Could not connect"):
         deliver(parcel_of(video), seconds=3)
-    assert time.monotonic() - start < 8
+    assert 3 < clock.now <= 3 + POLL_SECONDS
 
 
 def large(tmp_path: Path, megabytes: int) -> Path:
@@ -241,19 +259,20 @@ def test_a_store_that_dies_in_the_upload_and_comes_back_has_one_whole_video_and_
     (tmp_path / "s3").mkdir()
     server = S3Server(tmp_path / "s3")
     path = large(tmp_path, 40)
-    with server.running(), Wire(server.port, bytes_per_second=20 * MB) as wire:
+    with server.running(), Wire(server.port, limit=15 * MB) as wire:
         for name, value in (server.environment | {"S3_ENDPOINT": wire.url}).items():
             monkeypatch.setenv(name, value)
-        with in_background(lambda: deliver(parcel_of(path, "job-k"), seconds=60)) as delivered:
-            wait_until(lambda: wire.passed > 15 * MB)
+        with in_background(lambda: deliver(parcel_of(path, "job-k"))) as delivered:
+            wait_until(lambda: wire.passed >= 15 * MB, "the upload's middle")
             server.go()
-            time.sleep(0.5)
+            wire.limit = math.inf
+            wait_until(lambda: wire.refused, "an attempt while the store is dead")
             server.come()
             url = delivered.result()["video_url"]
         assert wire.passed > len(path.read_bytes()) + 5 * MB, "it was sent more than once"
         assert server.keys("job-k/") == ["job-k/result.json", "job-k/talkinghead.mp4"]
         assert server.unfinished("job-k/") == []
-        assert requests.get(url, timeout=20).content == path.read_bytes()
+        assert got(url).content == path.read_bytes()
 
 
 def test_a_slow_store_gets_the_video_whole(
@@ -263,7 +282,7 @@ def test_a_slow_store_gets_the_video_whole(
     with Wire(s3.port, bytes_per_second=5 * MB) as wire:
         on_s3.setenv("S3_ENDPOINT", wire.url)
         url = deliver(parcel_of(path, "job-slow"))["video_url"]
-        assert requests.get(url, timeout=20).content == path.read_bytes()
+        assert got(url).content == path.read_bytes()
     assert s3.unfinished("job-slow/") == []
 
 
@@ -276,41 +295,47 @@ def test_a_cancelled_upload_ends_at_once_and_leaves_no_parts(
         if cancelled.is_set():
             raise Cancelled("the job was cancelled")
 
-    with Wire(s3.port, bytes_per_second=5 * MB) as wire:
+    with Wire(s3.port, limit=2 * MB) as wire:
         on_s3.setenv("S3_ENDPOINT", wire.url)
         stores = Stores(Settings())
         parcel = parcel_of(large(tmp_path, 60), "job-c")
-        work = lambda: stores.deliver(parcel, chosen(stores), Patience(60, check))  # noqa: E731
+        patience = Patience(LAST_RESORT_SECONDS, check)
+        work = lambda: stores.deliver(parcel, chosen(stores), patience)  # noqa: E731
         with in_background(work) as delivered:
-            wait_until(lambda: wire.passed > 2 * MB)
+            wait_until(lambda: wire.passed >= 2 * MB, "the upload's middle")
             cancelled.set()
-            start = time.monotonic()
             with pytest.raises(Cancelled):
-                delivered.result(10)
-            assert time.monotonic() - start < 3
-        wait_until(lambda: s3.unfinished("job-c/") == [])
+                delivered.result()
+        wire.limit = math.inf  # until now the store had no more than the first bytes
+        wait_until(lambda: s3.unfinished("job-c/") == [], "the end of all parts")
         assert s3.keys("job-c/") == ["job-c/result.json"]
 
 
 def test_parts_that_could_not_be_deleted_are_deleted_with_the_next_job(
     on_s3: pytest.MonkeyPatch, s3: S3Server, video: Path, tmp_path: Path
 ) -> None:
-    with Wire(s3.port, bytes_per_second=20 * MB) as wire:
+    over = threading.Event()
+
+    def check() -> None:
+        if over.is_set():
+            raise DeliveryFailed("the time is over")
+
+    with Wire(s3.port, limit=10 * MB) as wire:
         on_s3.setenv("S3_ENDPOINT", wire.url)
         bucket = Settings().bucket
         assert bucket is not None
         store = S3Store.from_settings(bucket, Settings())
-        with in_background(
-            lambda: store.deliver(parcel_of(large(tmp_path, 40), "job-left"), Patience(2))
-        ) as delivered:
-            wait_until(lambda: wire.passed > 10 * MB)
-            wire.away = True
-            with pytest.raises(DeliveryFailed, match="not taken within 2 s"):
+        left, patience = parcel_of(large(tmp_path, 40), "job-left"), Patience(math.inf, check)
+        with in_background(lambda: store.deliver(left, patience)) as delivered:
+            wait_until(lambda: wire.passed >= 10 * MB, "the upload's middle")
+            wire.away, wire.limit = True, math.inf
+            over.set()
+            with pytest.raises(DeliveryFailed, match=r"^the time is over"):
                 delivered.result()
         assert s3.unfinished("job-left/")
-        wire.away, wire.bytes_per_second = False, float("inf")
-        store.deliver(parcel_of(video, "job-next"), Patience(20))
-        wait_until(lambda: s3.unfinished("job-left/") == [])
+        wire.away = False
+        store.deliver(parcel_of(video, "job-next"), Patience(LAST_RESORT_SECONDS))
+        wait_until(lambda: s3.unfinished("job-left/") == [], "the end of all parts")
 
 
 def test_memory_does_not_grow_with_the_video(on_s3: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -324,12 +349,17 @@ def test_memory_does_not_grow_with_the_video(on_s3: pytest.MonkeyPatch, tmp_path
         from pathlib import Path
         from tests.unit.test_delivery import deliver, parcel_of
         for number, path in enumerate(sys.argv[1:]):
-            deliver(parcel_of(Path(path), f"job-memory-{number}"), seconds=100)
+            deliver(parcel_of(Path(path), f"job-memory-{number}"))
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
     """)
     command = [sys.executable, "-c", script, str(small), str(path)]
     done = subprocess.run(
-        command, cwd=PROJECT_DIR, capture_output=True, text=True, timeout=110, check=False
+        command,
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        timeout=LAST_RESORT_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     before, after = map(int, done.stdout.split())
@@ -341,7 +371,7 @@ def test_memory_does_not_grow_with_the_video(on_s3: pytest.MonkeyPatch, tmp_path
 
 def presigned(s3: S3Server, key: str, *, at: str | None = None, **parameters: Any) -> str:
     return s3.client(at).generate_presigned_url(
-        "put_object", Params={"Bucket": BUCKET, "Key": key, **parameters}, ExpiresIn=60
+        "put_object", Params={"Bucket": BUCKET, "Key": key, **parameters}, ExpiresIn=3600
     )
 
 
@@ -371,34 +401,34 @@ def test_an_upload_to_a_url_is_tried_again(s3: S3Server, video: Path) -> None:
         wire.away = True
         url = presigned(s3, "theirs/again.mp4", at=wire.url)
         with in_background(lambda: deliver(parcel_of(video), upload_url=url)) as delivered:
-            time.sleep(0.5)
+            wait_until(lambda: wire.refused, "an attempt while nobody is there")
             wire.away = False
             delivered.result()
     stored = s3.client().get_object(Bucket=BUCKET, Key="theirs/again.mp4")
     assert stored["Body"].read() == video.read_bytes()
 
 
-def test_a_url_that_nobody_answers_at_is_given_up_in_time(video: Path) -> None:
+def test_a_url_that_nobody_answers_at_is_given_up_in_time(video: Path, clock: Clock) -> None:
     url = "http://127.0.0.1:9/v.mp4?X-Amz-Signature=canary"
     with pytest.raises(DeliveryFailed, match=r"within 1 s; upload_url: .* no answer") as caught:
         deliver(parcel_of(video), upload_url=url, seconds=1)
+    assert 1 < clock.now <= 1 + POLL_SECONDS
     assert "canary" not in str(caught.value)
 
 
 def test_a_cancelled_upload_to_a_url_ends_at_once(s3: S3Server, tmp_path: Path) -> None:
-    with Wire(s3.port, bytes_per_second=2 * MB) as wire:
+    with Wire(s3.port, limit=MB) as wire:
         url = presigned(s3, "theirs/stopped.mp4", at=wire.url)
 
         def check() -> None:
-            if wire.passed > MB:
+            if wire.passed >= MB:
                 raise Cancelled("the job was cancelled")
 
         stores = Stores(Settings(), guard=ANYWHERE)
-        start = time.monotonic()
+        store, patience = chosen(stores, upload_url=url), Patience(LAST_RESORT_SECONDS, check)
         with pytest.raises(Cancelled):
-            store = chosen(stores, upload_url=url)
-            stores.deliver(parcel_of(large(tmp_path, 40)), store, Patience(60, check))
-        assert time.monotonic() - start < 5
+            stores.deliver(parcel_of(large(tmp_path, 40)), store, patience)
+        assert wire.passed < 2 * MB, "the wire held the rest back"
     assert s3.keys("theirs/stopped.mp4") == []
 
 
@@ -457,8 +487,8 @@ def test_a_kept_video_is_delivered_when_the_job_comes_again_and_then_not_kept_an
             deliver(parcel_of(video, "job-back", bundle={"seed": 7}), seconds=1)
     found = find("job-back")
     assert found is not None and found.items() >= RESULT.items()
-    assert requests.get(found["video_url"], timeout=10).content == video.read_bytes()
-    assert requests.get(found["bundle_url"], timeout=10).json() == {"seed": 7}
+    assert got(found["video_url"]).content == video.read_bytes()
+    assert got(found["bundle_url"]).json() == {"seed": 7}
     assert list((volume / "talkinghead").iterdir()) == []
 
 
@@ -472,7 +502,7 @@ def test_a_video_that_is_too_large_for_the_result_is_kept_on_the_volume(
 
 
 def test_a_volume_that_cannot_be_written_to_is_told_too(
-    on_s3: pytest.MonkeyPatch, volume: Path, video: Path
+    on_s3: pytest.MonkeyPatch, volume: Path, video: Path, clock: Clock
 ) -> None:
     (volume / "talkinghead").write_text("a file where the folder should be")
     on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")

@@ -213,7 +213,7 @@ def test_a_mask_of_another_shape_is_refused() -> None:
         speaker_masks(SQUARE, [Image.new("L", (400, 300), 255)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(framed_boxes())
 def test_masks_survive_the_gif_exactly(
     tmp_path_factory: pytest.TempPathFactory, framed: tuple[Framing, list[Box]]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from talkinghead.models.manifest import Manifest, ModelFile, Profile, load_manif
 from talkinghead.models.store import ModelStore, found_models
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.hub import COMMIT, Hub, HubFile
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 REPO = "org/models"
 MB = 2**20
@@ -114,12 +115,14 @@ def start_fetch(hub: Hub, manifest: Path, folder: Path) -> subprocess.Popen[byte
     return subprocess.Popen(command, env=environment, cwd=PROJECT_DIR)
 
 
-def kill_at_random(process: subprocess.Popen[bytes], hub: Hub, seconds: float) -> bool:
-    """End a fetch so long after its first GET; whether it was still at work."""
-    before = hub.gets.total()
-    while hub.gets.total() == before and process.poll() is None:
-        time.sleep(0.01)
-    time.sleep(seconds)
+def kill_after(hub: Hub, megabytes: float, manifest: Path, folder: Path) -> bool:
+    """End a fetch when the hub has sent it so much, and no more; whether it was still at work."""
+    hub.limit = hub.sent.total() + megabytes * MB
+    process = start_fetch(hub, manifest, folder)
+    wait_until(
+        lambda: hub.sent.total() >= hub.limit or process.poll() is not None,
+        "the bytes after which to end it",
+    )
     process.kill()
     return process.wait() == -signal.SIGKILL
 
@@ -129,12 +132,11 @@ def test_a_fetch_that_is_killed_ten_times_ends_with_every_file_whole(tmp_path: P
     files = hub_files([96 * MB, 25 * MB, *[MB] * 6])
     manifest, dice = manifest_of(files), random.Random(1)
     written, folder = write_manifest(manifest, tmp_path / "m.yaml"), tmp_path / "models"
-    with Hub(files, pause_seconds=0.01).running() as hub:  # 25 MB/s for each file
+    with Hub(files).running() as hub:
         for _ in range(KILLS):
-            process = start_fetch(hub, written, folder)
-            assert kill_at_random(process, hub, dice.uniform(0.0, 0.8))
-        hub.pause_seconds = 0
-        assert start_fetch(hub, written, folder).wait(60) == 0
+            assert kill_after(hub, dice.uniform(0, 20), written, folder)
+        hub.limit = math.inf
+        assert start_fetch(hub, written, folder).wait(LAST_RESORT_SECONDS) == 0
     store = ModelStore(Settings(models_dir=folder, comfyui_dir=tmp_path / "comfy"))
     assert hub.ranges.total() > 0, "no download went on where it was"
     assert contents(store, manifest) == {Path(k).name: f.content for k, f in files.items()}
@@ -152,7 +154,7 @@ def test_two_workers_that_share_a_volume_fetch_each_file_once(tmp_path: Path) ->
     written = write_manifest(manifest_of(files), tmp_path / "m.yaml")
     with Hub(files, pause_seconds=0.05).running() as hub:
         both = [start_fetch(hub, written, tmp_path / "models") for _ in range(2)]
-        assert [process.wait(60) for process in both] == [0, 0]
+        assert [process.wait(LAST_RESORT_SECONDS) for process in both] == [0, 0]
     assert set(hub.gets.values()) == {1}
     assert hub.sent.total() == 8 * 2 * MB
 

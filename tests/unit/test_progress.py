@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -21,6 +22,9 @@ from talkinghead.render.progress import (
 )
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.template import load_template
+from tests.timing import LAST_RESORT_SECONDS, wait_until
+
+FOREVER = 100 * LAST_RESORT_SECONDS
 
 TITLES = ["Wan model", "Audio embeds", "Sampler", "Frames", "Video", "Draft"]
 GRAPH: Graph = {
@@ -207,106 +211,118 @@ def numbered(number: int) -> Progress:
     return Progress("render", str(number))
 
 
-class Recorder:
-    """Stands for RunPod: takes `seconds` for each update."""
+@pytest.fixture(autouse=True)
+def _no_end_to_the_draining(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What closing waits for may be slow."""
+    monkeypatch.setattr("talkinghead.render.progress.DRAIN_SECONDS", LAST_RESORT_SECONDS)
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+
+class Recorder:
+    """Stands for RunPod: takes an update at once, or when the test lets it go on."""
+
+    def __init__(self, *, held: bool = False) -> None:
         self.messages: list[str] = []
         self.times: list[float] = []
         self.began = threading.Event()
+        self.go_on = threading.Event()
+        if not held:
+            self.go_on.set()
 
     def __call__(self, payload: dict[str, Any]) -> None:
         self.times.append(time.monotonic())
         self.began.set()
-        time.sleep(self.seconds)
+        self.go_on.wait(LAST_RESORT_SECONDS)
         self.messages.append(payload["message"])
 
     def wait(self, count: int) -> None:
-        deadline = time.monotonic() + 5
-        while len(self.messages) < count and time.monotonic() < deadline:
-            time.sleep(0.005)
-        assert len(self.messages) >= count
+        wait_until(lambda: len(self.messages) >= count, f"{count} updates")
 
 
 def test_the_latest_wins_and_the_order_is_kept() -> None:
-    send = Recorder(seconds=0.01)
-    with ProgressSender(send, every_seconds=0.05) as sender:
-        for number in range(100):
+    send = Recorder(held=True)
+    with ProgressSender(send, every_seconds=0.0) as sender:
+        sender.report(numbered(0))
+        assert send.began.wait(LAST_RESORT_SECONDS)
+        for number in range(1, 100):
             sender.report(numbered(number))
-            time.sleep(0.002)
+        send.go_on.set()
         send.wait(2)
-        last = len(send.messages)
         sender.report(numbered(100))
-        send.wait(last + 1)
-    numbers = [int(message) for message in send.messages]
-    assert numbers == sorted(set(numbers)) and numbers[-1] == 100
-    assert len(numbers) < 20
+        send.wait(3)
+    assert send.messages == ["0", "99", "100"]
 
 
 def test_updates_are_sent_no_oftener_than_allowed() -> None:
-    send = Recorder()
-    with ProgressSender(send, every_seconds=0.1) as sender:
-        for number in range(50):
-            sender.report(numbered(number))
-            time.sleep(0.01)
+    send, every_seconds = Recorder(), 0.1
+    with ProgressSender(send, every_seconds=every_seconds) as sender:
+        numbers = itertools.count()
+        while len(send.times) < 4:
+            sender.report(numbered(next(numbers)))
+            time.sleep(every_seconds / 10)
     gaps = [after - before for before, after in itertools.pairwise(send.times)]
-    assert gaps and min(gaps) >= 0.1
+    assert min(gaps) >= every_seconds
 
 
 def test_the_first_update_is_sent_at_once() -> None:
     send = Recorder()
-    with ProgressSender(send, every_seconds=60) as sender:
+    with ProgressSender(send, every_seconds=FOREVER) as sender:
         sender.report(numbered(1))
         send.wait(1)
 
 
 def test_closing_waits_for_what_is_under_way_and_sends_no_more() -> None:
-    send = Recorder(seconds=0.2)
+    send, before = Recorder(held=True), set(threading.enumerate())
     with ProgressSender(send, every_seconds=0.0) as sender:
         sender.report(numbered(1))
-        assert send.began.wait(5)
+        assert send.began.wait(LAST_RESORT_SECONDS)
         sender.report(numbered(2))
+        threading.Timer(0.2, send.go_on.set).start()  # most likely when the closing has begun
     assert send.messages == ["1"]
-    time.sleep(0.1)
-    assert send.messages == ["1"]
+    assert not senders(before), "nobody is left to send more"
+
+
+def senders(before: set[threading.Thread]) -> list[threading.Thread]:
+    """The threads that send, of those that were not there before."""
+    new = set(threading.enumerate()) - before
+    return [thread for thread in new if not isinstance(thread, threading.Timer)]
 
 
 def test_closing_does_not_wait_for_the_next_turn() -> None:
-    send = Recorder()
-    start = time.monotonic()
-    with ProgressSender(send, every_seconds=60) as sender:
+    send, before = Recorder(), set(threading.enumerate())
+    with ProgressSender(send, every_seconds=FOREVER) as sender:
         sender.report(numbered(1))
         send.wait(1)
         sender.report(numbered(2))
-    assert time.monotonic() - start < 5
+    assert send.messages == ["1"]
+    assert not senders(before)
 
 
 def test_a_report_does_not_wait_for_a_slow_sending() -> None:
-    send = Recorder(seconds=0.5)
+    send = Recorder(held=True)
     with ProgressSender(send) as sender:
         sender.report(numbered(1))
-        assert send.began.wait(5)
-        start = time.monotonic()
+        assert send.began.wait(LAST_RESORT_SECONDS)
         sender.report(numbered(2))
-        assert time.monotonic() - start < 0.2
+        assert send.messages == [], "the report was taken while the sending went on"
+        send.go_on.set()
 
 
 def test_a_sending_that_fails_is_logged_once_and_the_next_is_tried(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    tried = []
+    tried: list[str] = []
 
     def fail(payload: dict[str, Any]) -> None:
         tried.append(payload["message"])
         raise OSError("no route to https://example.com/?token=canary")
 
+    def tries(count: int) -> bool:
+        return len(tried) >= count
+
     with ProgressSender(fail, every_seconds=0.0) as sender:
         for number in range(3):
             sender.report(numbered(number))
-            deadline = time.monotonic() + 5
-            while len(tried) <= number and time.monotonic() < deadline:
-                time.sleep(0.005)
+            wait_until(functools.partial(tries, number + 1), "another try")
     assert tried == ["0", "1", "2"]
     assert [r.getMessage() for r in caplog.records] == ["progress cannot be sent: OSError"]
 

@@ -127,7 +127,7 @@ def test_the_space_is_that_of_the_request() -> None:
     assert set(GOOD) == set(RequestFields.model_fields)
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, suppress_health_check=list(HealthCheck))
 @given(requests(), st.lists(VOICES, min_size=4, max_size=4), st.floats(0.04, 600))
 def test_a_request_gives_an_error_that_names_a_field_or_a_graph_that_fits(
     fields: dict[str, Any], voices: list[Sound], video_seconds: float

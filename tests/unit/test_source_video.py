@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
@@ -211,7 +211,7 @@ def test_a_video_of_one_frame_is_held_or_repeated(tmp_path: Path) -> None:
     assert saved(source, at_25_fps(9), loop=True) == [0] * 9
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(
     gaps=st.lists(st.integers(200, 60_000), min_size=1, max_size=25),
     times=st.lists(st.floats(0, 12), min_size=1, max_size=20).map(sorted),

@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypedDict, cast
 
 import comfy.model_management
 
-HANG_SECONDS = 3600.0  # far beyond any test's patience, yet a forgotten process ends
+HELD_SECONDS = 3600.0  # far beyond any test's patience, yet a forgotten process ends
+LOOK_SECONDS = 0.05  # between two looks whether a held node may go on
 OOM_MESSAGE = (
     "CUDA out of memory. Tried to allocate 2.36 GiB. GPU 0 has a total capacity of 23.64 GiB "
     "of which 1.12 GiB is free. Of the allocated memory 21.30 GiB is allocated by PyTorch."
@@ -24,7 +26,6 @@ class Fault(TypedDict, total=False):
     at_step: int
     message: str
     mb: int
-    seconds: float
     after: int
 
 
@@ -82,10 +83,10 @@ def _fail(class_type: str, fault: Fault) -> None:
             raise RuntimeError(message or f"{class_type} fails because the test asked for it")
         case "oom":
             _raise_oom(message or OOM_MESSAGE)
+        case "hold":
+            _hold(class_type, comfy.model_management.throw_exception_if_processing_interrupted)
         case "hang":
-            time.sleep(HANG_SECONDS)
-        case "sleep":
-            time.sleep(fault["seconds"])
+            _hold(class_type, lambda: None)
         case "leak":
             _leaked.append(bytearray(b"x") * (fault["mb"] * 1_000_000))
         case "exit":
@@ -94,6 +95,14 @@ def _fail(class_type: str, fault: Fault) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case action:
             raise ValueError(f"unknown action {action!r} for {class_type} in DOUBLES_CONTROL")
+
+
+def _hold(class_type: str, hear: Callable[[], None]) -> None:
+    """Return when the control file no longer names the class; `hear` may end it before."""
+    until = time.monotonic() + HELD_SECONDS
+    while class_type in _read() and time.monotonic() < until:
+        hear()
+        time.sleep(LOOK_SECONDS)
 
 
 def _raise_oom(message: str) -> NoReturn:
