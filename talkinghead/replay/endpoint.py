@@ -77,10 +77,8 @@ class EndpointPlace:
     def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> RunResult:
         """Submit the run as a job, follow it, and bring its outputs into `folder`.
 
-        Raises:
-            Away: no answer when it was to be submitted. Not later: a job that was taken may be
-                rendered all the same, and must not be done twice; lost for too long, it failed.
-            Refused, Failed, Stopped
+        It is Away until a job is submitted. Not later: a job that was taken may be rendered all the
+        same, and must not be done twice; one whose state is unknown for too long has failed.
         """
         content = {"workflow": run.content} if run.kind == "workflow" else run.content
         result = _result(self._follow(self._submit({"input": content}, stop), seen, stop))

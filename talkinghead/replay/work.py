@@ -39,11 +39,15 @@ class Watcher(Protocol):
 
 @dataclass
 class Try:
-    """One try of a run: where and since when, and what was made. No `place`: it was not tried."""
+    """One try of a run: where and since when, and what was made, or the fault of the place.
+
+    With no `place` it is the end of a run that none took.
+    """
 
     place: str = ""
     result: RunResult = field(default_factory=RunResult)
     files: Sequence[Mapping[str, Any]] = ()
+    fault: Exception | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     began: float = field(default_factory=time.monotonic)
 
@@ -99,12 +103,9 @@ class Work:
 
     def do(self) -> None:
         """Return when all runs ended, or were stopped."""
-        with ThreadPoolExecutor(sum(place.width for place in self._places)) as pool:
-            threads = [
-                pool.submit(self._serve, place)
-                for place in self._places
-                for _ in range(place.width)
-            ]
+        serving = [place for place in self._places for _ in range(place.width)]
+        with ThreadPoolExecutor(len(serving)) as pool:
+            threads = [pool.submit(self._serve, place) for place in serving]
             for thread in threads:
                 thread.add_done_callback(self._wake_all)
             try:
@@ -189,24 +190,16 @@ class Work:
         return None
 
     def _try(self, task: Task, place: Place) -> None:
-        this = Try(place.name)
-        fault: Exception | None = None
         seen = self._watcher.started(task.run, place.name)
-        try:
-            with TemporaryDirectory(prefix=".part-", dir=self._out) as name:
-                result = place.run(task.run, Path(name), seen, self._stop)
-                files = publish(Path(name), self._out, task.run.name)
-            this.result, this.files = result, files
-        except (Away, Refused, Failed, Stopped, OSError, BadInput) as error:
-            fault = error
+        ended = attempt(task.run, place, seen, self._out, self._stop)
         # One lock for both: once a run is back in the queue, the next place may take it, and the
         # watcher must hear of that start after this end.
         with self._changed:
-            settle(self._schedule, task, place.name, fault)
+            settle(self._schedule, task, ended)
             if task.state is State.BACK:
                 self._watcher.back_in_queue(task.run, place.name, redact_urls(task.why))
             else:
-                self._tell_end(task, this)
+                self._tell_end(task, ended)
             self._changed.notify_all()
 
     def _tell_end(self, task: Task, last: Try) -> None:
@@ -216,21 +209,35 @@ class Work:
         self._watcher.ended(task.run, last.place, entry)
 
 
-def settle(schedule: Schedule, task: Task, place: str, fault: Exception | None) -> None:
-    """Enter into the schedule how the try of a run ended: with this fault of its place, or well."""
+def attempt(run: Run, place: Place, seen: Seen, out: Path, stop: threading.Event) -> Try:
+    """Let the place do the run. Its outputs lie in `out` then, or the try has a fault."""
+    this = Try(place.name)
+    try:
+        with TemporaryDirectory(prefix=".part-", dir=out) as name:
+            result = place.run(run, Path(name), seen, stop)
+            files = publish(Path(name), out, run.name)
+        this.result, this.files = result, files
+    except (Away, Refused, Failed, Stopped, OSError, BadInput) as error:
+        this.fault = error
+    return this
+
+
+def settle(schedule: Schedule, task: Task, ended: Try) -> None:
+    """Enter into the schedule how the try of a run ended."""
+    fault, why = ended.fault, str(ended.fault)
     match fault:
         case None:
             schedule.end(task, State.DONE)
         case Away():
-            schedule.died(task, place, str(fault), time.monotonic())
+            schedule.died(task, ended.place, why, time.monotonic())
         case Refused():
-            schedule.refused(task, place, str(fault))
+            schedule.refused(task, ended.place, why)
         case Failed():
-            schedule.failed(task, str(fault), again=fault.again)
+            schedule.failed(task, why, again=fault.again)
         case Stopped():
             schedule.end(task, State.CANCELLED, "the replay was stopped")
         case _:  # of this machine's disk: no other place would do better
-            schedule.end(task, State.FAILED, str(fault))
+            schedule.end(task, State.FAILED, why)
 
 
 def entry_of(task: Task, last: Try) -> dict[str, Any]:
