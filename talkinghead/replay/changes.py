@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from talkinghead.render.workflow_job.graph import title_in
 from talkinghead.replay.sources import BadInput
 from talkinghead.workflow.convert import Graph, Schemas, inputs_of
 
@@ -108,12 +109,6 @@ def _value(given: object, current: object) -> object:
     except ValueError:
         return given
     return given if isinstance(current, str) and not isinstance(parsed, str) else parsed
-
-
-def title_in(graph: Graph, key: str) -> str:
-    """The title of an API graph's node; its class where the file has none."""
-    entry = graph[key]
-    return str((entry.get("_meta") or {}).get("title") or entry["class_type"])
 
 
 def _titled(graph: Graph, title: str) -> dict[str, Any]:

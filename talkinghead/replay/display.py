@@ -24,7 +24,7 @@ COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow"}
 
 
 class Display:
-    """One bar for all runs, one for each that is under way."""
+    """One bar for all runs, one for each that is under way. Its lock guards the bars by run."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
@@ -48,6 +48,7 @@ class Display:
         self._bars.stop()
 
     def started(self, run: Run, place: str) -> Seen:
+        """Add a bar for the run; what is returned moves it, from any thread."""
         bar = self._bars.add_task(escape(f"{run.name}  {place}"), total=1.0)
         with self._lock:
             self._running[run.key] = bar
@@ -59,6 +60,7 @@ class Display:
         return seen
 
     def ended(self, run: Run, place: str, entry: Mapping[str, Any]) -> None:
+        """Take the run's bar away, count it, and say in a line how it ended."""
         self._remove(run)
         self._bars.advance(self._total)
         status, error = entry["status"], entry["error"]
@@ -66,6 +68,7 @@ class Display:
         self._line(COLOURS[status], status, run.name + where + (f": {error}" if error else ""))
 
     def back_in_queue(self, run: Run, place: str, why: str) -> None:
+        """Take the run's bar away, and say in a line why it will be done again."""
         self._remove(run)
         self._line("yellow", "queued", f"{run.name}, by {place}, again: {why}")
 

@@ -16,11 +16,20 @@ import runpod
 
 from talkinghead.delivery.parcel import VIDEO_NAME
 from talkinghead.errors import JobError
+from talkinghead.files import sha256_of
 from talkinghead.net.fetch import Fetcher, Input
 from talkinghead.net.guard import UrlGuard
 from talkinghead.redact import redact_url
-from talkinghead.replay.places import Away, Failed, Made, Seen, Stopped, error_of, made_of
-from talkinghead.replay.runs import Run, sha256_of
+from talkinghead.replay.places import (
+    Away,
+    Failed,
+    RunResult,
+    Seen,
+    Stopped,
+    error_of,
+    read_result,
+)
+from talkinghead.replay.runs import Run
 
 FINAL = ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELLED")
 POLL_SECONDS = 2.0
@@ -65,12 +74,17 @@ class EndpointPlace:
         with contextlib.suppress(requests.HTTPError, Failed):
             self._ask("GET", "health")
 
-    def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> Made:
+    def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> RunResult:
+        """Submit the run as a job, follow it, and bring its outputs into `folder`.
+
+        It is Away until a job is submitted. Not later: a job that was taken may be rendered all the
+        same, and must not be done twice; one whose state is unknown for too long has failed.
+        """
         content = {"workflow": run.content} if run.kind == "workflow" else run.content
         result = _result(self._follow(self._submit({"input": content}, stop), seen, stop))
-        made = made_of(result)
+        facts = read_result(result)
         self._collect(result, folder)
-        return made
+        return facts
 
     def _submit(self, body: Mapping[str, Any], stop: threading.Event) -> str:
         """The job's id; an endpoint that is too busy to take it is asked again."""

@@ -13,7 +13,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from talkinghead.errors import JobError
+from talkinghead.files import sha256_of
 from talkinghead.plan.request import MAX_SEED, parse_request
+from talkinghead.render.workflow_job.graph import title_in
 from talkinghead.render.workflow_job.request import is_workflow_job
 from talkinghead.replay.changes import (
     Changes,
@@ -21,7 +23,6 @@ from talkinghead.replay.changes import (
     change_request,
     seed_of,
     set_seeds,
-    title_in,
 )
 from talkinghead.replay.sources import BadInput, Kind, Source, as_urls
 from talkinghead.workflow.convert import ConvertError, Graph, Schemas, Workflow, is_gui, to_api
@@ -125,10 +126,19 @@ def with_own_names(runs: Sequence[Run], taken: Mapping[str, str]) -> list[Run]:
 
 
 def _make_run(
-    source: Source, row: int | None, changes: Changes, wanted: Wanted, schemas: Schemas, **how: bool
+    source: Source,
+    row: int | None,
+    changes: Changes,
+    wanted: Wanted,
+    schemas: Schemas,
+    *,
+    remote: bool,
 ) -> Run:
+    def draw(key: str) -> int | None:
+        return _seed(wanted.seed, key, row)
+
     make = _workflow_run if source.kind == "workflow" else _request_run
-    run = make(source, changes, lambda key: _seed(wanted.seed, key, row), schemas, **how)
+    run = make(source, changes, draw, schemas, remote=remote)
     return replace(run, row=row, name=_name(wanted.name, run, row))
 
 
@@ -145,6 +155,7 @@ def _workflow_run(
     files = dict(_local_files(graph, source.path.parent))
     if remote and files:
         raise BadInput(f"names local files, and an endpoint takes URLs: {', '.join(sorted(files))}")
+    # The seed after all other changes: a random one follows from what the run is without it.
     if (seed := draw(_graph_key(graph, files))) is not None:
         graph = set_seeds(graph, seed)
     return _run(
@@ -213,8 +224,19 @@ def _run(
     gui: Workflow | None = None,
     files: Mapping[str, Path] | None = None,
 ) -> Run:
-    path, kind = source.path, source.kind
-    return Run(key, "", path, kind, content, gui, files or {}, None, dict(changes), seed)
+    """The run without its row and its name, which `_make_run` adds."""
+    return Run(
+        key=key,
+        name="",
+        path=source.path,
+        kind=source.kind,
+        content=content,
+        gui=gui,
+        files=files or {},
+        row=None,
+        changes=dict(changes),
+        seed=seed,
+    )
 
 
 def _seed(wanted: Seed, key: str, row: int | None) -> int | None:
@@ -244,7 +266,7 @@ def _name(pattern: str, run: Run, row: int | None) -> str:
 
 def _graph_key(graph: Graph, files: Mapping[str, Path]) -> str:
     """Titles and the names of local files count for nothing, the files' bytes do."""
-    sums = {name: {"sha256": sha256_of(path)} for name, path in files.items()}
+    sums = {name: {"sha256": sha256_of_input(path)} for name, path in files.items()}
     return _hash(
         {
             key: [
@@ -269,7 +291,7 @@ def _with_sums(value: object) -> object:
     if isinstance(value, list):
         return [_with_sums(item) for item in value]
     if isinstance(value, str) and value.startswith("file://"):
-        return {"sha256": sha256_of(Path(unquote(urlsplit(value).path)))}
+        return {"sha256": sha256_of_input(Path(unquote(urlsplit(value).path)))}
     return value
 
 
@@ -277,13 +299,14 @@ def _hash(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def sha256_of(path: Path) -> str:
-    """Raises:
-    BadInput: it cannot be read.
+def sha256_of_input(path: Path) -> str:
+    """The SHA-256 of a local file that a run takes, as hex digits.
+
+    Raises:
+        BadInput: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
 

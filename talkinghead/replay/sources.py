@@ -49,8 +49,10 @@ def find_files(names: Sequence[str]) -> list[Path]:
 
 
 def read_source(path: Path) -> Source:
-    """Raises:
-    BadInput: it is no JSON object.
+    """The file as a workflow or as a request: a bundle is its request, a job is its input.
+
+    Raises:
+        BadInput: it is no JSON object, or none of these.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

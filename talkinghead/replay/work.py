@@ -1,54 +1,72 @@
-"""Runs shared by places: whoever is free takes the next; what a dead place had goes back."""
+"""The threads that do the runs: one for each run that a place can do at a time."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from talkinghead.files import sha256_of
 from talkinghead.redact import redact_urls
 from talkinghead.render.bundle import without_secrets
-from talkinghead.replay.places import Away, Failed, Made, Place, Refused, Seen, Stopped
+from talkinghead.replay.places import Away, Failed, Place, Refused, RunResult, Seen, Stopped
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run
+from talkinghead.replay.schedule import Schedule, State, Task
 from talkinghead.replay.sources import BadInput
 
-Status = Literal["done", "failed", "cancelled"]
-
-TICK_SECONDS = 0.2
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0  # between two looks for a place that is away
-MAX_DEATHS = 3  # a run that was under way so often when its place died may be why it died
 
 
 class Watcher(Protocol):
-    """Who is told of the runs; called from any thread."""
+    """Who is told of the runs; called from any thread, of one run in the order of its states."""
 
     def started(self, run: Run, place: str) -> Seen:
-        """Returns what is to be told how far the run is."""
+        """The place begins with the run. Returns what is to be told how far the run is."""
 
-    def ended(self, run: Run, place: str, entry: Mapping[str, Any]) -> None: ...
+    def ended(self, run: Run, place: str, entry: Mapping[str, Any]) -> None:
+        """The run ended for good, as the report's `entry` says. `place` is empty if none did it."""
 
-    def back_in_queue(self, run: Run, place: str, why: str) -> None: ...
+    def back_in_queue(self, run: Run, place: str, why: str) -> None:
+        """The place did not do the run; it will be done again, there or elsewhere."""
 
 
 @dataclass
-class _Task:
-    run: Run
-    tries: int = 0  # that ended, in a failure or a death
-    deaths: int = 0
-    refusals: dict[str, str] = field(default_factory=dict)  # by the place's name
+class Try:
+    """One try of a run: where and since when, and what was made, or the fault of the place.
+
+    With no `place` it is the end of a run that none took.
+    """
+
+    place: str = ""
+    result: RunResult = field(default_factory=RunResult)
+    files: Sequence[Mapping[str, Any]] = ()
+    fault: Exception | None = None
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took until now."""
+        return round(time.monotonic() - self.began, 2)
 
 
 class Work:
-    """Does all runs, each once.
+    """Does all runs, each once. What goes where is decided by a `Schedule`.
+
+    Each place has as many threads as runs at a time; the caller's thread gives up what no place
+    will do. All of them share the schedule, under the lock of `_changed`, which is notified
+    whenever a run or a place changed its state: that is what they wait for.
+
+    A stop notifies nobody, and needs not: a place that is doing a run, and one that is away and
+    looked for again, watch the stop themselves, and their threads notify the others when they end.
+    While there is work to do, there is at least one of these.
 
     Args:
         in_flight: the most runs at a time.
@@ -70,193 +88,178 @@ class Work:
         wait_seconds: float,
         stop: threading.Event,
     ) -> None:
-        self._waiting = deque(_Task(run) for run in runs)
         self._places, self._out, self._report, self._watcher = places, out, report, watcher
-        self._in_flight, self._retries, self._wait_seconds = in_flight, retries, wait_seconds
         self._stop = stop
-        self._lock = threading.Lock()
-        self._under_way = 0
-        now = time.monotonic()
-        self._away = {place.name: (now, "it was never reached") for place in places}
+        self._schedule = Schedule(
+            runs,
+            [place.name for place in places],
+            in_flight=in_flight,
+            retries=retries,
+            wait_seconds=wait_seconds,
+            now=time.monotonic(),
+        )
+        self._changed = threading.Condition()
         self.failed = 0
 
     def do(self) -> None:
         """Return when all runs ended, or were stopped."""
-        with ThreadPoolExecutor(sum(place.width for place in self._places)) as pool:
-            threads = [
-                pool.submit(self._serve, place)
-                for place in self._places
-                for _ in range(place.width)
-            ]
+        serving = [place for place in self._places for _ in range(place.width)]
+        with ThreadPoolExecutor(len(serving)) as pool:
+            threads = [pool.submit(self._serve, place) for place in serving]
+            for thread in threads:
+                thread.add_done_callback(self._wake_all)
             try:
-                while not self._is_over():
-                    for ended in wait(threads, TICK_SECONDS, FIRST_EXCEPTION).done:
-                        ended.result()
-                    self._give_up()
+                self._oversee(threads)
             except BaseException:
                 self._stop.set()
                 raise
+            finally:
+                self._wake_all()
+        for thread in threads:
+            thread.result()  # no run is left, but the last report of one may have failed
+
+    def _wake_all(self, ended: Future[None] | None = None) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    # ---- The caller's thread
+
+    def _oversee(self, threads: Sequence[Future[None]]) -> None:
+        """Give up hopeless runs, until all is over. What a thread raises is a bug, and ends it."""
+        with self._changed:
+            while not self._is_over():
+                for thread in threads:
+                    if thread.done():
+                        thread.result()
+                hopeless = self._schedule.end_hopeless(time.monotonic())
+                for task in hopeless:
+                    self._tell_end(task, Try())
+                if not hopeless:
+                    self._changed.wait(self._seconds_until_hopeless())
 
     def _is_over(self) -> bool:
-        with self._lock:
-            return not self._under_way and (self._stop.is_set() or not self._waiting)
+        stopped = self._stop.is_set() and not self._schedule.under_way
+        return stopped or self._schedule.is_done
+
+    def _seconds_until_hopeless(self) -> float | None:
+        at = self._schedule.next_hopeless_at()
+        return None if at is None else min(max(at - time.monotonic(), 0), threading.TIMEOUT_MAX)
 
     # ---- A place's thread
 
     def _serve(self, place: Place) -> None:
-        pause = FIRST_PAUSE_SECONDS
-        while not self._is_over():
+        pause_seconds = FIRST_PAUSE_SECONDS
+        while self._has_more():
             if not self._reach(place):
-                self._stop.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            elif task := self._take(place):
-                pause = FIRST_PAUSE_SECONDS
-                self._do(task, place)
-            else:
-                time.sleep(TICK_SECONDS / 4)
+                self._stop.wait(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
+            elif (task := self._take(place)) is not None:
+                pause_seconds = FIRST_PAUSE_SECONDS
+                self._try(task, place)
+
+    def _has_more(self) -> bool:
+        with self._changed:
+            return not self._stop.is_set() and not self._schedule.is_done
 
     def _reach(self, place: Place) -> bool:
-        if place.name not in self._away:
-            return True
+        """Whether the place answers; it is asked only if it was away."""
+        with self._changed:
+            if not self._schedule.is_away(place.name):
+                return True
         try:
             place.connect()
         except (Away, Failed) as error:
-            self._lose(place, str(error))
+            with self._changed:
+                self._schedule.lost(place.name, str(error), time.monotonic())
+                self._changed.notify_all()
             return False
         except Stopped:
             return False
-        with self._lock:
-            self._away.pop(place.name, None)
+        with self._changed:
+            self._schedule.reached(place.name)
+            self._changed.notify_all()
         return True
 
-    def _lose(self, place: Place, why: str) -> None:
-        with self._lock:
-            since, _ = self._away.get(place.name, (time.monotonic(), ""))
-            self._away[place.name] = (since, why)
-
-    def _take(self, place: Place) -> _Task | None:
-        with self._lock:
-            if self._stop.is_set() or self._under_way >= self._in_flight:
-                return None
-            for task in self._waiting:
-                if place.name not in task.refusals:
-                    self._waiting.remove(task)
-                    self._under_way += 1
+    def _take(self, place: Place) -> Task | None:
+        """The next run for the place, once there is one; None if it went away, or all is over."""
+        with self._changed:
+            while self._has_more() and not self._schedule.is_away(place.name):
+                if (task := self._schedule.take(place.name)) is not None:
                     return task
+                self._changed.wait()
         return None
 
-    def _do(self, task: _Task, place: Place) -> None:
-        try:
-            self._try(task, place)
-        finally:
-            with self._lock:
-                self._under_way -= 1
-
-    def _try(self, task: _Task, place: Place) -> None:
-        clock = _Clock()
+    def _try(self, task: Task, place: Place) -> None:
         seen = self._watcher.started(task.run, place.name)
-        try:
-            with TemporaryDirectory(prefix=".part-", dir=self._out) as name:
-                made = place.run(task.run, Path(name), seen, self._stop)
-                files = publish(Path(name), self._out, task.run.name)
-        except Away as error:
-            self._lose(place, str(error))
-            task.tries, task.deaths = task.tries + 1, task.deaths + 1
-            if task.deaths < MAX_DEATHS:
-                self._return(task, place, str(error), first=True)
-                return
-            what = f"its server died, or went away, {task.deaths} times: {error}"
-            self._end(task, "failed", place.name, clock, error=what)
-        except Refused as error:
-            task.refusals[place.name] = str(error)
-            self._return(task, place, f"refused: {error}", first=True)
-        except Failed as error:
-            task.tries += 1
-            if error.again and task.tries - task.deaths <= self._retries:
-                self._return(task, place, str(error), first=False)
-                return
-            self._end(task, "failed", place.name, clock, error=str(error))
-        except (OSError, BadInput) as error:  # of this machine's disk
-            self._end(task, "failed", place.name, clock, error=str(error))
-        except Stopped:
-            self._end(task, "cancelled", place.name, clock, error="the replay was stopped")
-        else:
-            task.tries += 1
-            self._end(task, "done", place.name, clock, made=made, files=files)
+        ended = attempt(task.run, place, seen, self._out, self._stop)
+        # One lock for both: once a run is back in the queue, the next place may take it, and the
+        # watcher must hear of that start after this end.
+        with self._changed:
+            settle(self._schedule, task, ended)
+            if task.state is State.BACK:
+                self._watcher.back_in_queue(task.run, place.name, redact_urls(task.why))
+            else:
+                self._tell_end(task, ended)
+            self._changed.notify_all()
 
-    def _return(self, task: _Task, place: Place, why: str, *, first: bool) -> None:
-        self._watcher.back_in_queue(task.run, place.name, redact_urls(why))
-        with self._lock:
-            (self._waiting.appendleft if first else self._waiting.append)(task)
-
-    # ---- The main thread
-
-    def _give_up(self) -> None:
-        """End the runs that no place will do."""
-        with self._lock:
-            hopeless = [(t, why) for t in self._waiting if (why := self._why_not(t)) is not None]
-            for task, _ in hopeless:
-                self._waiting.remove(task)
-        for task, why in hopeless:
-            self._end(task, "failed", "", _Clock(), error=why)
-
-    def _why_not(self, task: _Task) -> str | None:
-        able = [place.name for place in self._places if place.name not in task.refusals]
-        now = time.monotonic()
-        for name in able:
-            since, _ = self._away.get(name, (now, ""))
-            if now - since <= self._wait_seconds:
-                return None
-        gone = [f"{name}: {self._away[name][1]}" for name in able]
-        reasons = [*dict.fromkeys(task.refusals.values()), *gone]
-        waited = f"no server answered for {self._wait_seconds:g} s: " if gone else ""
-        return waited + "; ".join(reasons)
-
-    def _end(
-        self,
-        task: _Task,
-        status: Status,
-        place: str,
-        clock: _Clock,
-        *,
-        error: str | None = None,
-        made: Made | None = None,
-        files: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        run, made = task.run, made or Made()
-        entry = {
-            "key": run.key,
-            "status": status,
-            "name": run.name,
-            "file": str(run.path),
-            "kind": run.kind,
-            "row": run.row,
-            "set": without_secrets(run.changes),
-            "seed": run.seed if run.seed is not None else made.seed,
-            "server": place,
-            "tries": task.tries,
-            "started": clock.started.isoformat(timespec="seconds"),
-            "seconds": clock.seconds,
-            "timings": dict(made.timings),
-            "files": list(files),
-            "error": None if error is None else redact_urls(error),
-        }
-        with self._lock:
-            self._report.add(entry)
-            self.failed += status == "failed"
-        self._watcher.ended(run, place, entry)
+    def _tell_end(self, task: Task, last: Try) -> None:
+        entry = entry_of(task, last)
+        self._report.add(entry)  # first: what is told to have ended is not done again after a kill
+        self.failed += task.state is State.FAILED
+        self._watcher.ended(task.run, last.place, entry)
 
 
-class _Clock:
-    """When a try began."""
+def attempt(run: Run, place: Place, seen: Seen, out: Path, stop: threading.Event) -> Try:
+    """Let the place do the run. Its outputs lie in `out` then, or the try has a fault."""
+    this = Try(place.name)
+    try:
+        with TemporaryDirectory(prefix=".part-", dir=out) as name:
+            result = place.run(run, Path(name), seen, stop)
+            files = publish(Path(name), out, run.name)
+        this.result, this.files = result, files
+    except (Away, Refused, Failed, Stopped, OSError, BadInput) as error:
+        this.fault = error
+    return this
 
-    def __init__(self) -> None:
-        self.started = datetime.now(UTC)
-        self._start = time.monotonic()
 
-    @property
-    def seconds(self) -> float:
-        return round(time.monotonic() - self._start, 2)
+def settle(schedule: Schedule, task: Task, ended: Try) -> None:
+    """Enter into the schedule how the try of a run ended."""
+    fault, why = ended.fault, str(ended.fault)
+    match fault:
+        case None:
+            schedule.end(task, State.DONE)
+        case Away():
+            schedule.died(task, ended.place, why, time.monotonic())
+        case Refused():
+            schedule.refused(task, ended.place, why)
+        case Failed():
+            schedule.failed(task, why, again=fault.again)
+        case Stopped():
+            schedule.end(task, State.CANCELLED, "the replay was stopped")
+        case _:  # of this machine's disk: no other place would do better
+            schedule.end(task, State.FAILED, why)
+
+
+def entry_of(task: Task, last: Try) -> dict[str, Any]:
+    """What the report says of a run that ended with this try; no secret is in it."""
+    run = task.run
+    return {
+        "key": run.key,
+        "status": task.state.value,
+        "name": run.name,
+        "file": str(run.path),
+        "kind": run.kind,
+        "row": run.row,
+        "set": without_secrets(run.changes),
+        "seed": run.seed if run.seed is not None else last.result.seed,
+        "server": last.place,
+        "tries": task.tries,
+        "started": last.started.isoformat(timespec="seconds"),
+        "seconds": last.seconds,
+        "timings": dict(last.result.timings),
+        "files": list(last.files),
+        "error": None if task.state is State.DONE else redact_urls(task.why),
+    }
 
 
 def publish(folder: Path, out: Path, name: str) -> list[dict[str, Any]]:
@@ -269,8 +272,7 @@ def publish(folder: Path, out: Path, name: str) -> list[dict[str, Any]]:
     files = []
     for path in made:
         target = out / (f"{name}{path.suffix}" if short else f"{name}-{path.name}")
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(path)
         path.replace(target)
         size = target.stat().st_size
         files.append({"path": target.name, "sha256": sha256, "bytes": size})

@@ -21,7 +21,7 @@ from talkinghead.cli.app import app
 from talkinghead.replay.changes import change_graph, change_request, read_rows
 from talkinghead.replay.display import Display
 from talkinghead.replay.endpoint import EndpointPlace
-from talkinghead.replay.places import Away, Failed, Made, Refused, Seen, Stopped
+from talkinghead.replay.places import Away, Failed, Refused, RunResult, Seen, Stopped
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run, Seed, Wanted, plan_runs, with_own_names
 from talkinghead.replay.sources import BadInput, Source, find_files, read_source
@@ -366,12 +366,12 @@ class FakePlace:
         if self.away:
             raise Away(f"{self.name} does not answer")
 
-    def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> Made:
+    def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> RunResult:
         self.ran.append(run.name)
         self._act(run)
         seen(1.0, "made")
         (folder / "made.txt").write_text(run.name)
-        return Made()
+        return RunResult()
 
 
 def work(
@@ -564,7 +564,7 @@ def runpod(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RunPod]]:
 
 def on_endpoint(
     api: RunPod, folder: Path, seen: Seen, stop: threading.Event | None = None, seconds: float = 30
-) -> Made:
+) -> RunResult:
     (run,) = planned(source(graph()))
     place = EndpointPlace(
         api.url, "key", width=1, job_seconds=seconds, lost_seconds=1, download_seconds=5

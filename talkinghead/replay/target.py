@@ -1,0 +1,93 @@
+"""Where a batch goes: to servers, to an endpoint, or to a ComfyUI of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from talkinghead.replay.comfy_place import ComfyPlace
+from talkinghead.replay.places import Away, Failed, Place
+from talkinghead.replay.sources import BadInput
+from talkinghead.settings import Settings
+from talkinghead.workflow.convert import Schemas
+
+ENDPOINT_JOBS = 4  # in flight, if --jobs does not say
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where runs go: to these servers, to this endpoint, or if there are none to our ComfyUI.
+
+    `jobs` is how many may be in flight at most, if the caller says so.
+    """
+
+    servers: tuple[str, ...]
+    endpoint: str | None
+    jobs: int | None = None
+
+    def __str__(self) -> str:
+        return ", ".join(self.servers) or self.endpoint or "own ComfyUI"
+
+    @property
+    def in_flight(self) -> int:
+        """How many runs are done at a time: of an endpoint as many as it takes, else one each."""
+        if self.endpoint is not None:
+            return self.jobs or ENDPOINT_JOBS
+        width = max(len(self.servers), 1)
+        return min(width, self.jobs or width)
+
+    def open(
+        self,
+        stack: contextlib.ExitStack,
+        settings: Settings,
+        stop: threading.Event,
+        *,
+        lost_seconds: float,
+    ) -> Sequence[Place]:
+        """The places, closed with `stack`; none is connected yet.
+
+        Args:
+            stop: once it is set, connecting and running end soon, by `Stopped`.
+            lost_seconds: how long an endpoint may not say how a job is.
+        """
+        if self.endpoint is not None:
+            return [self._endpoint_place(self.endpoint, settings, lost_seconds)]
+        given = [settings.model_copy(update={"comfyui_url": url}) for url in self.servers]
+        return [stack.enter_context(ComfyPlace(each, stop)) for each in given or [settings]]
+
+    def _endpoint_place(self, url: str, settings: Settings, lost_seconds: float) -> Place:
+        from talkinghead.replay.endpoint import EndpointPlace  # noqa: PLC0415 - a slow import
+
+        return EndpointPlace(
+            url,
+            os.environ.get("RUNPOD_API_KEY") or "none",
+            width=self.in_flight,
+            job_seconds=settings.job_timeout_seconds,
+            lost_seconds=lost_seconds,
+            download_seconds=settings.download_seconds,
+        )
+
+
+def schemas_of(places: Sequence[Place]) -> Schemas | None:
+    """The node schemas of all servers that answer, the first server's first; None: no servers.
+
+    Raises:
+        BadInput: there are servers, and none answers.
+    """
+    comfys = [place for place in places if isinstance(place, ComfyPlace)]
+    if not comfys:
+        return None
+    schemas: Schemas = {}
+    faults = []
+    for place in reversed(comfys):
+        try:
+            place.connect()
+            schemas = {**schemas, **place.schemas}
+        except (Away, Failed) as error:
+            faults.append(str(error))
+    if len(faults) == len(comfys):
+        raise BadInput(f"no server answers: {'; '.join(faults)}")
+    return schemas
