@@ -16,7 +16,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.s3 import S3Store
 from talkinghead.errors import JobError
 from talkinghead.models.gpu import read_host, tuning_for
-from talkinghead.models.manifest import Profile, load_manifest
+from talkinghead.models.manifest import ModelProfile, load_manifest
 from talkinghead.models.store import ModelStore
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.workflow.check import check
@@ -152,7 +152,7 @@ def _workflow(path: Path, studio: Studio, schemas: Schemas) -> Check:
     return Check(name, "ok", "node classes, inputs and model files are there")
 
 
-def _problems(template: str, profile: Profile | None, schemas: Schemas) -> Iterator[str]:
+def _problems(template: str, profile: ModelProfile | None, schemas: Schemas) -> Iterator[str]:
     """What ComfyUI would refuse or compute wrongly, with each talk model of the profile."""
     fillings = [profile.slots_for(talk) for talk in profile.talk_models] if profile else [{}]
     for slots in fillings:

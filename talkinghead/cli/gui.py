@@ -26,9 +26,9 @@ import requests
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.comfy.process import environment_of_comfyui
 from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile
 from talkinghead.models.links import link_models, write_paths
-from talkinghead.models.store import found_models
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.workflow.file_inputs import FILE_INPUTS
 from talkinghead.workflow.gui_file import (

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from talkinghead.errors import JobError
 from talkinghead.files import sha256_of
+from talkinghead.models.fetch import ModelFetcher
 from talkinghead.models.gpu import active_profile
 from talkinghead.models.manifest import Manifest, ModelFile, load_manifest
 from talkinghead.models.store import Files, ModelStore
@@ -56,7 +57,7 @@ def fetch(profile: ProfileOption = None) -> None:
     if not console.is_terminal:
         disable_progress_bars()
     try:
-        found = ModelStore(Settings()).fetch(_files(profile), tell=typer.echo)
+        found = ModelFetcher(ModelStore(Settings()), tell=typer.echo).fetch(_files(profile))
     except JobError as error:
         console.print(f"[red]failed:[/] {error}", highlight=False)
         raise typer.Exit(1) from None

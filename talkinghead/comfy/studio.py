@@ -16,8 +16,8 @@ from talkinghead.comfy.server import ComfyServer
 from talkinghead.delivery.parcel import Store
 from talkinghead.delivery.stores import Stores
 from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile, read_host
-from talkinghead.models.store import found_models
 from talkinghead.net.fetch import Fetcher
 from talkinghead.net.guard import PUBLIC_ONLY, UrlGuard
 from talkinghead.plan.estimate import Estimate, estimate

@@ -115,7 +115,8 @@ def finish_pictures(
     """Encode RGB pictures, of even size and `rendered_fps` a second, and mux them with the sound.
 
     `frames` of them are chosen for the times at `fps`, and they are encoded as they come: few are
-    in memory at a time. Metadata, `workflow` and `check` are those of `finish_video`.
+    in memory at a time. A `workflow` is written for ComfyUI's GUI to open, and the index comes
+    first. `check` is called for each packet; what it raises ends it.
     """
     rate = exact(fps)
     drawn = (yuv_frame(picture) for picture in pictures)
@@ -140,8 +141,9 @@ def finish_segments(
     """Join segments of the picture, copied one after another, and mux them with the sound.
 
     Each segment is an MP4 of `fps` frames a second that begins with a keyframe; `starts` are their
-    first frames' numbers in the video. Metadata, `workflow` and `check` are those of
-    `finish_video`.
+    first frames' numbers in the video. Of their metadata nothing is taken over; a `workflow` is
+    written for ComfyUI's GUI to open, and the index comes first. `check` is called for each packet;
+    what it raises ends it.
 
     Raises:
         RenderFailed: they come from different encoders, and no player could show them all.
@@ -207,7 +209,10 @@ def yuv_frame(picture: Image.Image) -> VideoFrame:
 
 
 class CopiedTrack:
-    """A track that takes packets of other files as they are, and none of the files' metadata."""
+    """A track of packets that are taken from other files as they are, without those' metadata.
+
+    `like` is a stream of one of them: the others must have been encoded alike.
+    """
 
     def __init__(self, output: OutputContainer, *, like: VideoStream | AudioStream) -> None:
         self._stream = output.add_stream_from_template(like)

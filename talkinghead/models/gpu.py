@@ -13,7 +13,7 @@ from typing import Literal
 
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.memory import GIB, ram_gib
-from talkinghead.models.manifest import Manifest, Profile, load_manifest
+from talkinghead.models.manifest import Manifest, ModelProfile, load_manifest
 from talkinghead.settings import Settings
 
 Attention = Literal["sdpa", "sageattn"]
@@ -59,8 +59,8 @@ class Tuning:
     force_offload: bool
     bf16: bool = True
 
-    def apply(self, profile: Profile) -> Profile:
-        """The profile with these settings."""
+    def apply(self, profile: ModelProfile) -> ModelProfile:
+        """The profile with these settings in its slots; the profile itself stays as it is."""
         slots = dict(profile.slots)
         slots["Wan model"] = {**(slots.get("Wan model") or {}), "attention_mode": self.attention}
         slots["Sampler"] = {"force_offload": self.force_offload}
@@ -83,7 +83,9 @@ def choose(
     attention: Attention | Literal["auto"] = "auto",
     force_offload: bool | None = None,
 ) -> Tuning:
-    """What suits the host; what is given by hand is taken as it is.
+    """The largest profile that the host has room for, and what it needs to run there.
+
+    What is given by hand is taken as it is.
 
     Raises:
         ModelsMissing: there is no profile of that name.
@@ -95,7 +97,13 @@ def choose(
     if force_offload is None:
         force_offload = not _holds_two_copies(host, chosen)
     blocks = _blocks_to_swap(host, chosen)
-    return Tuning(name, attention, blocks, force_offload, _computes_bf16(host.gpu))
+    return Tuning(
+        profile=name,
+        attention=attention,
+        blocks_to_swap=blocks,
+        force_offload=force_offload,
+        bf16=_computes_bf16(host.gpu),
+    )
 
 
 def _computes_bf16(gpu: Gpu | None) -> bool:
@@ -112,8 +120,8 @@ def _largest_that_fits(host: Host, manifest: Manifest) -> str:
     return fit[-1] if fit else by_size[0][2]
 
 
-def _blocks_to_swap(host: Host, profile: Profile) -> int:
-    """As many as make room for a window, in steps of five."""
+def _blocks_to_swap(host: Host, profile: ModelProfile) -> int:
+    """As many blocks of the base model as make room for a window, in steps of five."""
     if host.gpu is None or profile.needs is None:
         return 0
     over = profile.needs.base + profile.needs.beside + WORKING_GIB - host.gpu.vram_gib
@@ -121,7 +129,7 @@ def _blocks_to_swap(host: Host, profile: Profile) -> int:
     return min(MODEL_BLOCKS, math.ceil(blocks / SWAP_STEP) * SWAP_STEP)
 
 
-def _holds_two_copies(host: Host, profile: Profile) -> bool:
+def _holds_two_copies(host: Host, profile: ModelProfile) -> bool:
     """The sampler copies the weights anew for each job, before it lets go of those it kept."""
     if host.gpu is None or profile.needs is None:
         return False
@@ -147,7 +155,7 @@ def tuning_for(settings: Settings, manifest: Manifest) -> Tuning:
     )
 
 
-def active_profile(settings: Settings) -> Profile:
+def active_profile(settings: Settings) -> ModelProfile:
     """The profile that renders on this host, with the settings that suit it.
 
     Raises:
@@ -159,24 +167,31 @@ def active_profile(settings: Settings) -> Profile:
 
 
 def read_host(settings: Settings) -> Host:
-    """The GPU and memory that ComfyUI has. PyTorch is not loaded into this process."""
+    """The GPU and memory that ComfyUI has, here or at the server of COMFYUI_URL.
+
+    PyTorch is not loaded into this process: it would take a share of the GPU for as long as it
+    lives.
+    """
     if settings.comfyui_url:
         return _host_of_server(settings.comfyui_url)
     gpu = None if settings.on_cpu else read_gpu()
     python = str(settings.comfyui_python or sys.executable)
-    return Host(gpu, ram_gib(), gpu is not None and sage_runs(python))
+    return Host(gpu, ram_gib(), sage=gpu is not None and sage_runs(python))
 
 
 @functools.cache
 def read_gpu() -> Gpu | None:
-    """The first GPU, as nvidia-smi tells; None if it finds none, or does not answer."""
+    """The first GPU, as nvidia-smi tells; None if it finds none, or does not answer.
+
+    Asked once: a container's card does not change.
+    """
     fields = "--query-gpu=name,memory.total,compute_cap"
     said = _said(["nvidia-smi", fields, "--format=csv,noheader,nounits"], QUERY_SECONDS)
     return parse_gpu(said)
 
 
 def parse_gpu(said: str) -> Gpu | None:
-    """The first line of nvidia-smi's CSV: name, MiB, compute capability."""
+    """The GPU in the first line of nvidia-smi's CSV (name, MiB, compute capability), if any."""
     with contextlib.suppress(ValueError):
         name, mebibytes, capability = said.splitlines()[0].split(", ") if said else ("", "", "")
         known = capability.replace(".", "", 1).isdigit()
@@ -198,7 +213,10 @@ sys.exit(0 if sageattn(x, x, x).isfinite().all().item() else 1)
 
 @functools.cache
 def sage_runs(python: str) -> bool:
-    """Whether SageAttention is installed beside ComfyUI and computes on this card."""
+    """Whether SageAttention is installed beside ComfyUI and computes on this card.
+
+    `python` is ComfyUI's own. Asked once of each: compiling the kernels takes up to CALL_SECONDS.
+    """
     return _said([python, "-c", f"{SAGE_CALL.strip()}"], CALL_SECONDS, fallback="no") != "no"
 
 
@@ -225,33 +243,3 @@ def _host_of_server(url: str) -> Host:
 def _gpu_of_server(device: Mapping[str, object]) -> Gpu:
     name = str(device.get("name", "GPU"))
     return Gpu(name, float(str(device.get("vram_total", 0))) / GIB, None)
-
-
-# ---- The table of docs/tuning.md
-
-CARDS_GIB = (16, 24, 32, 48, 80)
-ARCHITECTURES = {"Ampere": 8.6, "Ada": 8.9, "Hopper": 9.0, "Blackwell": 12.0}
-
-
-def table(manifest: Manifest) -> str:
-    """What is chosen for usual cards, as a Markdown table; the host has memory enough."""
-    rows = [
-        "| VRAM | GPU | profile | base model | attention | blocks swapped | `force_offload` |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for vram in CARDS_GIB:
-        cells: dict[str, list[str]] = {}
-        for architecture, capability in ARCHITECTURES.items():
-            gpu = Gpu(architecture, vram, capability)
-            cells.setdefault(_cells(gpu, manifest), []).append(architecture)
-        rows += [f"| {vram} GB | {', '.join(names)} | {row} |" for row, names in cells.items()]
-    return "\n".join(rows) + "\n"
-
-
-def _cells(gpu: Gpu, manifest: Manifest) -> str:
-    tuning = choose(Host(gpu, math.inf), manifest)
-    sage = choose(Host(gpu, math.inf, sage=True), manifest).attention
-    base = (manifest.profile(tuning.profile).slots["Wan model"] or {})["model"]
-    offload = str(tuning.force_offload).lower()
-    attention = f"`{sage}` if it runs, else `{tuning.attention}`"
-    return f"`{tuning.profile}` | {base} | {attention} | {tuning.blocks_to_swap} | {offload}"

@@ -8,11 +8,15 @@ from typing import Literal, get_args
 
 import yaml
 
+# The folders of ComfyUI's models/ that the loaders of our templates read.
 Folder = Literal["diffusion_models", "loras", "vae", "text_encoders", "clip_vision", "wav2vec2"]
 
 
 def link_models(models: Mapping[str, Path], folder: Path) -> None:
-    """Link the files (by folder/name) into one folder, laid out like ComfyUI's models/."""
+    """Link the files, by "folder/name", into one folder, laid out like ComfyUI's models/.
+
+    A link that is there already is replaced: its file may lie elsewhere now.
+    """
     for name, path in models.items():
         link = folder / name
         link.parent.mkdir(parents=True, exist_ok=True)

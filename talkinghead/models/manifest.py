@@ -17,7 +17,6 @@ from talkinghead.workflow.slots import Slots
 
 MANIFEST_PATH = PROJECT_DIR / "model_manifest.yaml"
 
-# The folders of ComfyUI's models/ that the loaders of our templates read.
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -70,7 +69,7 @@ class Needs(_Entry):
     beside: float
 
 
-class Profile(_Entry):
+class ModelProfile(_Entry):
     """A set of files that go together, as slots of the templates.
 
     `blocks_to_swap` is for requests that do not say.
@@ -87,17 +86,17 @@ class Profile(_Entry):
 
     @property
     def file_names(self) -> frozenset[str]:
-        """Every model file that a render with this profile may load."""
+        """The names of all model files that a render with this profile may load."""
         widgets = [value for slot in self.slots.values() for value in (slot or {}).values()]
         named = {value for value in widgets if str(value).endswith(MODEL_SUFFIXES)}
         return frozenset(map(str, named)) | frozenset(self.talk_models.values())
 
 
 class Manifest(_Entry):
-    """Every file by its name, every profile by its name."""
+    """The whole of model_manifest.yaml: every file by its name, every profile by its name."""
 
     files: dict[Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")], ModelFile]
-    profiles: dict[str, Profile]
+    profiles: dict[str, ModelProfile]
 
     @model_validator(mode="after")
     def _files_are_listed(self) -> Self:
@@ -106,7 +105,7 @@ class Manifest(_Entry):
                 raise ValueError(f"profiles.{name} names {', '.join(unlisted)}, not in files")
         return self
 
-    def profile(self, name: str) -> Profile:
+    def profile(self, name: str) -> ModelProfile:
         """The profile of this name.
 
         Raises:
@@ -117,7 +116,7 @@ class Manifest(_Entry):
             raise ModelsMissing(f"MODEL_PROFILE is {name!r}, allowed: {known}")
         return self.profiles[name]
 
-    def files_of(self, profile: Profile) -> dict[str, ModelFile]:
+    def files_of(self, profile: ModelProfile) -> dict[str, ModelFile]:
         """The files of a profile, in the manifest's order."""
         return {name: file for name, file in self.files.items() if name in profile.file_names}
 

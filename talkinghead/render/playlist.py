@@ -2,6 +2,12 @@
 
 Each finished window becomes one part, whose times are those in the whole video: the parts play on
 without a discontinuity, and each can be made alone, on any machine.
+
+No time in a part is below zero, and two things would be. The picture is decoded in another order
+than it is shown, REORDERED_FRAMES ahead; and AAC begins with the encoder's priming, samples from
+before the sound's start that nobody shall hear. So in the parts every frame is shown so much later,
+and every sample is later by the priming; the init segment's edit lists, which hold for all parts,
+take both back.
 """
 
 from __future__ import annotations
@@ -27,9 +33,11 @@ HEADER = (
     *("#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-PLAYLIST-TYPE:EVENT", "#EXT-X-INDEPENDENT-SEGMENTS"),
     "#EXT-X-START:TIME-OFFSET=0",  # players would else begin near the end of what there is
 )
-REORDERED_FRAMES = 2  # how far x264 decodes ahead of what is shown, whatever its settings
-# One fragment in a file. In the init segment the moov waits for the first packets: the edit lists
-# begin the picture at its first frame, and the sound after the encoder's priming.
+# How far x264 decodes ahead of what is shown, whatever its settings: a B-frame may lean on another,
+# and that one on none.
+REORDERED_FRAMES = 2
+# One fragment in a file, since none is cut before the end. In the init segment the moov waits for
+# the first packets, whose times the edit lists are made of.
 INIT_OPTIONS = {
     "movflags": "frag_custom+default_base_moof+delay_moov",
     "use_editlist": "1",
@@ -68,7 +76,10 @@ def playlist_text(parts: Sequence[Part], uri: Callable[[str], str], *, ended: bo
 
 
 def write_init(segment: Path, sound: Path, target: Path, *, fps: float) -> None:
-    """Write what comes before the parts: which tracks there are. Any of the segments will do."""
+    """Write what comes before the parts: which tracks there are, and where they begin.
+
+    `segment` is any window's MP4: the same comes of each. `sound` is the AAC of the whole video.
+    """
     with av.open(str(segment)) as picture, av.open(str(sound)) as voice:
         first = next(_frames(picture, 0, exact(fps)))
         first.pts, first.dts = 0, -REORDERED_FRAMES
@@ -127,7 +138,10 @@ def _muxed(
     heard: Packets,
     options: dict[str, str],
 ) -> bytes:
-    """A whole file: ftyp, moov, moof, mdat."""
+    """A whole file of the packets: ftyp, moov, moof, mdat, of which the callers take their half.
+
+    `heard` may be empty: of a short window, in which no packet of sound begins.
+    """
     content = io.BytesIO()
     with av.open(content, "w", format="mp4", options=options) as output:
         video = output.add_stream_from_template(picture.streams.video[0])

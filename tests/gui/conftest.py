@@ -13,8 +13,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from comfy_client import ComfyClient
 from talkinghead.comfy.server import ComfyServer
-from talkinghead.models.manifest import Profile, load_manifest
-from talkinghead.models.store import found_models
+from talkinghead.models.fetch import found_models
+from talkinghead.models.manifest import ModelProfile, load_manifest
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.workflow.schemas import Schemas, load_schemas
 from tests.gui.browser import LONG_MS, Gui, find_chromium
@@ -33,7 +33,7 @@ class Server:
     url: str
     workflows: Path
     schemas: Schemas
-    profile: Profile
+    profile: ModelProfile
 
 
 class WithApiNodes(ComfyServer):

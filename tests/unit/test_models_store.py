@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
 from talkinghead.errors import ModelsMissing
+from talkinghead.models.fetch import ModelFetcher, found_models
 from talkinghead.models.links import link_models, paths_entry
-from talkinghead.models.manifest import Manifest, ModelFile, Profile, load_manifest
-from talkinghead.models.store import ModelStore, found_models
+from talkinghead.models.manifest import Manifest, ModelFile, ModelProfile, load_manifest
+from talkinghead.models.store import ModelStore
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.hub import COMMIT, Hub, HubFile
 from tests.timing import LAST_RESORT_SECONDS, wait_until
@@ -32,10 +33,11 @@ KILLS = 10
 FETCH = """
 import sys
 from pathlib import Path
+from talkinghead.models.fetch import ModelFetcher
 from talkinghead.models.store import ModelStore
 from talkinghead.models.manifest import load_manifest
 from talkinghead.settings import Settings
-ModelStore(Settings()).fetch(load_manifest(Path(sys.argv[1])).files)
+ModelFetcher(ModelStore(Settings())).fetch(load_manifest(Path(sys.argv[1])).files)
 """
 
 
@@ -162,8 +164,8 @@ def test_two_workers_that_share_a_volume_fetch_each_file_once(tmp_path: Path) ->
 def test_what_was_fetched_is_found_and_not_fetched_again(
     store: ModelStore, files: dict[str, ModelFile], hub: Hub
 ) -> None:
-    first = store.fetch(files)
-    assert store.fetch(files) == first
+    first = ModelFetcher(store).fetch(files)
+    assert ModelFetcher(store).fetch(files) == first
     assert set(hub.gets.values()) == {1}
     assert first["model_0.safetensors"] == store.folder / "diffusion_models/model_0.safetensors"
 
@@ -172,11 +174,11 @@ def test_what_was_fetched_is_found_and_not_fetched_again(
 def test_a_file_that_was_damaged_is_set_aside_and_fetched_again(
     name: str, store: ModelStore, files: dict[str, ModelFile], hub: Hub
 ) -> None:
-    path = store.fetch(files)[name]
+    path = ModelFetcher(store).fetch(files)[name]
     good = path.read_bytes()
     path.write_bytes(bytes(100) + good[100:])
     assert store.find(name, files[name]) is None
-    assert store.fetch(files)[name].read_bytes() == good
+    assert ModelFetcher(store).fetch(files)[name].read_bytes() == good
     assert path.with_name(f"{name}.bad").read_bytes()[:100] == bytes(100)
     assert hub.gets[f"{REPO}/{files[name].path}"] == 2
 
@@ -186,7 +188,7 @@ def test_a_download_that_arrives_damaged_is_fetched_again(
 ) -> None:
     key = next(iter(hub.files))
     hub.files[key].faulty = 1
-    path = store.fetch(files)["model_0.safetensors"]
+    path = ModelFetcher(store).fetch(files)["model_0.safetensors"]
     assert path.read_bytes() == hub.files[key].content
     assert hub.gets[key] == 2
 
@@ -196,7 +198,7 @@ def test_a_download_that_is_damaged_twice_is_never_put_into_place(
 ) -> None:
     next(iter(hub.files.values())).faulty = 9
     with pytest.raises(ModelsMissing, match=r"model_0\.safetensors from org/models has the sum"):
-        store.fetch(files)
+        ModelFetcher(store).fetch(files)
     assert not (store.folder / "diffusion_models" / "model_0.safetensors").exists()
 
 
@@ -205,7 +207,7 @@ def test_a_full_disk_is_said_before_the_first_byte(
 ) -> None:
     hub.files[f"{REPO}/split_files/model_1.safetensors"].announced = 10**16
     with pytest.raises(ModelsMissing, match=r"GB free, and 10000000\.\d GB are to be fetched"):
-        store.fetch(files)
+        ModelFetcher(store).fetch(files)
     assert hub.gets.total() == 0
 
 
@@ -215,7 +217,7 @@ def test_a_file_that_is_another_at_the_hub_is_refused_before_the_first_byte(
     key = next(iter(hub.files))
     hub.files[key].content = hub.files[key].content[::-1]
     with pytest.raises(ModelsMissing, match=r"sha256 is \w+ at org/models, revision main, and"):
-        store.fetch(files)
+        ModelFetcher(store).fetch(files)
     assert hub.gets.total() == 0
 
 
@@ -224,7 +226,7 @@ def test_a_file_that_the_hub_does_not_have_is_named(
 ) -> None:
     other = {"other.gguf": files["model_0.safetensors"].model_copy(update={"path": "no.gguf"})}
     with pytest.raises(ModelsMissing, match=r"other\.gguf cannot be fetched .* main: HTTP 404"):
-        store.fetch(other)
+        ModelFetcher(store).fetch(other)
 
 
 def test_the_token_of_the_environment_is_sent_and_not_told(
@@ -236,7 +238,7 @@ def test_the_token_of_the_environment_is_sent_and_not_told(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_canary")
     said: list[str] = []
-    store.fetch(files, tell=said.append)
+    ModelFetcher(store, tell=said.append).fetch(files)
     assert hub.tokens == {"Bearer hf_canary"}
     assert "hf_canary" not in "".join(said) + caplog.text
 
@@ -245,7 +247,7 @@ def test_a_file_is_not_summed_again_while_size_and_time_stay(
     store: ModelStore, files: dict[str, ModelFile]
 ) -> None:
     name = "model_0.safetensors"
-    path = store.fetch(files)[name]
+    path = ModelFetcher(store).fetch(files)[name]
     before = path.stat()
     path.write_bytes(bytes(before.st_size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -272,7 +274,7 @@ def test_a_file_that_is_there_is_used_where_it_lies(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(next(iter(hub.files.values())).content)
     name = "model_0.safetensors"
-    assert ModelStore(extra).fetch({name: files[name]}) == {name: path}
+    assert ModelFetcher(ModelStore(extra)).fetch({name: files[name]}) == {name: path}
     assert hub.gets.total() == 0
 
 
@@ -283,7 +285,7 @@ def test_a_damaged_file_in_a_cache_is_passed_over(
     path = cache / str(files["model_0.safetensors"].path)
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(70_000))
-    found = ModelStore(settings).fetch(files)["model_0.safetensors"]
+    found = ModelFetcher(ModelStore(settings)).fetch(files)["model_0.safetensors"]
     assert found.is_relative_to(settings.volume_dir / "models")
     assert path.read_bytes() == bytes(70_000)
 
@@ -318,7 +320,7 @@ def test_a_start_fetches_what_is_missing_if_the_settings_say_so(
     with Hub({f"{file.repo}/{file.path}": HubFile(b"weights")}).running() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         chosen = settings.model_copy(update={"fetch_models": fetch})
-        found = found_models(chosen, Profile(slots={}, talk_models=talk_models))
+        found = found_models(chosen, ModelProfile(slots={}, talk_models=talk_models))
     assert {key: path.read_bytes() for key, path in found.items()} == (
         {f"diffusion_models/{name}": b"weights"} if fetch else {}
     )
