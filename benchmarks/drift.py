@@ -19,8 +19,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from benchmarks.long import seconds_of, write_voice
-from talkinghead.cli.app import FileStore
 from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.file import FilePlace
 from talkinghead.plan.plan import MODEL_FPS, MOTION_FRAMES, WINDOW_FRAMES
 from talkinghead.plan.request import parse_request
 from talkinghead.render.job import Job
@@ -93,7 +93,7 @@ def make(video: Path, voice: Path, *, tiny: bool, color_match: bool) -> None:
     }
     side = TINY_SIZE if tiny else DOUBLES_SIZE
     request = replace(parse_request(fields, local_files=True), width=side, height=side)
-    with Studio(settings, store=FileStore(video), local_files=True) as studio:
+    with Studio(settings, store=FilePlace(video), local_files=True) as studio:
         render(Job(video.stem, fields), request, studio)
 
 

@@ -1,45 +1,65 @@
-"""What is delivered, for how long it is tried, and what every place for it can do."""
+"""What is delivered, and what every place for it can do."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from talkinghead.errors import DeliveryFailed
-
-T = TypeVar("T")
+from talkinghead.delivery.retry import Patience
+from talkinghead.plan.request import Delivery
+from talkinghead.settings import Settings
 
 VIDEO_NAME = "talkinghead.mp4"
 BUNDLE_NAME = "talkinghead.json"
 RESULT_NAME = "result.json"
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
-POLL_SECONDS = 0.2
+VIDEO_TYPE, JSON_TYPE = "video/mp4", "application/json"
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A finished video and what is said of it.
+class ResultDocument:
+    """What RESULT_NAME says: of which request, whether a bundle lies beside it, and the result."""
 
-    `job` is the job's id, safe as a part of a path; `asked` the hash of what was asked: a retried
-    job has the same two. `result` is the job's result but for where the video is.
+    request_hash: str
+    bundled: bool
+    result: dict[str, Any]
+
+    def as_json(self) -> bytes:
+        """The file's content. The hash's name there, "asked", is older than ours."""
+        return as_json({"asked": self.request_hash, "bundled": self.bundled, "result": self.result})
+
+    @classmethod
+    def read(cls, content: bytes, request_hash: str) -> ResultDocument | None:
+        """The document in a file's content; None if there is none, or one of another request."""
+        try:
+            fields = json.loads(content)
+            document = cls(fields.get("asked"), fields["bundled"], fields["result"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+        return document if document.request_hash == request_hash else None
+
+
+@dataclass(frozen=True)
+class FinishedVideo:
+    """A finished video, and what is said of it.
+
+    `job` is the job's id, safe as a part of a path; a retried job has the same `job` and
+    `request_hash`. `result` is the job's result but for where the video is.
     """
 
     job: str
-    asked: str
-    video: Path
+    request_hash: str
+    path: Path
     result: dict[str, Any]
     bundle: dict[str, Any] | None = None
 
     def documents(self) -> Iterator[tuple[str, bytes]]:
         """What lies beside the video: names and contents."""
-        kept = {"asked": self.asked, "bundled": self.bundle is not None, "result": self.result}
-        yield RESULT_NAME, as_json(kept)
+        document = ResultDocument(self.request_hash, self.bundle is not None, self.result)
+        yield RESULT_NAME, document.as_json()
         if self.bundle is not None:
             yield BUNDLE_NAME, as_json(self.bundle)
 
@@ -52,24 +72,6 @@ class Item:
     content_type: str
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What a RESULT_NAME document says: the result, and whether a bundle lies beside it."""
-
-    result: dict[str, Any]
-    bundled: bool
-
-
-def read_kept(document: bytes, asked: str) -> Kept | None:
-    """The document, if it is of this request."""
-    try:
-        content = json.loads(document)
-        kept = Kept(content["result"], content["bundled"])
-    except (ValueError, TypeError, KeyError):
-        return None
-    return kept if content.get("asked") == asked else None
-
-
 def hash_request(data: object) -> str:
     """SHA-256 of a job's input, whatever the order of its fields."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
@@ -80,91 +82,33 @@ def as_json(content: object) -> bytes:
     return json.dumps(content, ensure_ascii=False, indent=1).encode()
 
 
-class Patience:
-    """How long a delivery may take: `seconds`, and as long as `check` does not raise."""
+class Place:
+    """Where a finished video can go. `max_mb` is the size of the largest result, if it has one."""
 
-    def __init__(
-        self,
-        seconds: float,
-        check: Callable[[], None] = lambda: None,
-        what: str = "the video was not taken",
-    ) -> None:
-        self._seconds = seconds
-        self._what = what
-        self._deadline = time.monotonic() + seconds
-        self._check = check
+    max_mb: float | None = None
 
-    def check(self) -> None:
-        """Raises:
-        DeliveryFailed: the time is over.
-        Cancelled: the job is.
-        """
-        self._check()
-        if time.monotonic() > self._deadline:
-            raise DeliveryFailed(f"{self._what} within {self._seconds:.0f} s")
-
-    def sleep(self, seconds: float) -> None:
-        """Pause; ends early as `check` does."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self.check()
-            time.sleep(min(left, POLL_SECONDS))
-
-
-def wait_for(running: Future[T], patience: Patience) -> T:
-    """What the other thread returns or raises; it is left behind when the patience ends."""
-    while not wait([running], POLL_SECONDS).done:
-        patience.check()
-    return running.result()
-
-
-class PassingFault(Exception):
-    """The place may take the video a moment later."""
-
-
-def keep_trying(attempt: Callable[[], None], patience: Patience) -> None:
-    """Repeat what ends in a PassingFault, with longer and longer pauses.
-
-    Raises:
-        DeliveryFailed: the time is over; it tells of the last fault.
-        Cancelled, and what `attempt` raises
-    """
-    faults: list[str] = []
-    while True:
-        try:
-            if faults:
-                patience.sleep(min(FIRST_PAUSE_SECONDS * 2 ** len(faults), LONGEST_PAUSE_SECONDS))
-            return attempt()
-        except PassingFault as fault:
-            faults.append(str(fault))
-        except DeliveryFailed as error:
-            message = "; ".join([str(error), *faults[-1:]])
-            raise DeliveryFailed(message, **error.details) from None
-
-
-class Store(Protocol):
-    """A place for finished videos. `max_mb` is the size of the largest result, if it has one."""
-
-    max_mb: float | None
-
-    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
-        """Put the parcel there; returns the part of the result that says where it is.
+    def deliver(self, video: FinishedVideo, patience: Patience) -> dict[str, Any]:
+        """Put the video there; returns the part of the result that says where it is.
 
         Raises:
-            DeliveryFailed, ResultTooLarge, Cancelled
+            DeliveryFailed, ResultTooLarge, UrlBlocked, Cancelled
         """
+        raise NotImplementedError
 
-    def find(self, job: str, asked: str, patience: Patience) -> dict[str, Any] | None:
-        """The whole result of a job that was delivered before, if the request was the same.
+    def find(self, job: str, request_hash: str, patience: Patience) -> dict[str, Any] | None:
+        """The whole result of a job that was delivered here before, if the request was the same.
+
+        It is asked before anything is rendered: a place that surely takes no video says so now.
+        One that keeps nothing finds nothing.
 
         Raises:
-            DeliveryFailed, UrlBlocked: it will not take the video, so that none need be made.
+            DeliveryFailed, UrlBlocked: it will not take the video.
             Cancelled
         """
 
 
-class ItemStore(Protocol):
-    """A place for whatever a workflow job made."""
+class ItemPlace(Place):
+    """A place for whatever a workflow job made, too."""
 
     def put(self, job: str, items: Sequence[Item], patience: Patience) -> list[dict[str, Any]]:
         """Put the items there; returns the part of the result that says where each is.
@@ -172,3 +116,26 @@ class ItemStore(Protocol):
         Raises:
             DeliveryFailed, ResultTooLarge, Cancelled
         """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PlaceKind:
+    """A kind of place that a worker's settings open, and the `delivery` of a request names.
+
+    Attributes:
+        name: what `delivery` calls it.
+        settings: the fields of Settings that it reads.
+        credentials: those of them that nobody else may see.
+        open: the place that the settings want; None if they name none.
+        is_default: whether it takes a video whose request names no place.
+        check: write there, for doctor; returns what is right with it, None if nothing is to be
+            checked. Raises DeliveryFailed.
+    """
+
+    name: Delivery
+    settings: tuple[str, ...]
+    open: Callable[[Settings], ItemPlace | None]
+    credentials: tuple[str, ...] = ()
+    is_default: bool = True
+    check: Callable[[Settings], str | None] = lambda settings: None

@@ -22,7 +22,7 @@ from typing import Any, TypeGuard, get_args
 from comfy_client import ComfyClient, Event, OutputFile
 from talkinghead import logs
 from talkinghead.comfy.studio import Studio
-from talkinghead.delivery.parcel import Item
+from talkinghead.delivery.place import Item
 from talkinghead.errors import InvalidRequest, OutputMissing, ResultTooLarge, WorkflowRejected
 from talkinghead.media import sound, source_video
 from talkinghead.media.picture import probe_picture
