@@ -19,8 +19,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from benchmarks.long import seconds_of, write_voice
-from talkinghead.cli.app import FileStore
 from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.file import FilePlace
 from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES
 from talkinghead.plan.request import parse_request
 from talkinghead.plan.talk_models import MODELS
@@ -93,10 +93,9 @@ def make(video: Path, voice: Path, *, tiny: bool, color_match: bool) -> None:
         "color_match": color_match,
     }
     side = TINY_SIZE if tiny else DOUBLES_SIZE
-    request = parse_request(fields, local_files=True).model_copy(
-        update={"width": side, "height": side}
-    )
-    with Studio(settings, store=FileStore(video), local_files=True) as studio:
+    asked = parse_request(fields, local_files=True)
+    request = asked.model_copy(update={"width": side, "height": side})
+    with Studio(settings, store=FilePlace(video), local_files=True) as studio:
         render(Job(video.stem, fields), request, studio)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from comfy_client import ComfyError
 from talkinghead.comfy.studio import Studio
-from talkinghead.delivery.s3 import S3Store
+from talkinghead.delivery.stores import KINDS
 from talkinghead.errors import JobError
 from talkinghead.models.gpu import read_host, tuning_for
 from talkinghead.models.manifest import ModelProfile, load_manifest
@@ -112,19 +112,13 @@ def _models(studio: Studio) -> Check:
 
 
 def _storage(settings: Settings) -> Check:
-    if settings.bucket is None:
-        return Check("storage", "skipped", "no bucket is set: results carry short videos alone")
     try:
-        store = S3Store(
-            settings.bucket,
-            prefix=settings.s3_prefix,
-            url_seconds=settings.s3_url_seconds,
-            public_url=settings.s3_public_url,
-        )
-        store.check()
+        found = [said for kind in KINDS if (said := kind.check(settings))]
     except JobError as error:
         return Check("storage", "failed", str(error))
-    return Check("storage", "ok", f"the bucket {settings.bucket.name} can be written")
+    if not found:
+        return Check("storage", "skipped", "no bucket is set: results carry short videos alone")
+    return Check("storage", "ok", "; ".join(found))
 
 
 def _comfyui(studio: Studio) -> Iterator[Check]:

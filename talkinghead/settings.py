@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from talkinghead.bucket import Bucket, check_whole, region_of, split_endpoint
+from talkinghead.bucket import BUCKET_FIELDS, Bucket, BucketNames, find_bucket
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
@@ -187,62 +187,10 @@ class Settings(BaseSettings):
     def bucket(self) -> Bucket | None:
         """The bucket for the videos, if there is one.
 
-        Keys and endpoint are those of one family of names, never mixed: S3_*, else RunPod's
-        BUCKET_*, else AWS_* if a bucket is named.
-
         Raises:
-            ValueError: the first family of which something is set is not whole.
+            ValueError: it is half named.
         """
-        if self.s3_key or self.s3_secret or self.s3_endpoint:
-            return self._s3_bucket()
-        if self.bucket_endpoint_url or self.bucket_access_key_id or self.bucket_secret_access_key:
-            return self._runpod_bucket()
-        named = self.s3_bucket or self.bucket_name
-        if named and (self.aws_access_key_id or self.aws_secret_access_key):
-            return self._aws_bucket()
-        if self.s3_bucket or self.s3_region:
-            return self._s3_bucket()
-        return self._runpod_bucket() if self.bucket_name else None
-
-    def _s3_bucket(self) -> Bucket:
-        check_whole(
-            S3_BUCKET=self.s3_bucket,
-            S3_REGION=self.s3_region,
-            S3_KEY=self.s3_key,
-            S3_SECRET=self.s3_secret,
-        )
-        assert self.s3_bucket and self.s3_region and self.s3_key and self.s3_secret
-        return Bucket(
-            self.s3_bucket, self.s3_region, self.s3_key, self.s3_secret, endpoint=self.s3_endpoint
-        )
-
-    def _runpod_bucket(self) -> Bucket:
-        check_whole(
-            BUCKET_ENDPOINT_URL=self.bucket_endpoint_url,
-            BUCKET_ACCESS_KEY_ID=self.bucket_access_key_id,
-            BUCKET_SECRET_ACCESS_KEY=self.bucket_secret_access_key,
-        )
-        assert self.bucket_endpoint_url
-        assert self.bucket_access_key_id and self.bucket_secret_access_key
-        name = self.bucket_name or self.s3_bucket
-        endpoint, name = split_endpoint(self.bucket_endpoint_url, name)
-        region = self.s3_region or region_of(endpoint)
-        key, secret = self.bucket_access_key_id, self.bucket_secret_access_key
-        return Bucket(name, region, key, secret, endpoint=endpoint)
-
-    def _aws_bucket(self) -> Bucket:
-        name = self.s3_bucket or self.bucket_name
-        endpoint = self.aws_endpoint_url
-        region = self.s3_region or self.aws_region or (region_of(endpoint) if endpoint else None)
-        check_whole(
-            S3_BUCKET=name,
-            AWS_REGION=region,
-            AWS_ACCESS_KEY_ID=self.aws_access_key_id,
-            AWS_SECRET_ACCESS_KEY=self.aws_secret_access_key,
-        )
-        assert name and region and self.aws_access_key_id and self.aws_secret_access_key
-        key, secret = self.aws_access_key_id, self.aws_secret_access_key
-        return Bucket(name, region, key, secret, self.aws_session_token, endpoint)
+        return find_bucket(BucketNames(**{name: getattr(self, name) for name in BUCKET_FIELDS}))
 
     @property
     def node_dirs(self) -> tuple[Path, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 import signal
 import sys
 import tempfile
@@ -22,7 +21,8 @@ from rich.table import Table
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.cli import checkpoints, gui, models
 from talkinghead.comfy.studio import Studio
-from talkinghead.delivery.parcel import Parcel, Patience, as_json
+from talkinghead.delivery.file import FilePlace
+from talkinghead.delivery.place import as_json
 from talkinghead.doctor import Check, examine
 from talkinghead.errors import JobError
 from talkinghead.logs import start_logging
@@ -102,7 +102,7 @@ def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, 
         TextColumn("{task.fields[left]}"),
         console=console,
     )
-    with bars, Studio(settings, store=FileStore(out), local_files=True) as studio:
+    with bars, Studio(settings, store=FilePlace(out), local_files=True) as studio:
         bar = bars.add_task("starting", total=100, left="")
 
         def report(seen: progress.Progress) -> None:
@@ -364,25 +364,6 @@ def doctor() -> None:
         table.add_row(each.name, state, escape(each.message))
     Console().print(table)
     raise typer.Exit(1 if any(each.state == "failed" for each in checks) else 0)
-
-
-class FileStore:
-    """Delivers to one path on this machine; a replay bundle goes beside it."""
-
-    max_mb: float | None = None
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(parcel.video, self._path)
-        if parcel.bundle is not None:
-            self._path.with_suffix(".json").write_bytes(as_json(parcel.bundle))
-        return {"path": str(self._path)}
-
-    def find(self, job: str, asked: str, patience: Patience) -> None:
-        """Every run renders."""
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from talkinghead.delivery.checkpoint import (
-    CheckpointStore,
-    Stored,
+from talkinghead.delivery.blobs import BlobStore, StoredFile
+from talkinghead.delivery.restore import (
     checkpoint_files,
+    jobs_in,
     read_ledger,
     remove_checkpoint,
 )
@@ -43,16 +43,16 @@ class Left:
     """A checkpoint, as the store lists it."""
 
     job: str
-    files: list[Stored]
+    files: list[StoredFile]
 
     @property
     def age_seconds(self) -> float:
-        """Since its last window."""
+        """The seconds since its last window was written."""
         return time.time() - max(file.modified for file in self.files)
 
     @property
     def age(self) -> str:
-        """For people."""
+        """The time since its last window in minutes, hours or days."""
         minutes = max(0, round(self.age_seconds / 60))
         if minutes < 120:
             return f"{minutes} min"
@@ -60,7 +60,7 @@ class Left:
 
     @property
     def size(self) -> str:
-        """For people."""
+        """What all its files take, as kB or MB."""
         return decimal(sum(file.size for file in self.files))
 
 
@@ -115,24 +115,25 @@ def _failures() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _store() -> CheckpointStore:
+def _store() -> BlobStore:
     store = Stores(Settings()).checkpoints()
     if store is None:
         raise typer.BadParameter("there is neither a bucket nor a volume (S3_BUCKET, VOLUME_DIR)")
     return store
 
 
-def _left(store: CheckpointStore, job: str) -> Left:
+def _left(store: BlobStore, job: str) -> Left:
     return Left(job, checkpoint_files(store, job))
 
 
-def _all(store: CheckpointStore) -> list[Left]:
-    jobs = sorted(job for job in store.jobs() if Job(job, None).key == job)  # others are not ours
+def _all(store: BlobStore) -> list[Left]:
+    # Folders that no job could have are somebody else's.
+    jobs = sorted(job for job in jobs_in(store) if Job(job, None).key == job)
     with ThreadPoolExecutor(LOOKS) as pool:
         return [each for each in pool.map(partial(_left, store), jobs) if each.files]
 
 
-def _progress(store: CheckpointStore, left: Left) -> str:
+def _progress(store: BlobStore, left: Left) -> str:
     try:
         ledger = read_ledger(store, left.job, lambda: None)
     except CheckpointRefused:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from comfy_client import ComfyClient, ComfyError, TimedOut
 from talkinghead.comfy.process import ComfyProcess
 from talkinghead.comfy.server import ComfyServer
-from talkinghead.delivery.parcel import Store
+from talkinghead.delivery.place import Place
 from talkinghead.delivery.stores import Stores
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.models.fetch import found_models
@@ -44,7 +44,7 @@ class Studio:
         self,
         settings: Settings,
         *,
-        store: Store | None = None,
+        store: Place | None = None,
         local_files: bool = False,
         server: ComfyServer | None = None,
     ) -> None:

@@ -6,37 +6,30 @@ import contextlib
 import io
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
-import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from s3transfer.futures import TransferFuture
 from s3transfer.subscribers import BaseSubscriber
 
-from talkinghead.bucket import Bucket
-from talkinghead.delivery.checkpoint import CHUNK_BYTES, Stored
-from talkinghead.delivery.parcel import (
-    BUNDLE_NAME,
-    POLL_SECONDS,
-    RESULT_NAME,
-    VIDEO_NAME,
-    Item,
-    Parcel,
-    PassingFault,
-    Patience,
-    keep_trying,
-    read_kept,
-    wait_for,
+from talkinghead.bucket import BUCKET_FIELDS, CREDENTIAL_FIELDS, Bucket
+from talkinghead.delivery.blobs import CHUNK_BYTES, StoredFile, StoredPlace, StoreError
+from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, PlaceKind
+from talkinghead.delivery.retry import POLL_SECONDS
+from talkinghead.delivery.s3_client import (
+    FAULTS,
+    open_bucket,
+    raise_unless_absent,
+    refusals,
+    said_by,
+    status_of,
 )
 from talkinghead.errors import DeliveryFailed, JobError
-from talkinghead.redact import redact_urls
 from talkinghead.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,177 +38,102 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("talkinghead")
 
-# AWS_ENDPOINT_URL may be set though the bucket is another's. (The type stubs lack this option.)
-OWN_ENDPOINT: dict[str, Any] = {"ignore_configured_endpoint_urls": True}
-ASKED = "asked"  # the name of the video's metadata that holds the hash of the request
+TAG = "asked"  # the name of the metadata that holds a file's tag
 DELETED_AT_ONCE = 1000  # the most that S3 takes
-# No repetition helps against these, and they are known before anything is rendered.
-CONFIGURATION_ERRORS = (
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidToken",
-    "ExpiredToken",
-    "InvalidSecurity",
-    "NoSuchBucket",
-    "InvalidBucketName",
-    "AuthorizationHeaderMalformed",  # the region is another
-    "PermanentRedirect",
-)
-# Status 4xx, and yet another try may go well.
-PASSING_ERRORS = (
-    "NoSuchUpload",  # aborted by another worker with the same job, or lost by the store
-    "RequestTimeout",
-    "IncompleteBody",
-    "ClientDisconnected",  # SeaweedFS's name for it
-    "BadDigest",
-)
+DELETES = 4  # at once, where each is a request
 
 
 class S3Store:
-    """A bucket. Keys are prefix/job id/name: a retried job finds its video, or overwrites it.
+    """A bucket. Keys are prefix/job id/name: a retried job finds its video, or overwrites it."""
 
-    The video is the last to be written: where it is, the documents beside it are too.
-    """
+    keeps_tags = True
 
-    max_mb: float | None = None
-
-    def __init__(
-        self, bucket: Bucket, *, prefix: str, url_seconds: int, public_url: str | None
-    ) -> None:
+    def __init__(self, bucket: Bucket, settings: Settings) -> None:
+        self.name = f"the bucket {bucket.name}"
         self._bucket = bucket.name
-        self._prefix = prefix.strip("/")
-        self._url_seconds = url_seconds
+        self._prefix = settings.s3_prefix.strip("/")
+        self._url_seconds = settings.s3_url_seconds
+        public_url = settings.s3_public_url
         self._public_url = public_url and public_url.rstrip("/")
-        self._client = _client(bucket, read_timeout=30, attempts=3)
+        self._client = open_bucket(bucket, read_timeout=30, attempts=3)
         # For what a job shall not wait for: to look, and to clean up.
-        self._brief = _client(bucket, read_timeout=5, attempts=2)
-        self._config = TransferConfig(preferred_transfer_client="classic")
-        self._transfers = create_transfer_manager(self._client, self._config)
-        self._aside = ThreadPoolExecutor(4, thread_name_prefix="s3")
-        self._unclean: set[str] = set()  # keys with parts of uploads that did not end
+        self._brief = open_bucket(bucket, read_timeout=5, attempts=2)
+        self._uploads = _Uploads(bucket.name, self._client, self._brief)
 
-    @classmethod
-    def from_settings(cls, bucket: Bucket, settings: Settings) -> S3Store:
-        """The bucket as the settings want it used."""
-        return cls(
-            bucket,
-            prefix=settings.s3_prefix,
-            url_seconds=settings.s3_url_seconds,
-            public_url=settings.s3_public_url,
-        )
+    def put(
+        self,
+        job: str,
+        name: str,
+        content: Path | bytes,
+        content_type: str,
+        *,
+        tag: str | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        """Write an object; with `check` by the threads of boto3, in parts if it is large.
 
-    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
-        """Raises:
-        DeliveryFailed: the store refuses the video, or does not answer in time.
+        Raises:
+            StoreError; OSError: `content` cannot be read
         """
+        key, about = self._key(job, name), _about(name, content_type, tag)
+        with refusals():
+            if check is not None:
+                self._uploads.send(content, key, about, check)
+                return
+            with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as body:
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=body, **about)
 
-        def attempt() -> None:
-            try:
-                for name, content in parcel.documents():
-                    key, about = self._key(parcel.job, name), {"ContentType": "application/json"}
-                    self._send(io.BytesIO(content), key, about, patience)
-                self._send_video(parcel, patience)
-            except (BotoCoreError, ClientError) as error:
-                raise self._fault(error) from None
+    def get(
+        self, job: str, name: str, into: BinaryIO, check: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Read an object; False if there is none, or none that these keys may see.
 
-        try:
-            keep_trying(attempt, patience)
-        except DeliveryFailed:
-            self._abort_leftovers()
-            raise
-        self._abort_leftovers()
-        return self._place(parcel.job, bundled=parcel.bundle is not None)
-
-    def put(self, job: str, items: Sequence[Item], patience: Patience) -> list[dict[str, Any]]:
-        """Raises:
-        DeliveryFailed: the store refuses an item, or does not answer in time.
-        """
-        try:
-            for item in items:
-                keep_trying(partial(self._put, job, item, patience), patience)
-        finally:
-            self._abort_leftovers()
-        return [{"url": self._url(self._key(job, item.path.name))} for item in items]
-
-    def _put(self, job: str, item: Item, patience: Patience) -> None:
-        key = self._key(job, item.path.name)
-        if item.path.stat().st_size >= self._config.multipart_threshold:
-            self._unclean.add(key)
-        try:
-            self._send(str(item.path), key, {"ContentType": item.content_type}, patience)
-        except (BotoCoreError, ClientError) as error:
-            raise self._fault(error) from None
-
-    def find(self, job: str, asked: str, patience: Patience) -> dict[str, Any] | None:
-        """Raises:
-        DeliveryFailed: the bucket or its keys are not right.
-        """
-        return wait_for(self._aside.submit(self._look, job, asked), patience)
-
-    def _look(self, job: str, asked: str) -> dict[str, Any] | None:
-        try:
-            stored = self._brief.get_object(Bucket=self._bucket, Key=self._key(job, RESULT_NAME))
-            kept = read_kept(stored["Body"].read(), asked)
-            if kept is None:
-                return None
-            video = self._brief.head_object(Bucket=self._bucket, Key=self._key(job, VIDEO_NAME))
-        except (BotoCoreError, ClientError) as error:
-            if _code(error) in CONFIGURATION_ERRORS:
-                raise self._fault(error) from None
-            if _status(error) not in (403, 404):  # who may not list gets 403 for what is not there
-                log.warning("the bucket could not be asked for the job: %s", _said(error))
-            return None
-        if video["Metadata"].get(ASKED) != asked:
-            return None
-        return {**kept.result, **self._place(job, bundled=kept.bundled)}
-
-    def save(self, job: str, name: str, content: Path | bytes, content_type: str) -> None:
-        """Raises:
-        DeliveryFailed, PassingFault, OSError
-        """
-        caching: dict[str, Any] = {"CacheControl": "no-cache"} if name.endswith(".m3u8") else {}
-        with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as body:
-            try:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=self._key(job, name),
-                    Body=body,
-                    ContentType=content_type,
-                    **caching,
-                )
-            except (BotoCoreError, ClientError) as error:
-                raise self._fault(error, "take the checkpoint") from None
-
-    def load(self, job: str, name: str, into: BinaryIO, patience: Patience) -> bool:
-        """Raises:
-        DeliveryFailed, PassingFault, OSError, and what `patience` raises
+        Raises:
+            StoreError, OSError, and what `check` raises
         """
         try:
             stored = self._brief.get_object(Bucket=self._bucket, Key=self._key(job, name))
             for chunk in stored["Body"].iter_chunks(CHUNK_BYTES):
-                patience.check()
+                check()
                 into.write(chunk)
-        except (BotoCoreError, ClientError) as error:
-            # Who may not list gets 403 for what is not there.
-            if _status(error) in (403, 404) and _code(error) not in CONFIGURATION_ERRORS:
-                return False
-            raise self._fault(error, "give the checkpoint") from None
+        except FAULTS as error:
+            raise_unless_absent(error)
+            return False
         return True
 
-    def files(self, job: str, folder: str) -> list[Stored]:
-        """Raises:
-        DeliveryFailed
+    def has(self, job: str, name: str, tag: str) -> bool:
+        """Whether there is such an object, with this tag.
+
+        Raises:
+            StoreError
+        """
+        try:
+            found = self._brief.head_object(Bucket=self._bucket, Key=self._key(job, name))
+        except FAULTS as error:
+            raise_unless_absent(error)
+            return False
+        return found["Metadata"].get(TAG) == tag
+
+    def files(self, job: str, folder: str) -> list[StoredFile]:
+        """All objects whose keys begin with the folder's.
+
+        Raises:
+            StoreError
         """
         base = self._key(job, "") + "/"
         return [
-            Stored(each["Key"].removeprefix(base), each["Size"], each["LastModified"].timestamp())
+            StoredFile(
+                each["Key"].removeprefix(base), each["Size"], each["LastModified"].timestamp()
+            )
             for page in self._pages(base + folder)
             for each in page.get("Contents", [])
         ]
 
     def jobs(self) -> list[str]:
-        """Raises:
-        DeliveryFailed
+        """The next parts of all keys after the prefix.
+
+        Raises:
+            StoreError
         """
         base = self._prefix and f"{self._prefix}/"
         return [
@@ -224,91 +142,112 @@ class S3Store:
             for each in page.get("CommonPrefixes", [])
         ]
 
-    def remove(self, job: str, names: Iterable[str]) -> None:
-        """Raises:
-        DeliveryFailed: not all could be deleted.
-        """
-        keys = [self._key(job, name) for name in names]
-        try:
-            for start in range(0, len(keys), DELETED_AT_ONCE):
-                self._delete(keys[start : start + DELETED_AT_ONCE])
-        except (BotoCoreError, ClientError) as error:
-            raise self._refused(error, "delete the checkpoint") from None
-
-    def url(self, job: str, name: str) -> str:
-        """Where anybody can read the file, for a while unless the bucket is public."""
-        return self._url(self._key(job, name))
-
     def _pages(self, prefix: str, **options: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
         pages = self._brief.get_paginator("list_objects_v2")
-        try:
+        with refusals():
             yield from pages.paginate(Bucket=self._bucket, Prefix=prefix, **options)
-        except (BotoCoreError, ClientError) as error:
-            raise self._refused(error, "list what it holds") from None
 
-    def _delete(self, keys: list[str]) -> None:
-        objects: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys]
-        try:
-            answer = self._client.delete_objects(
-                Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
-            )
-        except ClientError as error:
-            if _status(error) == 403:
-                raise
-            # Some stores lack this call, or want a Content-MD5 that boto3 no longer sends.
-            list(self._aside.map(self._delete_one, keys))
-            return
-        if faults := answer.get("Errors", []):
-            raise DeliveryFailed(
-                f"the bucket {self._bucket} did not delete {len(faults)} files of the checkpoint: "
-                f"{faults[0].get('Code')}"
-            )
+    def delete(self, job: str, names: Iterable[str]) -> list[str]:
+        """Delete objects, as many at once as S3 takes; returns the codes of those that stay.
 
-    def _delete_one(self, key: str) -> None:
-        self._client.delete_object(Bucket=self._bucket, Key=key)
+        Raises:
+            StoreError
+        """
+        keys = [self._key(job, name) for name in names]
+        with refusals():
+            for start in range(0, len(keys), DELETED_AT_ONCE):
+                batch = keys[start : start + DELETED_AT_ONCE]
+                if stay := _delete(self._client, self._bucket, batch):
+                    return stay
+        return []
+
+    def url(self, job: str, name: str) -> str:
+        """Where anybody can read the object, for a while unless the bucket is public."""
+        key = self._key(job, name)
+        if self._public_url:
+            return f"{self._public_url}/{quote(key)}"
+        return self._client.generate_presigned_url(
+            "get_object",
+            Params={"Bucket": self._bucket, "Key": key},
+            ExpiresIn=self._url_seconds,
+        )
+
+    def tidy(self) -> None:
+        """Delete the parts of uploads that did not end; those that cannot be, the next time."""
+        self._uploads.abort_leftovers()
 
     def check(self) -> None:
         """Write a tiny object, and delete it where that is allowed.
 
         Raises:
-            DeliveryFailed: the bucket cannot be written.
+            StoreError: the bucket cannot be written.
         """
         key = self._key("doctor", "probe")
-        try:
+        with refusals():
             self._brief.put_object(Bucket=self._bucket, Key=key, Body=b"")
             with contextlib.suppress(ClientError):
                 self._brief.delete_object(Bucket=self._bucket, Key=key)
-        except (BotoCoreError, ClientError) as error:
-            raise DeliveryFailed(
-                f"the bucket {self._bucket} cannot be written: {_said(error)}"
-            ) from None
 
     def _key(self, job: str, name: str) -> str:
         return "/".join(part for part in (self._prefix, job, name) if part)
 
-    def _send_video(self, parcel: Parcel, patience: Patience) -> None:
-        key = self._key(parcel.job, VIDEO_NAME)
-        if parcel.video.stat().st_size >= self._config.multipart_threshold:
-            self._unclean.add(key)
-        about = {"ContentType": "video/mp4", "Metadata": {ASKED: parcel.asked}}
-        self._send(str(parcel.video), key, about, patience)
 
-    def _send(
-        self, source: str | BinaryIO, key: str, about: dict[str, Any], patience: Patience
+def _about(name: str, content_type: str, tag: str | None) -> dict[str, Any]:
+    """What the store is told of an object."""
+    tagged: dict[str, Any] = {} if tag is None else {"Metadata": {TAG: tag}}
+    # A playlist grows while it is played: it has to be read again.
+    caching = {"CacheControl": "no-cache"} if name.endswith(".m3u8") else {}
+    return {"ContentType": content_type, **tagged, **caching}
+
+
+def _delete(client: S3Client, bucket: str, keys: list[str]) -> list[str]:
+    """Delete objects; returns the codes of those that stay."""
+    objects: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys]
+    try:
+        answer = client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+    except ClientError as error:
+        if status_of(error) == 403:
+            raise
+        # Some stores lack this call, or want a Content-MD5 that boto3 no longer sends.
+        with ThreadPoolExecutor(DELETES, thread_name_prefix="s3") as pool:
+            list(pool.map(lambda key: client.delete_object(Bucket=bucket, Key=key), keys))
+        return []
+    return [str(each.get("Code")) for each in answer.get("Errors", [])]
+
+
+class _Uploads:
+    """Uploads by threads of boto3, in parts if they are large, and the parts that these leave."""
+
+    def __init__(self, bucket: str, client: S3Client, brief: S3Client) -> None:
+        self._bucket = bucket
+        self._brief = brief
+        self._config = TransferConfig(preferred_transfer_client="classic")
+        self._transfers = create_transfer_manager(client, self._config)
+        self._unclean: set[str] = set()  # keys with parts of uploads that did not end
+
+    def send(
+        self, content: Path | bytes, key: str, about: dict[str, Any], check: Callable[[], None]
     ) -> None:
-        """Stream a file, in parts if it is large. Ends early as `patience` does."""
+        """Stream a file; memory does not grow with it. What `check` raises ends it at once."""
+        source: str | BinaryIO
+        if isinstance(content, bytes):
+            source = io.BytesIO(content)
+        else:
+            source = str(content)
+            if content.stat().st_size >= self._config.multipart_threshold:
+                self._unclean.add(key)
         done = _Done()
         upload = self._transfers.upload(source, self._bucket, key, about, [done])
         try:
             while not done.event.wait(POLL_SECONDS):
-                patience.check()
+                check()
         except JobError:
             upload.cancel()  # not waited for: where a store says nothing, it ends at its timeout
             raise
         upload.result()
 
-    def _abort_leftovers(self) -> None:
-        """Delete the parts of uploads that did not end; those that cannot be, at the next job."""
+    def abort_leftovers(self) -> None:
+        """Delete the parts of uploads that did not end; those that cannot be, the next time."""
         for key in tuple(self._unclean):
             try:
                 listed = self._brief.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
@@ -318,37 +257,10 @@ class S3Store:
                             Bucket=self._bucket, Key=key, UploadId=upload["UploadId"]
                         )
                 self._unclean.discard(key)
-            except (BotoCoreError, ClientError) as error:
-                if _status(error) == 403:  # nor will it be allowed later
+            except FAULTS as error:
+                if status_of(error) == 403:  # nor will it be allowed later
                     self._unclean.discard(key)
-                log.warning("parts of %s may be left in the bucket: %s", key, _said(error))
-
-    def _place(self, job: str, *, bundled: bool) -> dict[str, Any]:
-        video = self._url(self._key(job, VIDEO_NAME))
-        bundle = {"bundle_url": self._url(self._key(job, BUNDLE_NAME))} if bundled else {}
-        return {"video_url": video, "output_video_url": video, **bundle}
-
-    def _url(self, key: str) -> str:
-        if self._public_url:
-            return f"{self._public_url}/{quote(key)}"
-        return self._client.generate_presigned_url(
-            "get_object",
-            Params={"Bucket": self._bucket, "Key": key},
-            ExpiresIn=self._url_seconds,
-        )
-
-    def _fault(
-        self, error: BotoCoreError | ClientError, what: str = "take the video"
-    ) -> DeliveryFailed | PassingFault:
-        refused = self._refused(error, what)
-        status = _status(error)
-        final = status is not None and 400 <= status < 500 and status not in (408, 409, 429)
-        if final and _code(error) not in PASSING_ERRORS:
-            return refused
-        return PassingFault(str(refused))
-
-    def _refused(self, error: BotoCoreError | ClientError, what: str) -> DeliveryFailed:
-        return DeliveryFailed(f"the bucket {self._bucket} did not {what}: {_said(error)}")
+                log.warning("parts of %s may be left in the bucket: %s", key, said_by(error))
 
 
 class _Done(BaseSubscriber):
@@ -359,42 +271,46 @@ class _Done(BaseSubscriber):
         self.event = threading.Event()
 
     def on_done(self, future: TransferFuture, **_: object) -> None:
+        """Called by a thread of boto3."""
         self.event.set()
 
 
-def _client(bucket: Bucket, *, read_timeout: int, attempts: int) -> S3Client:
-    custom = bucket.endpoint is not None
-    return boto3.client(
-        "s3",
-        region_name=bucket.region,
-        endpoint_url=bucket.endpoint,
-        aws_access_key_id=bucket.key.get_secret_value(),
-        aws_secret_access_key=bucket.secret.get_secret_value(),
-        aws_session_token=bucket.token.get_secret_value() if bucket.token else None,
-        config=Config(
-            signature_version="s3v4",
-            # R2, B2 and older MinIO refuse the checksums that boto3 sends by default.
-            request_checksum_calculation="when_required" if custom else "when_supported",
-            response_checksum_validation="when_required" if custom else "when_supported",
-            s3={"addressing_style": "path"} if custom else {},
-            connect_timeout=5,
-            read_timeout=read_timeout,
-            retries={"mode": "standard", "max_attempts": attempts},
-            **OWN_ENDPOINT,
-        ),
-    )
+class BucketPlace(StoredPlace):
+    """A bucket that whoever has the result can read from."""
+
+    items_are = "the video"  # as its errors have always said
+
+    def where(self, job: str, *, bundled: bool) -> dict[str, Any]:
+        """The URLs of the video, under the names of both contracts, and of its bundle."""
+        video = self.store.url(job, VIDEO_NAME)
+        bundle = {"bundle_url": self.store.url(job, BUNDLE_NAME)} if bundled else {}
+        return {"video_url": video, "output_video_url": video, **bundle}
+
+    def where_item(self, job: str, name: str) -> dict[str, Any]:
+        """The item's URL."""
+        return {"url": self.store.url(job, name)}
 
 
-def _code(error: BotoCoreError | ClientError) -> str:
-    return str(error.response["Error"].get("Code")) if isinstance(error, ClientError) else ""
+def _open(settings: Settings) -> BucketPlace | None:
+    bucket = settings.bucket
+    return None if bucket is None else BucketPlace(S3Store(bucket, settings))
 
 
-def _status(error: BotoCoreError | ClientError) -> int | None:
-    """The HTTP status of the answer; None if there was none."""
-    if not isinstance(error, ClientError):
+def _check(settings: Settings) -> str | None:
+    bucket = settings.bucket
+    if bucket is None:
         return None
-    return error.response["ResponseMetadata"].get("HTTPStatusCode")
+    try:
+        S3Store(bucket, settings).check()
+    except StoreError as error:
+        raise DeliveryFailed(f"the bucket {bucket.name} cannot be written: {error}") from None
+    return f"the bucket {bucket.name} can be written"
 
 
-def _said(error: BotoCoreError | ClientError) -> str:
-    return redact_urls(str(error))
+BUCKET = PlaceKind(
+    name="s3",
+    settings=(*BUCKET_FIELDS, "s3_prefix", "s3_url_seconds", "s3_public_url"),
+    credentials=CREDENTIAL_FIELDS,
+    open=_open,
+    check=_check,
+)

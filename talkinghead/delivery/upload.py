@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 
 from urllib3.exceptions import HTTPError
 
-from talkinghead.delivery.parcel import Parcel, PassingFault, Patience, keep_trying, wait_for
+from talkinghead.delivery.place import VIDEO_TYPE, FinishedVideo, Place
+from talkinghead.delivery.retry import PassingFault, Patience, keep_trying, wait_for
 from talkinghead.errors import DeliveryFailed, UrlBlocked
 from talkinghead.net.connections import base_headers, connect, cut, port_of, trusted_authorities
 from talkinghead.net.guard import UrlGuard
@@ -22,10 +23,8 @@ ANSWER_SECONDS = 30.0  # longest silence of the server
 PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 
-class UploadStore:
+class UploadPlace(Place):
     """One PUT of the video; a bundle goes into the result, since no file can lie beside it."""
-
-    max_mb: float | None = None
 
     def __init__(self, url: str, guard: UrlGuard) -> None:
         self._url = url
@@ -33,8 +32,8 @@ class UploadStore:
         self._tls = trusted_authorities()
         self._shown = f"upload_url: {redact_url(url)}"
 
-    def find(self, job: str, asked: str, patience: Patience) -> None:
-        """What lies there cannot be asked; whether it may be written to, can.
+    def find(self, job: str, request_hash: str, patience: Patience) -> None:
+        """Nothing: what lies there cannot be asked; whether it may be written to, can.
 
         Raises:
             UrlBlocked, DeliveryFailed
@@ -47,12 +46,14 @@ class UploadStore:
         except socket.gaierror:
             raise DeliveryFailed(f"{self._shown}: its host is not known") from None
 
-    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
-        """Raises:
-        DeliveryFailed: the host refuses the video, or does not take it in time.
+    def deliver(self, video: FinishedVideo, patience: Patience) -> dict[str, Any]:
+        """PUT the video, again and again until it is taken; what it says of the URL is no secret.
+
+        Raises:
+            DeliveryFailed: the host refuses the video, or does not take it in time.
         """
-        keep_trying(lambda: self._put(parcel.video, patience), patience)
-        bundle = {} if parcel.bundle is None else {"bundle": parcel.bundle}
+        keep_trying(lambda: self._put(video.path, patience), patience)
+        bundle = {} if video.bundle is None else {"bundle": video.bundle}
         return {"uploaded_to": redact_url(self._url), **bundle}
 
     def _put(self, video: Path, patience: Patience) -> None:
@@ -99,7 +100,7 @@ class _Put:
     def run(self) -> int:
         """Send the file; returns the HTTP status. The answer's text may quote the signature."""
         parts = self._guard.check(self._url)
-        headers = {"Content-Type": "video/mp4", "Content-Length": str(self._size)}
+        headers = {"Content-Type": VIDEO_TYPE, "Content-Length": str(self._size)}
         with contextlib.closing(connect(parts, self._guard, self._tls)) as connection:
             self._socket = connection.sock
             connection.timeout = ANSWER_SECONDS

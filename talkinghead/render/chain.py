@@ -16,7 +16,7 @@ from pathlib import Path
 from comfy_client import ComfyClient, Outcome, OutputFile
 from talkinghead import logs
 from talkinghead.comfy.studio import Studio, Turn
-from talkinghead.delivery.checkpoint import motion_name, segment_name
+from talkinghead.delivery.ledger import motion_name, segment_name
 from talkinghead.errors import ComfyUIUnavailable, OutOfMemory, OutputMissing
 from talkinghead.media import sound
 from talkinghead.media.mux import count_frames, retime_segment

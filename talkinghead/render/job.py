@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from talkinghead import logs
-from talkinghead.delivery.parcel import Patience
+from talkinghead.delivery.retry import Patience
 from talkinghead.errors import Cancelled, DeadlineExceeded
 from talkinghead.render.progress import Progress, Report
 from talkinghead.settings import Settings

@@ -17,7 +17,8 @@ import av
 
 from talkinghead import logs
 from talkinghead.comfy.studio import Studio
-from talkinghead.delivery.checkpoint import Checkpoints, Ledger, motion_name, segment_name
+from talkinghead.delivery.checkpoint import Checkpoints
+from talkinghead.delivery.ledger import Ledger, motion_name, segment_name
 from talkinghead.errors import DeadlineExceeded, InvalidRequest, JobError
 from talkinghead.media.mux import VideoFile, finish_segments, probe_video
 from talkinghead.plan.estimate import can_end_within, too_long_text

@@ -16,8 +16,8 @@ from typing import Any
 from comfy_client import ComfyClient, Outcome, OutputFile
 from talkinghead import logs
 from talkinghead.comfy.studio import Studio, Turn
-from talkinghead.delivery.parcel import VIDEO_NAME, Parcel, Store, hash_request
-from talkinghead.delivery.stores import check_room
+from talkinghead.delivery.inline import check_room
+from talkinghead.delivery.place import VIDEO_NAME, FinishedVideo, Place, hash_request
 from talkinghead.errors import (
     NO_ROOM,
     DiskFull,
@@ -100,10 +100,10 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
     Raises:
         JobError: one of the tree in `talkinghead.errors`.
     """
-    store, asked = studio.stores.choose(request), hash_request(job.input)
+    place, request_hash = studio.stores.choose(request), hash_request(job.input)
     check_kept(request, studio)
     if not request.dry_run:
-        before = studio.stores.find(store, job.key, asked, patience(job, studio.settings))
+        before = studio.stores.find(place, job.key, request_hash, patience(job, studio.settings))
         if before is not None:
             logs.tell("the job was rendered before")
             clear_checkpoint(job, before, studio)
@@ -115,10 +115,10 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
         with job.at("prepare", "decoding picture and voices"):
             voices = listen(request, sources, job.check)
             plan = decide(request, sources, voices, studio, job.check)
-            check_room(plan, store)
+            check_room(plan, place)
             if request.dry_run:
                 return _estimated(job, request, plan, studio)
-            task = _Task(job, request, store, asked, sources, voices, folder, aside, studio)
+            task = _Task(job, request, place, request_hash, sources, voices, folder, aside, studio)
             if not plan.chained:
                 refuse_too_long(job, plan, studio)
                 tracks = task.tracks(plan)
@@ -136,8 +136,8 @@ class _Task:
 
     job: Job
     request: RenderRequest
-    store: Store
-    asked: str
+    place: Place
+    request_hash: str
     sources: Sources
     voices: Sequence[Sound | None]
     folder: Path
@@ -160,9 +160,10 @@ class _Task:
         with job.at("deliver", "delivering the video"):
             said = result(job, made)
             bundle = replay_bundle(job, self.request, self.sources, made, said, studio=studio)
-            parcel = Parcel(job.key, self.asked, self.folder / VIDEO_NAME, said, bundle)
-            place = studio.stores.deliver(parcel, self.store, patience(job, studio.settings))
-            return place | said
+            path = self.folder / VIDEO_NAME
+            video = FinishedVideo(job.key, self.request_hash, path, said, bundle)
+            where = studio.stores.deliver(video, self.place, patience(job, studio.settings))
+            return where | said
 
 
 def _estimated(job: Job, request: RenderRequest, plan: Plan, studio: Studio) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-import shutil
 import threading
 import time
 import uuid
@@ -16,7 +15,8 @@ from typing import Any
 import comfy_client
 from comfy_client import ComfyClient, Event, Outcome, OutputFile
 from talkinghead.comfy.studio import Studio
-from talkinghead.delivery.parcel import VIDEO_NAME, Parcel, Patience, as_json
+from talkinghead.delivery.file import FilePlace
+from talkinghead.delivery.place import VIDEO_NAME
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.redact import redact_url
 from talkinghead.render.job import Job
@@ -50,8 +50,8 @@ class ComfyPlace:
         self.schemas: Schemas = {}
         self._stop = stop
         self._seconds = settings.job_timeout_seconds
-        self._store = FolderStore()
-        self._studio = Studio(settings, store=self._store, local_files=True)
+        self._place = FilePlace(Path(VIDEO_NAME))
+        self._studio = Studio(settings, store=self._place, local_files=True)
 
     def __enter__(self) -> ComfyPlace:
         self._studio.__enter__()
@@ -108,7 +108,7 @@ class ComfyPlace:
         return RunResult(timings={stage: round(seconds, 3) for stage, seconds in marks.items()})
 
     def _run_request(self, run: Run, folder: Path, seen: Seen) -> RunResult:
-        self._store.folder = folder
+        self._place.path = folder / VIDEO_NAME
         job = Job(id=run.key[:16], input=run.content, cancelled=self._stop)
         job.report = lambda progress: seen(progress.percent / 100, progress.message)
         result = run_job(job, self._studio)
@@ -145,24 +145,6 @@ def _errors() -> Iterator[None]:
         raise Failed("took longer than JOB_TIMEOUT_SECONDS", again=False) from error
     except comfy_client.ComfyError as error:
         raise Failed(str(error), again=True) from error
-
-
-class FolderStore:
-    """Delivers to the folder of the moment: a ComfyPlace does one run at a time."""
-
-    max_mb: float | None = None
-    folder = Path()
-
-    def deliver(self, parcel: Parcel, patience: Patience) -> dict[str, Any]:
-        """Copy the video, and its bundle if there is one, into the folder."""
-        shutil.copyfile(parcel.video, self.folder / VIDEO_NAME)
-        if parcel.bundle is not None:
-            path = (self.folder / VIDEO_NAME).with_suffix(".json")
-            path.write_bytes(as_json(parcel.bundle))
-        return {}
-
-    def find(self, job: str, asked: str, patience: Patience) -> None:
-        """What was done before is known by the report."""
 
 
 def errors_in(graph: Graph, schemas: Schemas) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import requests
 import runpod
 
-from talkinghead.delivery.parcel import VIDEO_NAME
+from talkinghead.delivery.place import VIDEO_NAME
 from talkinghead.errors import JobError
 from talkinghead.files import sha256_of
 from talkinghead.net.fetch import Fetcher, Input

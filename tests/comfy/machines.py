@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from talkinghead.delivery.checkpoint import LEDGER
+from talkinghead.delivery.ledger import LEDGER
 from talkinghead.plan.windows import seed_of
 from talkinghead.settings import PROJECT_DIR
 from tests.contract.conftest import environment_of

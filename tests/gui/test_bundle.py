@@ -14,7 +14,7 @@ import requests
 from comfy_client import ComfyClient, OutputFile
 from talkinghead.cli.gui import read_workflow
 from talkinghead.comfy.studio import Studio
-from talkinghead.delivery.parcel import as_json
+from talkinghead.delivery.place import as_json
 from talkinghead.models.manifest import load_manifest
 from talkinghead.plan.request import parse_request
 from talkinghead.render.job import Job

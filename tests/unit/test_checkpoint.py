@@ -18,26 +18,20 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
-from talkinghead.delivery.checkpoint import (
-    LEDGER,
-    Checkpoints,
-    CheckpointStore,
-    Ledger,
-    Mark,
-    Run,
-    checkpoint_files,
-    motion_name,
-    read_ledger,
-    segment_name,
-)
-from talkinghead.delivery.parcel import Patience
-from talkinghead.delivery.stores import InlineStore, Stores, VolumeStore
+from talkinghead.delivery.blobs import BlobStore
+from talkinghead.delivery.checkpoint import Checkpoints
+from talkinghead.delivery.inline import InlinePlace
+from talkinghead.delivery.ledger import LEDGER, Ledger, Mark, Run, motion_name, segment_name
+from talkinghead.delivery.restore import checkpoint_files, read_ledger
+from talkinghead.delivery.stores import Stores
+from talkinghead.delivery.volume import VolumeStore
 from talkinghead.errors import Cancelled, CheckpointRefused, DeliveryFailed
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.store import BUCKET, SECRET, S3Server, Wire
@@ -50,12 +44,12 @@ BEGUN = Ledger(fit=FIT, seed=7, windows=5, state={"blocks_to_swap": 20})
 @pytest.fixture(autouse=True)
 def _no_end_to_the_closing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a store takes until the end of a job it may take slowly."""
-    monkeypatch.setattr("talkinghead.delivery.checkpoint.CLOSE_SECONDS", LAST_RESORT_SECONDS)
-    monkeypatch.setattr("talkinghead.delivery.checkpoint.READ_SECONDS", LAST_RESORT_SECONDS)
+    monkeypatch.setattr("talkinghead.delivery.writer.CLOSE_SECONDS", LAST_RESORT_SECONDS)
+    monkeypatch.setattr("talkinghead.delivery.restore.READ_SECONDS", LAST_RESORT_SECONDS)
 
 
 @pytest.fixture(params=["on_s3", "volume"])
-def store(request: pytest.FixtureRequest) -> CheckpointStore:
+def store(request: pytest.FixtureRequest) -> BlobStore:
     """A bucket, and a volume: what holds for one holds for the other."""
     request.getfixturevalue(request.param)
     return store_of()
@@ -83,7 +77,7 @@ def new_disk(tmp_path: Path, name: str) -> Path:
     return folder
 
 
-def store_of() -> CheckpointStore:
+def store_of() -> BlobStore:
     store = Stores(Settings()).checkpoints()
     assert store is not None
     return store
@@ -102,7 +96,7 @@ def save(to: Checkpoints, folder: Path, windows: Iterable[int], said: str = "") 
 
 
 def rendered(
-    store: CheckpointStore | None, job: str, folder: Path, windows: Iterable[int], said: str = ""
+    store: BlobStore | None, job: str, folder: Path, windows: Iterable[int], said: str = ""
 ) -> Checkpoints:
     """A worker's checkpoints after these windows, all written."""
     checkpoints = Checkpoints(store, job)
@@ -111,7 +105,7 @@ def rendered(
     return checkpoints
 
 
-def restored(store: CheckpointStore, job: str, folder: Path) -> Ledger | None:
+def restored(store: BlobStore, job: str, folder: Path) -> Ledger | None:
     """What another worker goes on from."""
     checkpoints = Checkpoints(store, job)
     ledger = checkpoints.open(FIT, go_on)
@@ -119,18 +113,18 @@ def restored(store: CheckpointStore, job: str, folder: Path) -> Ledger | None:
     return checkpoints.restore(ledger, folder, go_on)
 
 
-def done(store: CheckpointStore, job: str) -> int:
+def done(store: BlobStore, job: str) -> int:
     ledger = read_ledger(store, job, go_on)
     return ledger.windows_done if ledger else 0
 
 
-def names(store: CheckpointStore, job: str) -> list[str]:
+def names(store: BlobStore, job: str) -> list[str]:
     """What the checkpoint holds, without the token of the run."""
     files = checkpoint_files(store, job)
     return sorted(re.sub("_[0-9a-f]{8}", "", file.name) for file in files)
 
 
-def stored_as(store: CheckpointStore, job: str, name: str) -> str:
+def stored_as(store: BlobStore, job: str, name: str) -> str:
     stem, suffix = name.split(".")
     found = [
         file.name
@@ -141,7 +135,7 @@ def stored_as(store: CheckpointStore, job: str, name: str) -> str:
     return found[0]
 
 
-def wait_for_windows(store: CheckpointStore, job: str, windows: int) -> None:
+def wait_for_windows(store: BlobStore, job: str, windows: int) -> None:
     wait_until(lambda: done(store, job) == windows, f"{windows} windows in the store")
 
 
@@ -153,7 +147,7 @@ def wait_for_message(caplog: pytest.LogCaptureFixture, message: str) -> None:
 
 
 def test_another_worker_goes_on_after_the_last_whole_window_with_an_empty_disk(
-    store: CheckpointStore, job: str, disk: Path, empty_disk: Path
+    store: BlobStore, job: str, disk: Path, empty_disk: Path
 ) -> None:
     rendered(store, job, disk, [1, 2, 3])
     ledger = restored(store, job, empty_disk)
@@ -165,12 +159,12 @@ def test_another_worker_goes_on_after_the_last_whole_window_with_an_empty_disk(
     assert all((disk / name).read_bytes() == (empty_disk / name).read_bytes() for name in expected)
 
 
-def test_a_render_that_nothing_is_left_of_begins_anew(store: CheckpointStore, job: str) -> None:
+def test_a_render_that_nothing_is_left_of_begins_anew(store: BlobStore, job: str) -> None:
     assert Checkpoints(store, job).open(FIT, go_on) is None
 
 
 def test_a_render_can_be_continued_again_and_again(
-    store: CheckpointStore, job: str, tmp_path: Path
+    store: BlobStore, job: str, tmp_path: Path
 ) -> None:
     for worker in range(4):
         folder = new_disk(tmp_path, f"worker-{worker}")
@@ -189,7 +183,7 @@ def test_a_render_can_be_continued_again_and_again(
 
 
 def test_the_store_keeps_two_motion_states_and_the_disk_one(
-    store: CheckpointStore, job: str, disk: Path
+    store: BlobStore, job: str, disk: Path
 ) -> None:
     rendered(store, job, disk, range(1, 6))
     motions = [name for name in names(store, job) if "motion" in name]
@@ -207,7 +201,7 @@ def test_the_ledger_does_not_grow_with_the_windows(volume: Path, job: str, disk:
 
 
 def test_a_worker_that_was_taken_for_lost_and_goes_on_damages_nothing_of_its_successor(
-    store: CheckpointStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
+    store: BlobStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
 ) -> None:
     lost = Checkpoints(store, job)
     save(lost, disk, [1, 2])
@@ -233,14 +227,14 @@ def test_a_worker_that_was_taken_for_lost_and_goes_on_damages_nothing_of_its_suc
 @pytest.mark.parametrize("name", [segment_name(3), motion_name(3)])
 @pytest.mark.parametrize("how", ["damaged", "missing"])
 def test_if_the_last_window_is_no_longer_whole_the_one_before_is_continued(
-    store: CheckpointStore, job: str, disk: Path, empty_disk: Path, *, name: str, how: str
+    store: BlobStore, job: str, disk: Path, empty_disk: Path, *, name: str, how: str
 ) -> None:
     rendered(store, job, disk, [1, 2, 3])
     stored = stored_as(store, job, name)
     if how == "damaged":
-        store.save(job, stored, b"\0" * (disk / name).stat().st_size, "video/mp4")
+        store.put(job, stored, b"\0" * (disk / name).stat().st_size, "video/mp4")
     else:
-        store.remove(job, [stored])
+        store.delete(job, [stored])
     ledger = restored(store, job, empty_disk)
     assert ledger is not None and ledger.windows_done == 2
     expected = {segment_name(1), segment_name(2), motion_name(2)}
@@ -250,14 +244,14 @@ def test_if_the_last_window_is_no_longer_whole_the_one_before_is_continued(
 
 
 def test_if_an_earlier_segment_is_damaged_the_render_begins_anew_and_the_log_says_so(
-    store: CheckpointStore,
+    store: BlobStore,
     job: str,
     disk: Path,
     empty_disk: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rendered(store, job, disk, [1, 2, 3, 4])
-    store.save(job, stored_as(store, job, segment_name(2)), b"another", "video/mp4")
+    store.put(job, stored_as(store, job, segment_name(2)), b"another", "video/mp4")
     assert restored(store, job, empty_disk) is None
     assert list(empty_disk.iterdir()) == []
     assert "checkpoint is damaged, the render starts anew" in caplog.messages
@@ -269,22 +263,23 @@ def test_a_worker_killed_between_segment_and_ledger_leaves_a_ledger_that_is_whol
     script = textwrap.dedent("""
         import os, signal, sys
         from pathlib import Path
-        from talkinghead.delivery import checkpoint
-        from talkinghead.delivery.checkpoint import LEDGER, Checkpoints
+        from talkinghead.delivery import writer
+        from talkinghead.delivery.checkpoint import Checkpoints
+        from talkinghead.delivery.ledger import LEDGER
         from talkinghead.delivery.s3 import S3Store
         from talkinghead.settings import Settings
         from tests.unit.test_checkpoint import save
 
         class Dying(S3Store):
             ledgers = 0
-            def save(self, job, name, content, content_type):
+            def put(self, job, name, content, content_type):
                 self.ledgers += name == LEDGER
                 if self.ledgers == 3:
                     os.kill(os.getpid(), signal.SIGKILL)
-                super().save(job, name, content, content_type)
+                super().put(job, name, content, content_type)
 
-        checkpoint.CLOSE_SECONDS = float(sys.argv[3])
-        checkpoints = Checkpoints(Dying.from_settings(Settings().bucket, Settings()), sys.argv[1])
+        writer.CLOSE_SECONDS = float(sys.argv[3])
+        checkpoints = Checkpoints(Dying(Settings().bucket, Settings()), sys.argv[1])
         save(checkpoints, Path(sys.argv[2]), [1, 2, 3])
         checkpoints.close(delivered=False)
     """)
@@ -382,7 +377,7 @@ def test_the_end_of_a_job_does_not_wait_long_for_a_store_that_stays_away(
     disk: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    on_s3.setattr("talkinghead.delivery.checkpoint.CLOSE_SECONDS", 1.0)
+    on_s3.setattr("talkinghead.delivery.writer.CLOSE_SECONDS", 1.0)
     ended = "checkpoint ended before all was written"
     with Wire(s3.port, limit=0) as wire:
         on_s3.setenv("S3_ENDPOINT", wire.url)
@@ -437,25 +432,25 @@ def test_checkpoints_go_to_the_bucket_else_to_the_volume_else_nowhere(
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     assert store_of().url("job", "name") is not None
-    assert Stores(Settings(), only=InlineStore(1)).checkpoints() is None
+    assert Stores(Settings(), only=InlinePlace(1)).checkpoints() is None
 
 
 # After the delivery
 
 
-def fill(store: CheckpointStore, job: str, windows: int) -> None:
+def fill(store: BlobStore, job: str, windows: int) -> None:
     """A checkpoint of so many windows, each an object."""
     paths = [f"checkpoint/segment_{window:05}_0123abcd.mp4" for window in range(1, windows + 1)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda path: store.save(job, path, b"", "video/mp4"), paths))
+        list(pool.map(lambda path: store.put(job, path, b"", "video/mp4"), paths))
 
 
 def test_what_was_delivered_leaves_nothing_and_nothing_else_is_touched(
-    store: CheckpointStore, job: str, disk: Path
+    store: BlobStore, job: str, disk: Path
 ) -> None:
     others = ["talkinghead.mp4", "checkpoint/model.safetensors", "checkpoint/segment_1.mp4"]
     for name in others:
-        store.save(job, name, b"of others", "video/mp4")
+        store.put(job, name, b"of others", "video/mp4")
     fill(store, job, 1100)
     checkpoints = Checkpoints(store, job)
     save(checkpoints, disk, [1, 2])
@@ -471,11 +466,13 @@ def test_what_was_delivered_is_no_longer_saved(volume: Path, job: str, disk: Pat
     saved: list[str] = []
 
     class Slow(VolumeStore):
-        def save(self, job: str, name: str, content: Path | bytes, content_type: str) -> None:
+        def put(
+            self, job: str, name: str, content: Path | bytes, content_type: str, **more: Any
+        ) -> None:
             begun.set()
-            wait_until(checkpoints._closing.is_set, "the end of the job")
+            wait_until(checkpoints._writer._closing.is_set, "the end of the job")
             saved.append(name)
-            super().save(job, name, content, content_type)
+            super().put(job, name, content, content_type, **more)
 
     checkpoints = Checkpoints(Slow(volume), job)
     save(checkpoints, disk, range(1, 51))
@@ -566,7 +563,7 @@ def test_a_key_that_may_not_delete_is_told_in_the_log_alone(
 
 
 def test_a_checkpoint_of_another_render_is_refused_and_the_message_says_what_differs(
-    store: CheckpointStore, job: str, disk: Path
+    store: BlobStore, job: str, disk: Path
 ) -> None:
     rendered(store, job, disk, [1, 2])
     with pytest.raises(CheckpointRefused) as caught:
@@ -596,12 +593,12 @@ def test_a_checkpoint_of_another_render_is_refused_and_the_message_says_what_dif
     ids=["cut off", "empty", "of another version"],
 )
 def test_a_ledger_that_cannot_be_read_is_refused_and_not_overwritten(
-    store: CheckpointStore, job: str, disk: Path, change: Callable[[str], str]
+    store: BlobStore, job: str, disk: Path, change: Callable[[str], str]
 ) -> None:
     rendered(store, job, disk, [1])
     ledger = io.BytesIO()
-    store.load(job, LEDGER, ledger, Patience(LAST_RESORT_SECONDS))
-    store.save(job, LEDGER, change(ledger.getvalue().decode()).encode(), "application/json")
+    assert store.get(job, LEDGER, ledger)
+    store.put(job, LEDGER, change(ledger.getvalue().decode()).encode(), "application/json")
     with pytest.raises(CheckpointRefused, match=rf"checkpoint of {job} cannot be read: it is dam"):
         Checkpoints(store, job).open(FIT, go_on)
 
@@ -647,11 +644,11 @@ def command(*arguments: str) -> tuple[int, str]:
 
 
 def test_the_list_tells_how_far_how_old_and_how_large(
-    store: CheckpointStore, job: str, disk: Path
+    store: BlobStore, job: str, disk: Path
 ) -> None:
     rendered(store, job, disk, [1, 2])
     fill(store, f"{job}-b", 3)
-    store.save(f"{job}-c", "talkinghead.mp4", b"delivered", "video/mp4")
+    store.put(f"{job}-c", "talkinghead.mp4", b"delivered", "video/mp4")
     status, output = command("list")
     assert status == 0
     rows = {row.split()[0]: " ".join(row.split()[1:]) for row in output.splitlines()}
@@ -661,7 +658,7 @@ def test_the_list_tells_how_far_how_old_and_how_large(
 
 
 def test_a_ledger_that_cannot_be_read_is_listed_too(volume: Path, job: str) -> None:
-    store_of().save(job, LEDGER, b"{", "application/json")
+    store_of().put(job, LEDGER, b"{", "application/json")
     assert f"{job}  unreadable" in command("list")[1]
 
 
@@ -669,7 +666,7 @@ def test_without_any_the_list_says_so(volume: Path) -> None:
     assert command("list") == (0, "there are none\n")
 
 
-def test_a_checkpoint_is_removed_by_its_id(store: CheckpointStore, job: str, disk: Path) -> None:
+def test_a_checkpoint_is_removed_by_its_id(store: BlobStore, job: str, disk: Path) -> None:
     rendered(store, job, disk, [1])
     rendered(store, f"{job}-b", disk, [1])
     status, output = command("remove", job, f"{job}-c")
@@ -686,7 +683,7 @@ def test_old_checkpoints_are_removed_at_once_and_young_ones_stay(
     store, ten_days_ago = store_of(), time.time() - 10 * 86_400
     for each in (f"{job}-old", f"{job}-young"):
         rendered(store, each, disk, [1, 2])
-        store.save(each, "talkinghead.mp4", b"a video", "video/mp4")
+        store.put(each, "talkinghead.mp4", b"a video", "video/mp4")
     for path in (volume / "talkinghead" / f"{job}-old").rglob("*"):
         os.utime(path, (ten_days_ago, ten_days_ago))
     assert command("remove", "--older-than", "11") == (0, "there are none so old\n")

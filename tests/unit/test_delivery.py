@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 import requests
 
-from talkinghead.delivery.parcel import POLL_SECONDS, Parcel, Patience, Store, hash_request
-from talkinghead.delivery.s3 import S3Store
-from talkinghead.delivery.stores import InlineStore, Stores, check_room
+from talkinghead.delivery.inline import InlinePlace, check_room
+from talkinghead.delivery.place import FinishedVideo, Place, hash_request
+from talkinghead.delivery.retry import POLL_SECONDS, Patience
+from talkinghead.delivery.s3 import BucketPlace, S3Store
+from talkinghead.delivery.stores import Stores
 from talkinghead.errors import (
     Cancelled,
     DeliveryFailed,
@@ -51,17 +53,17 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-def parcel_of(video: Path, job: str = "job", **fields: Any) -> Parcel:
-    return Parcel(job, fields.pop("asked", ASKED), video, RESULT, **fields)
+def parcel_of(video: Path, job: str = "job", **fields: Any) -> FinishedVideo:
+    return FinishedVideo(job, fields.pop("asked", ASKED), video, RESULT, **fields)
 
 
-def chosen(stores: Stores, **fields: Any) -> Store:
+def chosen(stores: Stores, **fields: Any) -> Place:
     request = {"image_url": "https://x/i.jpg", "wav_url": "https://x/a.wav"} | fields
     return stores.choose(parse_request(request))
 
 
 def deliver(
-    parcel: Parcel, *, seconds: float = LAST_RESORT_SECONDS, **fields: Any
+    parcel: FinishedVideo, *, seconds: float = LAST_RESORT_SECONDS, **fields: Any
 ) -> dict[str, Any]:
     """As the worker would, with the settings of the environment."""
     stores = Stores(Settings(), guard=ANYWHERE)
@@ -94,7 +96,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("talkinghead.delivery.parcel.time", clock)
+    monkeypatch.setattr("talkinghead.delivery.retry.time", clock)
     return clock
 
 
@@ -110,14 +112,14 @@ def test_without_storage_the_result_carries_the_video(video: Path) -> None:
 
 def test_a_result_that_the_platform_would_drop_is_refused_with_its_size(video: Path) -> None:
     with pytest.raises(ResultTooLarge, match=r"a result of 1\.4 MB, allowed: 1 MB; configure S3"):
-        InlineStore(1).deliver(parcel_of(video), Patience(1))
+        InlinePlace(1).deliver(parcel_of(video), Patience(1))
 
 
 def test_a_bundle_in_the_result_counts_as_part_of_its_size(video: Path) -> None:
     bundle = {"graph": "x" * 500_000}
     with pytest.raises(ResultTooLarge, match=r"a result of 1\.9 MB"):
-        InlineStore(1.5).deliver(parcel_of(video, bundle=bundle), Patience(1))
-    assert InlineStore(2).deliver(parcel_of(video, bundle=bundle), Patience(1))["bundle"] == bundle
+        InlinePlace(1.5).deliver(parcel_of(video, bundle=bundle), Patience(1))
+    assert InlinePlace(2).deliver(parcel_of(video, bundle=bundle), Patience(1))["bundle"] == bundle
 
 
 def plan_of(seconds: float, **fields: Any) -> Plan:
@@ -129,12 +131,12 @@ def plan_of(seconds: float, **fields: Any) -> Plan:
 def test_what_surely_does_not_fit_is_refused_before_it_is_rendered() -> None:
     plan = plan_of(395.0, resolution="720p")
     with pytest.raises(ResultTooLarge, match=r"9875 frames of 720x1280 .* MB or more, allowed: 9"):
-        check_room(plan, InlineStore(9.5))
+        check_room(plan, InlinePlace(9.5))
 
 
 @pytest.mark.parametrize("draft", [False, True])
 def test_what_may_fit_is_rendered(draft: bool) -> None:
-    check_room(plan_of(120.0, draft=draft), InlineStore(9.5))
+    check_room(plan_of(120.0, draft=draft), InlinePlace(9.5))
 
 
 def test_a_bucket_takes_a_video_of_any_length(on_s3: pytest.MonkeyPatch) -> None:
@@ -324,7 +326,7 @@ def test_parts_that_could_not_be_deleted_are_deleted_with_the_next_job(
         on_s3.setenv("S3_ENDPOINT", wire.url)
         bucket = Settings().bucket
         assert bucket is not None
-        store = S3Store.from_settings(bucket, Settings())
+        store = BucketPlace(S3Store(bucket, Settings()))
         left, patience = parcel_of(large(tmp_path, 40), "job-left"), Patience(math.inf, check)
         with in_background(lambda: store.deliver(left, patience)) as delivered:
             wait_until(lambda: wire.passed >= 10 * MB, "the upload's middle")

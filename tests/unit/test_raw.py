@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from comfy_client import Event
-from talkinghead.delivery.parcel import Item, Patience
-from talkinghead.delivery.stores import InlineStore, Stores, VolumeStore
+from talkinghead.delivery.inline import InlinePlace
+from talkinghead.delivery.place import Item
+from talkinghead.delivery.retry import Patience
+from talkinghead.delivery.stores import Stores
+from talkinghead.delivery.volume import VolumePlace, VolumeStore
 from talkinghead.errors import DeliveryFailed, InvalidRequest, MediaInvalid, ResultTooLarge
 from talkinghead.render.workflow_job.graph import read_graph
 from talkinghead.render.workflow_job.inputs import check_file
@@ -164,13 +167,14 @@ def items(tmp_path: Path) -> list[Item]:
 
 
 def test_the_limit_of_an_inline_result_is_for_all_items_together(items: list[Item]) -> None:
-    assert len(InlineStore(0.0008).put("job", items, Patience(5))) == 2
+    assert len(InlinePlace(0.0008).put("job", items, Patience(5))) == 2
     with pytest.raises(ResultTooLarge, match=r"allowed: 0\.0007 MB; configure S3"):
-        InlineStore(0.0007).put("job", items, Patience(5))
+        InlinePlace(0.0007).put("job", items, Patience(5))
 
 
 def test_a_volume_gets_the_items_in_the_jobs_folder(tmp_path: Path, items: list[Item]) -> None:
-    places = VolumeStore(tmp_path / "volume").put("job", items, Patience(5))
+    volume = VolumePlace(VolumeStore(tmp_path / "volume"))
+    places = volume.put("job", items, Patience(5))
     assert [place["path"] for place in places] == [
         str(tmp_path / "volume" / "job" / name) for name in ("a.png", "b.txt")
     ]

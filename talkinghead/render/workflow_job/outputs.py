@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from comfy_client import ComfyClient, OutputFile
-from talkinghead.delivery.parcel import Item
+from talkinghead.delivery.place import Item
 from talkinghead.errors import ResultTooLarge
 from talkinghead.files import sha256_of
 from talkinghead.render.workflow_job.content_types import content_type, kind_of

@@ -1,0 +1,175 @@
+"""Delivery to a network volume: a folder for each job."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from talkinghead.delivery.blobs import CHUNK_BYTES, StoredFile, StoredPlace, StoreError
+from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, FinishedVideo, PlaceKind
+from talkinghead.settings import Settings
+
+
+class VolumeStore:
+    """A folder for each job, in `folder`, which need not be there yet."""
+
+    name = "the volume"
+    keeps_tags = False
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, job: str, name: str) -> Path:
+        """Where the file is, on this machine."""
+        return self._folder / job / name
+
+    def put(
+        self,
+        job: str,
+        name: str,
+        content: Path | bytes,
+        content_type: str,
+        *,
+        tag: str | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        """Copy it beside its place, and then there; a file has neither type nor tag.
+
+        Raises:
+            StoreError: the volume is full, or not to be written to; or `content` is gone.
+        """
+        path = self.path(job, name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as read:
+                _write(read, path, check or (lambda: None))
+        except OSError as error:
+            raise StoreError(error.strerror or str(error)) from None
+
+    def get(
+        self, job: str, name: str, into: BinaryIO, check: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Copy it out; False if there is none.
+
+        Raises:
+            OSError, and what `check` raises
+        """
+        try:
+            with self.path(job, name).open("rb") as read:
+                _copy(read, into, check)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def has(self, job: str, name: str, tag: str) -> bool:
+        """Whether the file is there."""
+        return self.path(job, name).is_file()
+
+    def files(self, job: str, folder: str) -> list[StoredFile]:
+        """The files of a folder of the job's, without those of its own folders."""
+        found = []
+        for path in self.path(job, folder).glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # the job is being rendered
+                state = path.stat()
+                if stat.S_ISREG(state.st_mode):
+                    found.append(StoredFile(folder + path.name, state.st_size, state.st_mtime))
+        return found
+
+    def jobs(self) -> list[str]:
+        """The names of the jobs' folders."""
+        return [path.name for path in self._folder.glob("*") if path.is_dir()]
+
+    def delete(self, job: str, names: Iterable[str]) -> list[str]:
+        """Delete the files, and the folders that are empty then.
+
+        Raises:
+            StoreError: at the first that could not be deleted.
+        """
+        paths = [self.path(job, name) for name in names]
+        try:
+            for path in paths:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(error.strerror or str(error)) from None
+        for folder in [*{path.parent for path in paths}, self._folder / job]:
+            with contextlib.suppress(OSError):  # there is more in it
+                folder.rmdir()
+        return []
+
+    def url(self, job: str, name: str) -> None:
+        """None: a volume is nobody else's to read."""
+
+    def tidy(self) -> None:
+        """Do nothing: whoever writes takes his own unfinished file away."""
+
+    def forget(self, job: str) -> None:
+        """Delete the job's folder, whatever is in it."""
+        shutil.rmtree(self._folder / job, ignore_errors=True)
+
+
+def _write(read: BinaryIO, target: Path, check: Callable[[], None]) -> None:
+    """Copy so that the target is whole when it is there, after a loss of power, too."""
+    partial = target.with_suffix(".part")
+    try:
+        with partial.open("wb") as written:
+            _copy(read, written, check)
+            written.flush()
+            os.fsync(written.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _copy(read: BinaryIO, written: BinaryIO, check: Callable[[], None]) -> None:
+    while chunk := read.read(CHUNK_BYTES):
+        check()
+        written.write(chunk)
+
+
+class VolumePlace(StoredPlace):
+    """A network volume; the last resort for a video that another place does not take, too."""
+
+    store: VolumeStore
+
+    def where(self, job: str, *, bundled: bool) -> dict[str, Any]:
+        """The paths of the video and its bundle."""
+        bundle = {"bundle_path": str(self.store.path(job, BUNDLE_NAME))} if bundled else {}
+        return {"video_path": str(self.store.path(job, VIDEO_NAME)), **bundle}
+
+    def where_item(self, job: str, name: str) -> dict[str, Any]:
+        """The item's path."""
+        return {"path": str(self.store.path(job, name))}
+
+    def kept(self, job: str, request_hash: str) -> FinishedVideo | None:
+        """The job's finished video, if it is here."""
+        document = self._document(job, request_hash)
+        if document is None:
+            return None
+        bundle = b"null"
+        if document.bundled:
+            try:
+                bundle = self.store.path(job, BUNDLE_NAME).read_bytes()
+            except OSError:
+                return None
+        path = self.store.path(job, VIDEO_NAME)
+        return FinishedVideo(job, request_hash, path, document.result, json.loads(bundle))
+
+    def forget(self, job: str) -> None:
+        """Keep nothing more of the job."""
+        self.store.forget(job)
+
+
+def _open(settings: Settings) -> VolumePlace | None:
+    if not settings.volume_dir.is_dir():
+        return None
+    return VolumePlace(VolumeStore(settings.volume_dir / "talkinghead"))
+
+
+VOLUME = PlaceKind(name="volume", settings=("volume_dir",), open=_open, is_default=False)
