@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
@@ -74,15 +75,16 @@ class Checkpoints:
                 partial(self._write_window, self._store, window, segment, motion, ledger)
             )
 
-    def put(self, name: str, content: Path | str, content_type: str) -> None:
+    def put(self, name: str, make: Callable[[], Path | bytes | None], content_type: str) -> None:
         """Write another file of the job's, in the background, after all that came before.
 
-        It lies below the job's key, beside the video, and is not part of the checkpoint. A path
-        must stay where it is.
+        It lies below the job's key, beside the video, and is not part of the checkpoint. `make`
+        gives its content when its turn has come, in the writer's thread, and once, however often
+        the writing is tried; None is nothing to write. A path must stay where it is.
         """
-        data = content.encode() if isinstance(content, str) else content
         if self._store is not None:
-            self._writer.add(partial(self._write, self._store, name, data, content_type))
+            made = functools.cache(make)
+            self._writer.add(partial(self._write_made, self._store, name, made, content_type))
 
     def url(self, name: str) -> str | None:
         """Where anybody can read such a file, if the store is a bucket."""
@@ -120,6 +122,17 @@ class Checkpoints:
         old = [mark.window for mark in before.marks if mark not in new.marks]
         self._drop(store, [new.stored(motion_name(each), each) for each in old])
         _forget_motion(window - 1, motion.parent)
+
+    def _write_made(
+        self,
+        store: BlobStore,
+        name: str,
+        make: Callable[[], Path | bytes | None],
+        content_type: str,
+    ) -> None:
+        content = make()
+        if content is not None:
+            self._write(store, name, content, content_type)
 
     def _write(self, store: BlobStore, name: str, content: Path | bytes, content_type: str) -> None:
         with told(store, "take the checkpoint"):

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comfy_client import ComfyClient, Outcome, OutputFile
 from talkinghead import logs
 from talkinghead.comfy.studio import Studio, Turn
-from talkinghead.delivery.ledger import motion_name, segment_name
+from talkinghead.delivery.ledger import motion_name
 from talkinghead.errors import ComfyUIUnavailable, OutOfMemory, OutputMissing
 from talkinghead.media import sound
 from talkinghead.media.mux import count_frames, retime_segment
@@ -28,6 +27,7 @@ from talkinghead.render.execute import Prompt, check_graph, comfy_errors, execut
 from talkinghead.render.job import Job
 from talkinghead.render.prepare import Tracks
 from talkinghead.render.progress import ChainProgress
+from talkinghead.render.window_log import WindowLog
 from talkinghead.workflow.graph import loaders_only
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import load_schemas
@@ -35,76 +35,53 @@ from talkinghead.workflow.slots import WindowInputs
 from talkinghead.workflow.template import fill_window
 
 
-@dataclass(frozen=True)
-class Done:
-    """How far a chain is: its first `windows` are made, by `plan`.
-
-    `motion` is what the last one left for the next.
-    """
-
-    plan: Plan
-    windows: int = 0
-    motion: Path | None = None
-
-
 class Chain:
-    """One render, as a chain of windows on the studio's ComfyUI. Its files lie in `folder`.
+    """One render, as a chain of windows on the studio's ComfyUI.
 
     Args:
-        done: what was made before.
-        keep: called with each window that was just made.
+        log: how far it is; each window that is made is added.
+        keep: called with each window that was just made and added.
         stop: asked before each window, with the seconds that one takes here, None if that is not
             known: True ends the render for now.
+        playlist_url: where the windows that are made can be watched, for the progress.
     """
 
     def __init__(
         self,
         job: Job,
         tracks: Tracks,
-        folder: Path,
+        log: WindowLog,
         studio: Studio,
         *,
-        done: Done,
-        keep: Callable[[Window, Done], None],
+        keep: Callable[[Window], None],
         stop: Callable[[float | None], bool],
+        playlist_url: str | None = None,
     ) -> None:
-        self.done = done
-        steps = done.plan.sampling.steps
-        self.progress = ChainProgress(done.plan.windows, steps, done=done.windows)
         self._job = job
         self._tracks = tracks
-        self._folder = folder
+        self._log = log
         self._studio = studio
         self._keep = keep
         self._stop = stop
-        self._ladder = lighter_plans(done.plan)
+        self._progress = ChainProgress(log, playlist_url=playlist_url)
+        self._ladder = lighter_plans(log.plan)
         self._tried: list[str] = []
         self._loudest = [sound.loudest(track) for track in tracks.speech]
-
-    @property
-    def finished(self) -> bool:
-        """Whether every window is made."""
-        return self.done.windows == self.done.plan.windows
-
-    @property
-    def segments(self) -> list[Path]:
-        """The files of the windows that are made."""
-        return [self._folder / segment_name(n) for n in range(1, self.done.windows + 1)]
 
     def render(self) -> None:
         """Make the windows that are left; a ComfyUI that dies of one gets it once more.
 
         Raises:
-            what `execute` raises, and OutputMissing; `done` tells how far it came.
+            what `execute` raises, and OutputMissing; the log tells how far it came.
         """
         died_at: int | None = None
         while not self._is_over():
             try:
                 self._render_on_one_comfyui()
             except ComfyUIUnavailable as error:
-                if self._job.stage == "start" or died_at == self.done.windows:
+                if self._job.stage == "start" or died_at == self._log.made:
                     raise
-                died_at = self.done.windows
+                died_at = self._log.made
                 logs.retry("on a new ComfyUI", error.code, error)
                 self._job.notes.append(
                     f"ComfyUI died in window {died_at + 1} and was started again: "
@@ -115,7 +92,7 @@ class Chain:
 
     def first_prompt(self) -> Prompt:
         """The prompt of the first window: that one, people can run as it is."""
-        tracks, plan = self._tracks, self.done.plan
+        tracks, plan = self._tracks, self._log.plan
         names = WindowInputs(
             picture=tracks.picture.name,
             reference=tracks.picture.name,
@@ -129,11 +106,11 @@ class Chain:
         return Prompt("", gui, to_api(gui, schemas))
 
     def _is_over(self) -> bool:
-        return self.finished or self._stop(self.progress.window_seconds)
+        return self._log.is_complete or self._stop(self._progress.window_seconds)
 
     def _lighten(self, error: OutOfMemory) -> None:
         """From this window on, take less memory at a time."""
-        how, plan = next(self._ladder, (None, self.done.plan))
+        how, plan = next(self._ladder, (None, self._log.plan))
         if how is None:
             raise OutOfMemory(
                 f"{error}; so it did {', '.join(self._tried)}" if self._tried else str(error),
@@ -144,10 +121,10 @@ class Chain:
         self._tried.append(how)
         self._studio.free_memory()
         self._job.notes.append(
-            f"the GPU ran out of memory in window {self.done.windows + 1}; from there on rendered "
+            f"the GPU ran out of memory in window {self._log.made + 1}; from there on rendered "
             + how
         )
-        self.done = replace(self.done, plan=plan)
+        self._log.plan = plan
 
     def _render_on_one_comfyui(self) -> None:
         job, subfolder = self._job, self._job.new_subfolder()
@@ -155,62 +132,65 @@ class Chain:
             with job.at("start", "waiting for ComfyUI"):
                 turn = stack.enter_context(self._studio.comfy(subfolder, job.check))
             with job.at("patch", "handing the files to ComfyUI"):
-                session = _Session(turn, subfolder, self._tracks, self._folder, self._loudest)
+                files = _Files(turn, subfolder, self._tracks, self._log.folder, self._loudest)
             with job.at("render", "rendering"):
+                # One that is bloated is recycled when the turn ends; the next one goes on.
                 while not self._is_over() and not self._studio.is_bloated():
-                    self._render_window(session)
+                    self._render_window(turn, files, subfolder)
 
-    def _render_window(self, session: _Session) -> None:
-        plan, turn = self.done.plan, session.turn
-        at = window(plan, self.done.windows)
-        place = f"{session.subfolder}/{at.index}"
-        prompt = self._patched(at, session.inputs(at, self.done.motion, place), turn)
-        loaders = loaders_only(prompt.graph, turn.schemas())
-        turn.set_last_prompt(prompt.id, loaders)
-        self.progress.begin(prompt.graph)
-        outcome = execute(self._job, prompt, turn, self.progress.see)
-        motion = self._collect(at, outcome, turn.client)
+    def _render_window(self, turn: Turn, files: _Files, subfolder: str) -> None:
+        log, at = self._log, self._log.next
+        place = f"{subfolder}/{at.index}"
+        prompt = _patched(log.plan, at, files.inputs(at, log.motion, place), turn)
+        turn.set_last_prompt(prompt.id, loaders_only(prompt.graph, turn.schemas()))
+        self._progress.begin(prompt.graph)
+        outcome = execute(self._job, prompt, turn, self._progress.see)
+        _collect(log, at, outcome, turn.client, self._job.check)
         turn.between_prompts(prompt.id, place)
-        self._studio.pace.saw(plan, self.progress.end())
-        self.done = Done(plan, at.index + 1, motion)
-        self._keep(at, self.done)
-        self._job.report(self.progress.now())
-
-    def _patched(self, at: Window, inputs: WindowInputs, turn: Turn) -> Prompt:
-        with comfy_errors():
-            schemas = turn.schemas()
-        gui = fill_window(self.done.plan, at, inputs, self._studio.profile, schemas)
-        graph = to_api(gui, schemas)
-        check_graph(graph, turn)
-        return Prompt(str(uuid.uuid4()), gui, graph)
-
-    def _collect(self, at: Window, outcome: Outcome, client: ComfyClient) -> Path:
-        """Bring the window's segment here, and what the next continues from; returns that."""
-        plan, number, check = self.done.plan, at.index + 1, self._job.check
-        rendered, motion = self._folder / "rendered.mp4", self._folder / motion_name(number)
-        with comfy_errors():
-            client.download(_only(outcome, ".mp4"), rendered, watch=check)
-            client.download(_only(outcome, ".latent"), motion, watch=check)
-        made = count_frames(rendered)
-        if made != at.new:
-            raise OutputMissing(f"window {number} has {made} frames, not {at.new}")
-        segment = self._folder / segment_name(number)
-        if plan.fps == plan.request.fps:
-            rendered.replace(segment)
-        else:
-            retime_segment(
-                *(rendered, segment),
-                rendered_fps=plan.fps,
-                rendered_first=at.first,
-                fps=plan.request.fps,
-                shown=delivered(plan, at),
-                check=check,
-            )
-        return motion
+        # In this order: what is kept, told and asked from here on counts the window.
+        log.add()
+        self._studio.pace.saw(log.plan, self._progress.end())
+        self._keep(at)
+        self._job.report(self._progress.now())
 
 
-class _Session:
-    """A ComfyUI with a job's files: those of all windows once, those of one when it comes."""
+def _patched(plan: Plan, at: Window, inputs: WindowInputs, turn: Turn) -> Prompt:
+    with comfy_errors():
+        schemas = turn.schemas()
+    gui = fill_window(plan, at, inputs, turn.studio.profile, schemas)
+    graph = to_api(gui, schemas)
+    check_graph(graph, turn)
+    return Prompt(str(uuid.uuid4()), gui, graph)
+
+
+def _collect(
+    log: WindowLog, at: Window, outcome: Outcome, client: ComfyClient, check: Callable[[], None]
+) -> None:
+    """Bring the window's segment into the log's folder, and what the next continues from."""
+    plan, number = log.plan, at.index + 1
+    rendered = log.folder / "rendered.mp4"
+    with comfy_errors():
+        client.download(_only(outcome, ".mp4"), rendered, watch=check)
+        client.download(_only(outcome, ".latent"), log.folder / motion_name(number), watch=check)
+    made = count_frames(rendered)
+    if made != at.new:
+        raise OutputMissing(f"window {number} has {made} frames, not {at.new}")
+    if plan.fps == plan.request.fps:
+        rendered.replace(log.segment(number))
+        return
+    retime_segment(
+        rendered,
+        log.segment(number),
+        rendered_fps=plan.fps,
+        rendered_first=at.first,
+        fps=plan.request.fps,
+        shown=delivered(plan, at),
+        check=check,
+    )
+
+
+class _Files:
+    """A job's files in ComfyUI: those of all windows once, those of one when it comes."""
 
     def __init__(
         self,
@@ -220,8 +200,8 @@ class _Session:
         folder: Path,
         loudest: list[float],
     ) -> None:
-        self.turn = turn
-        self.subfolder = subfolder
+        self._client = turn.client
+        self._subfolder = subfolder
         self._tracks = tracks
         self._folder = folder
         self._loudest = loudest
@@ -239,8 +219,8 @@ class _Session:
         with comfy_errors():
             guide = self._picture
             if reference != self._tracks.picture:
-                guide = self.turn.client.upload(reference, subfolder=place)
-            before = self.turn.client.upload(motion, subfolder=place) if motion else None
+                guide = self._client.upload(reference, subfolder=place)
+            before = self._client.upload(motion, subfolder=place) if motion else None
             if self._stretch != at.stretch:
                 self._speech = tuple(self._upload_stretch(at.stretch))
                 self._stretch = at.stretch
@@ -251,12 +231,13 @@ class _Session:
         for number, track in enumerate(self._tracks.speech):
             target = self._folder / f"stretch_{stretch.number}_{number + 1}.wav"
             sound.save_stretch(
-                *(track, target),
+                track,
+                target,
                 first=stretch.first * SPEECH_RATE_HZ // MODEL_FPS,
                 samples=round((stretch.frames + 0.5) / MODEL_FPS * SPEECH_RATE_HZ),
                 loudest=self._loudest[number],
             )
-            names.append(self.turn.client.upload(target, subfolder=self.subfolder))
+            names.append(self._client.upload(target, subfolder=self._subfolder))
             target.unlink()
         return names
 

@@ -95,7 +95,9 @@ def decide(
     check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
     picture = _probe(request, sources.picture, studio.settings, check)
     plan = make_plan(
-        *(request, voices, picture),
+        request,
+        voices,
+        picture,
         blocks_to_swap=studio.profile.blocks_to_swap,
         ram_gib=studio.host.ram_gib,
     )
@@ -137,11 +139,11 @@ def prepare(
     *,
     folder: Path,
     studio: Studio,
-    aside: Executor,
+    pool: Executor,
     check: Callable[[], None],
 ) -> Tracks:
-    """Write what the nodes will load, some of it `aside`. What `check` raises ends it."""
-    pictures = aside.submit(_frame_pictures, plan, sources, folder, studio, check)
+    """Write what the nodes will load, some of it in the pool. What `check` raises ends it."""
+    pictures = pool.submit(_frame_pictures, plan, sources, folder, studio, check)
     voices = [
         sound.Voice(person.field, path, heard, offset or 0.0) if path and heard else None
         for person, path, heard, offset in zip(
@@ -156,7 +158,7 @@ def prepare(
         sound.save_speech(voice, target, seconds=seconds, padded_samples=samples, check=check)
     masks = _write_masks(request, plan, sources, folder, studio)
     framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
-    delivered_sound = aside.submit(mux.encode_sound, mix, folder / "sound.m4a", check)
+    delivered_sound = pool.submit(mux.encode_sound, mix, folder / "sound.m4a", check)
     return Tracks(framed[0], speech, mix, masks, delivered_sound, framed)
 
 

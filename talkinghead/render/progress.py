@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from comfy_client import Event
+from talkinghead.render.window_log import WindowLog
 from talkinghead.workflow.graph import Graph
 
 log = logging.getLogger("talkinghead")
@@ -105,7 +106,7 @@ class RenderProgress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._graph = graph
-        self._pace = Pace(windows, steps, clock)
+        self._sampler = SamplerClock(windows, steps, clock)
         self._fraction = 0.0
 
     def see(self, event: Event) -> Progress | None:
@@ -116,14 +117,14 @@ class RenderProgress:
             return None
         if event.type == "executing":
             if title == "Sampler":
-                self._pace.begin()
+                self._sampler.begin()
             return self._at(title)
         if event.type == "progress" and event.data.get("max"):
             return self._count(title, int(event.data["value"]), int(event.data["max"]))
         return None
 
     def _at(self, message: str) -> Progress:
-        return Progress("render", message, self._fraction, eta_seconds=self._pace.eta_seconds)
+        return Progress("render", message, self._fraction, eta_seconds=self._sampler.eta_seconds)
 
     def _count(self, title: str, value: int, total: int) -> Progress:
         if title == "Sampler":
@@ -134,20 +135,20 @@ class RenderProgress:
         return self._at(title)
 
     def _sampled(self, value: int) -> Progress:
-        pace = self._pace
-        pace.step(value)
-        self._advance("Sampler", value / (pace.windows * pace.steps))
-        window, step = divmod(max(value, 1) - 1, pace.steps)
-        window = min(window + 1, pace.windows)
+        sampler = self._sampler
+        sampler.step(value)
+        self._advance("Sampler", value / (sampler.windows * sampler.steps))
+        window, step = divmod(max(value, 1) - 1, sampler.steps)
+        window = min(window + 1, sampler.windows)
         return Progress(
             "render",
-            f"window {window} of {pace.windows}, step {step + 1} of {pace.steps}",
+            f"window {window} of {sampler.windows}, step {step + 1} of {sampler.steps}",
             self._fraction,
             window,
-            pace.windows,
+            sampler.windows,
             step + 1,
-            pace.steps,
-            pace.eta_seconds,
+            sampler.steps,
+            sampler.eta_seconds,
         )
 
     def _advance(self, title: str, fraction: float) -> None:
@@ -159,27 +160,24 @@ class ChainProgress:
     """ComfyUI's events about the prompts of a chain, a window each, as progress of the "render".
 
     Args:
-        windows: of the whole render; `done` of them were made before.
-        steps: of one window.
+        log: which windows are made; those of an earlier job count too.
+        playlist_url: where these can be watched.
         clock: seconds since whenever.
     """
 
     def __init__(
         self,
-        windows: int,
-        steps: int,
+        log: WindowLog,
         *,
-        done: int = 0,
+        playlist_url: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._windows = windows
-        self._steps = steps
+        self._log = log
+        self._playlist_url = playlist_url
         self._clock = clock
-        self._done = done
         self._graph: Graph = {}
         self._began = clock()
         self._seconds: list[float] = []  # of the last windows made here
-        self.playlist_url: str | None = None
 
     @property
     def window_seconds(self) -> float | None:
@@ -192,8 +190,7 @@ class ChainProgress:
         self._began = self._clock()
 
     def end(self) -> float:
-        """That window is done; returns the seconds that it took."""
-        self._done += 1
+        """That window is done, and in the log; returns the seconds that it took."""
         seconds = self._clock() - self._began
         # The first also loads the models; the pace of some dozens is that of the next ones.
         self._seconds = [*self._seconds, seconds][-PACE_WINDOWS:]
@@ -202,39 +199,47 @@ class ChainProgress:
 
     def now(self) -> Progress:
         """How far it is, between two windows."""
-        return self._at(f"window {self._done} of {self._windows} is done", self._done, 0)
+        return self._at(f"window {self._log.made} of {self._windows} is done", self._log.made, 0)
 
     def see(self, event: Event) -> Progress | None:
         """What the event says of the render; None if nothing."""
         node = self._graph.get(str(event.data.get("node")), {})
         if node.get("_meta", {}).get("title") != "Sampler" or event.type != "progress":
             return None
-        window, step = self._done + 1, int(event.data["value"])
+        window, step = self._log.made + 1, int(event.data["value"])
         message = f"window {window} of {self._windows}, step {step} of {self._steps}"
         return self._at(message, window, step)
+
+    @property
+    def _windows(self) -> int:
+        return self._log.plan.windows
+
+    @property
+    def _steps(self) -> int:
+        return self._log.plan.sampling.steps
 
     def _at(self, message: str, window: int, step: int) -> Progress:
         sampled = SAMPLED_SHARE * min(step / self._steps, 1.0)
         return Progress(
             "render",
             message,
-            min((self._done + sampled) / self._windows, 1.0),
+            min((self._log.made + sampled) / self._windows, 1.0),
             window,
             self._windows,
             step or None,
             self._steps,
             self._eta(),
-            self.playlist_url,
+            self._playlist_url,
         )
 
     def _eta(self) -> float | None:
         if self.window_seconds is None:
             return None
-        left = (self._windows - self._done) * self.window_seconds
+        left = (self._windows - self._log.made) * self.window_seconds
         return max(0.0, left - (self._clock() - self._began))
 
 
-class Pace:
+class SamplerClock:
     """When the sampler will be done, judged by the windows that are.
 
     A window's time goes from one window's end to the next, so that the VAE's work between them is

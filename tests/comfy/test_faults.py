@@ -35,7 +35,7 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
-from talkinghead.render import run as render
+from talkinghead.render import one_prompt
 from talkinghead.render.execute import Prompt
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
@@ -348,7 +348,7 @@ def test_a_render_that_ends_well_without_a_file_is_output_missing(
     request = parse_request({"image_url": "http://x/i.jpg", "wav_url": "http://x/a.wav"})
     plan = make_plan(request, [Sound(2.0, 22_050, 1, False)], Picture(512, 512))
     with pytest.raises(OutputMissing, match="it reports: nothing"):
-        render.run(Job("none", {}), plan, prompt, turn)
+        one_prompt.run(Job("none", {}), plan, prompt, turn)
     assert still_works(client, picture_graph)
 
 

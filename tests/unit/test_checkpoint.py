@@ -396,8 +396,8 @@ def test_a_playlist_is_written_after_its_window_and_stays_when_the_checkpoint_go
     part.write_bytes(b"part")
     checkpoints = Checkpoints(store_of(), job)
     save(checkpoints, disk, [1])
-    checkpoints.put("playlist/1.m4s", part, "video/mp4")
-    checkpoints.put("playlist/index.m3u8", "#EXTM3U", "application/vnd.apple.mpegurl")
+    checkpoints.put("playlist/1.m4s", lambda: part, "video/mp4")
+    checkpoints.put("playlist/index.m3u8", lambda: b"#EXTM3U", "application/vnd.apple.mpegurl")
     checkpoints.close(delivered=True)
     assert s3.keys(f"{job}/") == [f"{job}/playlist/1.m4s", f"{job}/playlist/index.m3u8"]
     url = checkpoints.url("playlist/index.m3u8")
@@ -417,7 +417,7 @@ def test_a_volume_has_no_urls(volume: Path, job: str) -> None:
 
 def test_without_a_store_nothing_is_kept(job: str, disk: Path) -> None:
     checkpoints = rendered(None, job, disk, [1, 2, 3])
-    checkpoints.put("playlist/index.m3u8", "#EXTM3U", "application/vnd.apple.mpegurl")
+    checkpoints.put("playlist/index.m3u8", lambda: b"#EXTM3U", "application/vnd.apple.mpegurl")
     checkpoints.close(delivered=True)
     assert checkpoints.open(FIT, go_on) is None
     assert checkpoints.url("playlist/index.m3u8") is None

@@ -15,10 +15,10 @@ from comfy_client import Event
 from talkinghead.render.progress import (
     COUNTED,
     STAGES,
-    Pace,
     Progress,
     ProgressSender,
     RenderProgress,
+    SamplerClock,
 )
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.template import load_template
@@ -159,7 +159,7 @@ def test_from_the_second_window_on_the_eta_of_steady_work_is_right(
 
 def test_the_eta_follows_work_that_becomes_slower() -> None:
     clock = Clock()
-    pace = Pace(10, 1, clock)
+    pace = SamplerClock(10, 1, clock)
     pace.begin()
     for window, seconds in enumerate([10, 10, 10, 20, 20, 20], 1):
         clock.now += seconds
@@ -170,7 +170,7 @@ def test_the_eta_follows_work_that_becomes_slower() -> None:
 
 def test_the_eta_runs_down_and_never_below_zero() -> None:
     clock = Clock()
-    pace = Pace(2, 1, clock)
+    pace = SamplerClock(2, 1, clock)
     pace.begin()
     clock.now += 10
     pace.step(1)
@@ -183,7 +183,7 @@ def test_the_eta_runs_down_and_never_below_zero() -> None:
 
 def test_without_the_samplers_start_the_second_window_gives_the_eta() -> None:
     clock = Clock()
-    pace = Pace(3, 1, clock)
+    pace = SamplerClock(3, 1, clock)
     clock.now += 10
     pace.step(1)
     assert pace.eta_seconds is None

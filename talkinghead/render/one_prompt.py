@@ -1,0 +1,187 @@
+"""A render in one prompt: the template filled, checked, run, and its video collected."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from comfy_client import ComfyClient, Outcome, OutputFile
+from talkinghead import logs
+from talkinghead.comfy.studio import Turn
+from talkinghead.errors import OutOfMemory, OutputMissing
+from talkinghead.media import mux
+from talkinghead.plan.plan import Plan, lighter_plans
+from talkinghead.render import frames
+from talkinghead.render.execute import (
+    Prompt,
+    check_graph,
+    comfy_errors,
+    execute,
+    once_more_if_comfyui_dies,
+)
+from talkinghead.render.job import Job
+from talkinghead.render.prepare import Tracks
+from talkinghead.render.progress import RenderProgress
+from talkinghead.render.rendering import Made, Task, refuse_too_long
+from talkinghead.workflow.graph import loaders_only
+from talkinghead.workflow.gui_file import Workflow
+from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.slots import Inputs
+from talkinghead.workflow.template import fill_template
+
+
+class OnePrompt:
+    """A render that ComfyUI does as a whole; with less memory at a time, if it runs out of it."""
+
+    def __init__(self, task: Task, plan: Plan) -> None:
+        self._task = task
+        self._plan = plan
+        self._tracks: Tracks | None = None
+
+    def prepare(self) -> None:
+        """Refuse what cannot end in time; write what the nodes will load."""
+        refuse_too_long(self._task.job, self._plan, self._task.studio)
+        self._tracks = self._task.tracks(self._plan)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Nothing outlives the job's own folder."""
+
+    def make(self, target: Path) -> Made:
+        """Render by the plan, or by the first lighter one that the GPU's memory suffices for.
+
+        Raises:
+            OutOfMemory: the lightest way, too, takes too much.
+        """
+        job, studio = self._task.job, self._task.studio
+        failed: list[str] = []
+        for how, plan in [("as planned", self._plan), *lighter_plans(self._plan)]:
+            if failed:
+                logs.retry(how, OutOfMemory.code)
+            try:
+                made = once_more_if_comfyui_dies(job, partial(self._render, plan, target))
+            except OutOfMemory as error:
+                failed.append(how)
+                studio.free_memory()
+                last = error
+            else:
+                if failed:
+                    job.notes.append(f"the GPU ran out of memory; rendered {how}")
+                studio.pace.saw(plan, job.timings["render"] / plan.windows)
+                return made
+        raise OutOfMemory(f"{last}; so it did {', '.join(failed)}", **last.details, tried=failed)
+
+    def delivered(self) -> None:
+        """Nothing was kept."""
+
+    def _render(self, plan: Plan, target: Path) -> Made:
+        task, job, tracks = self._task, self._task.job, self._tracks
+        assert tracks is not None, "it was prepared"
+        subfolder = job.new_subfolder()
+        with contextlib.ExitStack() as stack:
+            with job.at("start", "waiting for ComfyUI"):
+                turn = stack.enter_context(task.studio.comfy(subfolder, job.check))
+            with job.at("patch", "writing the workflow"):
+                inputs = upload(tracks, subfolder, turn.client)
+                if plan.frames_on_disk and task.studio.output_dir:
+                    inputs = replace(inputs, frames_folder=str(task.studio.output_dir / subfolder))
+                prompt = patch(plan, inputs, turn)
+            turn.set_last_prompt(prompt.id, loaders_only(prompt.graph, turn.schemas()))
+            with job.at("render", "rendering"):
+                rendered = run(job, plan, prompt, turn)
+            with job.at("collect", "collecting the video"):
+                shown = prompt.workflow if plan.request.embed_workflow else None
+                collect(rendered, plan, tracks, target, turn.client, workflow=shown, job=job)
+                return Made(plan, prompt, mux.probe_video(target))
+
+
+def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> Inputs:
+    """Hand the files to ComfyUI, into a folder that no other prompt has."""
+    with comfy_errors():
+        return Inputs(
+            picture=client.upload(tracks.picture, subfolder=subfolder),
+            speech=tuple(client.upload(path, subfolder=subfolder) for path in tracks.speech),
+            sound=client.upload(tracks.sound, subfolder=subfolder),
+            masks=client.upload(tracks.masks, subfolder=subfolder) if tracks.masks else None,
+            output_prefix=f"{subfolder}/video",
+        )
+
+
+def patch(plan: Plan, inputs: Inputs, turn: Turn) -> Prompt:
+    """The template with the plan's values, checked.
+
+    Raises:
+        WorkflowRejected, ModelsMissing: it does not fit this ComfyUI.
+    """
+    with comfy_errors():
+        schemas = turn.schemas()
+    profile = turn.studio.profile
+    gui = fill_template(plan, inputs, profile, schemas)
+    graph = to_api(gui, schemas)
+    check_graph(graph, turn)
+    if inputs.frames_folder:  # who opens the workflow has no such folder, and wants a video
+        alone = replace(inputs, frames_folder=None)
+        gui = fill_template(plan, alone, profile, schemas)
+    return Prompt(str(uuid.uuid4()), gui, graph)
+
+
+def run(job: Job, plan: Plan, prompt: Prompt, turn: Turn) -> OutputFile:
+    """Let ComfyUI execute the prompt; returns the video it reports, or the first frame on disk.
+
+    Raises:
+        RenderFailed, OutOfMemory, RenderStalled, DeadlineExceeded, Cancelled, ComfyUIUnavailable,
+        OutputMissing
+    """
+    steps = plan.sampling.steps - plan.sampling.start_step
+    seen = RenderProgress(prompt.graph, windows=plan.windows, steps=steps)
+    outcome = execute(job, prompt, turn, seen.see)
+    return frames.first_frame(outcome, prompt.graph) if plan.frames_on_disk else _video_of(outcome)
+
+
+def _video_of(outcome: Outcome) -> OutputFile:
+    videos = [file for file in outcome.files if file.filename.endswith(".mp4")]
+    if len(videos) != 1:
+        found = ", ".join(file.filename for file in outcome.files) or "nothing"
+        raise OutputMissing(f"ComfyUI ended well without one video; it reports: {found}")
+    return videos[0]
+
+
+def collect(
+    rendered: OutputFile,
+    plan: Plan,
+    tracks: Tracks,
+    target: Path,
+    client: ComfyClient,
+    *,
+    workflow: Workflow | None,
+    job: Job,
+) -> None:
+    """Bring the video, or the frames, here and give them their sound, rate and length.
+
+    A `workflow` is written into it, for the GUI to open.
+    """
+    if plan.frames_on_disk:
+        folder = target.parent
+        fetched = frames.pictures(
+            rendered, plan, client, folder, report=job.report, check=job.check
+        )
+        finish = partial(mux.finish_pictures, fetched, rendered_fps=plan.fps)
+    else:
+        video = target.with_name("rendered.mp4")
+        with comfy_errors():
+            client.download(rendered, video, watch=job.check)
+        finish = partial(mux.finish_video, video)
+    finish(
+        tracks.delivered_sound.result(),
+        target,
+        fps=plan.request.fps,
+        frames=plan.delivered_frames,
+        workflow=workflow,
+        check=job.check,
+    )
