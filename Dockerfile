@@ -25,33 +25,34 @@ RUN apt-get update \
         ca-certificates ffmpeg gcc git libc6-dev libtcmalloc-minimal4t64 \
         python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* \
-    && python3 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir uv==0.13.9
+    && python3 -m venv /opt/venv
 
 # root is the default, because RunPod mounts its volume for root; docker-compose.yml takes `worker`.
 RUN useradd --create-home --uid 10001 worker && install -d -o worker -g worker /models
 
 WORKDIR /app
 
-# ComfyUI, the packs and torch change seldom: first, so that later layers are small. Without its Git
-# host install-comfyui would go on without the packs: good for drafts, not for this image. Bytecode
-# is made here, where it can be kept; it only makes the start quicker, so no file has to compile.
+COPY requirements/installer.lock requirements/
+RUN pip install --no-cache-dir --requirement requirements/installer.lock
+
+# ComfyUI, the packs and all packages change seldom: first, so that later layers are small. Without
+# its Git host install-comfyui would go on without the packs: good for drafts, not for this image.
+# Bytecode is made here, where it can be kept; it only makes the start quicker, so no file has to
+# compile.
 COPY custom_nodes.txt ./
+COPY requirements/worker.lock requirements/comfyui.in requirements/
 COPY scripts/install-comfyui scripts/install-comfyui
 RUN python scripts/install-comfyui /opt/ComfyUI \
     && grep -q "Git, with the node packs" /opt/ComfyUI/.install-comfyui.json \
     && find /opt/ComfyUI -name .git -prune -exec rm -rf {} + \
     && { python -m compileall -qq /opt/ComfyUI || true; }
 
-# What the worker itself needs changes with pyproject.toml alone.
-COPY pyproject.toml ./
-RUN uv pip install --python /opt/venv/bin/python --requirements pyproject.toml --extra draft
-
-COPY README.md LICENSE handler.py comfy_client.py model_manifest.yaml start.sh ./
+COPY pyproject.toml README.md LICENSE handler.py comfy_client.py model_manifest.yaml start.sh ./
 COPY talkinghead talkinghead
 COPY custom_nodes custom_nodes
 COPY workflows workflows
 RUN uv pip install --python /opt/venv/bin/python --no-deps --editable . \
+        --build-constraint requirements/worker.lock \
     && python -m compileall -q talkinghead custom_nodes
 
 ENV COMFYUI_DIR=/opt/ComfyUI

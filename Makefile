@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gui test check test-real test-gui soak replay-soak long-soak comfyui chromium clean
+.PHONY: demo gui test check test-real test-gui soak replay-soak long-soak comfyui chromium lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -49,11 +49,21 @@ comfyui: $(VENV)/.installed
 chromium: $(VENV)/.installed
 	scripts/install-chromium
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[test]'
+# The worker and the tests' tools at the versions of the locks, without ComfyUI.
+$(VENV)/.installed: pyproject.toml requirements/worker.lock requirements/test.lock | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[test]' \
+		--constraint requirements/worker.lock --constraint requirements/test.lock \
+		--build-constraint requirements/worker.lock
 	touch $@
+
+$(BIN)/uv: requirements/installer.lock
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements/installer.lock
+	touch $@
+
+# The locks anew, after a change of what they are made from; UPGRADE=1 takes the newest of all.
+lock: $(BIN)/uv
+	$(BIN)/python scripts/lock $(if $(UPGRADE),--upgrade)
 
 clean:
 	rm -rf $(VENV) .comfyui out

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,39 @@ def load_script() -> ModuleType:
 
 
 script = load_script()
+
+# What `uv pip compile` writes, in little: the packages of a ComfyUI and of a pack.
+LOCK = """\
+# The worker, ComfyUI and the node packs.
+einops==0.8.2 \\
+    --hash=sha256:e1 \\
+    --hash=sha256:e2
+    # via -r requirements/comfyui.in
+nvidia-cublas==13.1.0.3 ; sys_platform == 'linux' \\
+    --hash=sha256:c1
+    # via torch
+opencv-python-headless==4.14.0.94 \\
+    --hash=sha256:o1
+    # via
+    #   talkinghead (pyproject.toml)
+    #   peft
+scipy==1.17.1 \\
+    --hash=sha256:s1
+torch==2.11.0 \\
+    --hash=sha256:t1 \\
+    --hash=sha256:t2
+    # via -r requirements/worker.in
+torchaudio==2.11.0 \\
+    --hash=sha256:t3
+torchvision==0.26.0 \\
+    --hash=sha256:t4
+"""
+LOCK_INPUT = "# host/ComfyUI v0.3.75\neinops\n# host/Pack abc\neinops\nopencv-python>=4\nscipy\n"
+
+
+def read_lock(text: str) -> list[Any]:
+    entries: list[Any] = script.read_lock(text)
+    return entries
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -55,6 +89,7 @@ class FakeInstaller:
     """Runs git for real; answers for pip and uv, and remembers what they were asked."""
 
     installed: list[Sequence[str]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     unpacked: list[Path] = field(default_factory=list)
     fails_on: str | None = None
     gone: str | None = None
@@ -68,17 +103,15 @@ class FakeInstaller:
         elif "--target" in argv:
             self.before_wheel()
             self.unpack_wheel(Path(argv[argv.index("--target") + 1]))
-        else:
+        elif "--dry-run" not in argv:
             self.installed.append(argv)
+            self.files += [Path(word).read_text() for word in argv if word.endswith(".lock")]
 
     def version_of(self, name: str) -> str | None:
-        versions = {
-            requirement.split("==")[0]: requirement.partition("==")[2] + "+cpu"
-            for command in self.installed
-            for requirement in command
-            if self.gone != requirement
-        }
-        return versions.get(name) or versions.get(f"{name}<5")
+        asked = [word for command in self.installed for word in command]
+        locked = {entry.name: entry.version for text in self.files for entry in read_lock(text)}
+        version = locked.get(name) or ("1" if name in asked else None)
+        return None if version is None or name == self.gone else f"{version}+cpu"
 
     def unpack_wheel(self, target: Path) -> None:
         self.unpacked.append(target)
@@ -90,7 +123,7 @@ class FakeInstaller:
 
 @dataclass
 class Sources:
-    """Local Git repositories of a ComfyUI and a node pack, and the file that pins them."""
+    """Local Git repositories of a ComfyUI and a node pack, with the pins and lock of a project."""
 
     root: Path
     comfyui: str = ""
@@ -103,14 +136,17 @@ class Sources:
         requirements = "einops\nopencv-python>=4\nscipy"
         self.pack = commit(self.root / "Pack", {"requirements.txt": requirements, "nodes.py": "1"})
         self.pin("v0.3.75", self.pack)
+        (self.root / "requirements").mkdir()
+        (self.root / script.LOCK_INPUT).write_text(LOCK_INPUT)
+        self.lock(LOCK)
 
-    @property
-    def pins_file(self) -> Path:
-        return self.root / "custom_nodes.txt"
+    def lock(self, text: str) -> None:
+        (self.root / script.LOCK).write_text(text)
 
     def pin(self, comfyui: str, pack: str) -> None:
         host = self.root.as_uri()
-        self.pins_file.write_text(f"{host}/ComfyUI {comfyui}\n# packs\n{host}/Pack {pack}\n")
+        pins = f"{host}/ComfyUI {comfyui}\n# packs\n{host}/Pack {pack}\n"
+        (self.root / script.PINS).write_text(pins)
 
     def unplug(self) -> None:
         (self.root / "ComfyUI").rename(self.root / "gone")
@@ -128,7 +164,7 @@ def folder(tmp_path: Path) -> Path:
 
 def install(folder: Path, sources: Sources, installer: FakeInstaller, *options: str) -> int:
     status: int = script.main(
-        [str(folder), *options], {}, installer, installer.version_of, sources.pins_file
+        [str(folder), *options], {}, installer, installer.version_of, sources.root
     )
     return status
 
@@ -147,21 +183,39 @@ def test_comfyui_and_the_packs_come_from_git_at_their_pins(
     assert siblings(folder) == ["ComfyUI"]
 
 
-def test_the_packs_requirements_are_installed_with_headless_opencv(
-    sources: Sources, folder: Path
-) -> None:
+def test_the_whole_lock_is_installed_and_nothing_else(sources: Sources, folder: Path) -> None:
     installer = FakeInstaller()
     install(folder, sources, installer)
-    requirements = installer.installed[0][-7:]
-    assert requirements == [
-        "torch==2.11.0",
-        "torchvision==0.26.0",
-        "torchaudio==2.11.0",
-        "transformers<5",
-        "einops",
-        "opencv-python-headless<5",
-        "scipy",
-    ]
+    assert installer.files == [LOCK]
+    (command,) = installer.installed
+    assert {"--require-hashes", "--no-deps"} <= {*command}
+    assert command[-2] == "--requirement"
+
+
+def test_a_users_pack_gets_what_the_lock_lacks_and_does_not_change_the_lock(
+    sources: Sources, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(folder, sources, FakeInstaller())
+    (folder / "custom_nodes" / "mine").mkdir()
+    mine = "scipy\nopencv-python  # for its windows\nkornia"
+    (folder / "custom_nodes" / "mine" / "requirements.txt").write_text(mine)
+
+    installer = FakeInstaller()
+    assert install(folder, sources, installer) == 0
+    assert installer.installed[1][-2:] == ["opencv-python-headless<5", "kornia"]
+    constraints = installer.files[1].splitlines()
+    assert "torch==2.11.0" in constraints
+    assert "nvidia-cublas==13.1.0.3 ; sys_platform == 'linux'" in constraints
+    said = capsys.readouterr().out
+    assert "worker.lock was made without opencv-python-headless<5, kornia" in said
+
+
+def test_a_new_lock_is_installed(sources: Sources, folder: Path) -> None:
+    installer = FakeInstaller()
+    install(folder, sources, installer)
+    sources.lock(LOCK.replace("scipy==1.17.1", "scipy==1.18.0"))
+    install(folder, sources, installer)
+    assert "scipy==1.18.0" in installer.files[-1]
 
 
 def test_a_silent_git_host_means_the_wheel_and_says_so(
@@ -210,7 +264,7 @@ def test_requirements_that_have_gone_are_installed_again(sources: Sources, folde
 
 
 def test_requirements_that_failed_are_tried_again(sources: Sources, folder: Path) -> None:
-    installer = FakeInstaller(fails_on="einops")
+    installer = FakeInstaller(fails_on="--require-hashes")
     assert install(folder, sources, installer) == 1
     installer.fails_on = None
     assert install(folder, sources, installer) == 0
@@ -317,6 +371,20 @@ def test_cpu_asks_for_torchs_cpu_build(sources: Sources, folder: Path) -> None:
     assert "--torch-backend" in installer.installed[-1]
 
 
+@pytest.mark.skipif(script.uv_command() is None, reason="uv is not in this environment")
+def test_torchs_cpu_build_comes_without_cuda_and_without_the_hashes_of_the_ordinary_build(
+    sources: Sources, folder: Path
+) -> None:
+    installer = FakeInstaller()
+    install(folder, sources, installer, "--cpu")
+    (lock,) = installer.files
+    entries = {entry.name: entry for entry in read_lock(lock)}
+    assert entries.keys() == {entry.name for entry in read_lock(LOCK)} - {"nvidia-cublas"}
+    bare = {name for name, entry in entries.items() if "--hash" not in entry.hashes}
+    assert bare == {"torch", "torchvision", "torchaudio"}
+    assert "torch==2.11.0\n" in lock
+
+
 def test_cpu_without_that_index_installs_the_ordinary_build_and_says_so(
     sources: Sources, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -324,6 +392,7 @@ def test_cpu_without_that_index_installs_the_ordinary_build_and_says_so(
     assert install(folder, sources, installer, "--cpu") == 0
     assert "installing the ordinary build" in capsys.readouterr().out
     assert "--torch-backend" not in installer.installed[-1]
+    assert "--require-hashes" in installer.installed[-1]
 
 
 def test_comfyui_dir_names_an_install_that_is_used_as_it_is(
