@@ -2,7 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gui test check test-real test-gui soak replay-soak long-soak comfyui chromium lock clean
+.PHONY: demo gui test test-fast check test-real test-gui soak replay-soak long-soak comfyui chromium \
+	lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -14,6 +15,10 @@ gui: comfyui
 
 test: comfyui chromium
 	scripts/test
+
+# What needs no ComfyUI, without the slowest.
+test-fast: $(VENV)/.installed
+	scripts/test --fast
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
