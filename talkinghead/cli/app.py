@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -200,9 +201,16 @@ def _estimate_table(found: Estimate) -> Table:
         table.add_row("price", f"{found.price:.2f} at {found.price_per_hour:g} an hour")
     table.add_row("memory", f"{found.ram_gb:.2f} GB beside the models")
     table.add_row("disk", f"{found.disk_gb:.2f} GB")
+    table.add_row("settings", _settings_text(found.params))
     for name, seconds in found.seconds_by_card.items():
         table.add_row(f"on {name}", duration_text(seconds))
     return table
+
+
+def _settings_text(params: Mapping[str, Any]) -> str:
+    """What the render will use, prompts apart; nothing that is not set."""
+    told = {name: each for name, each in params.items() if not name.endswith("_prompt")}
+    return ", ".join(f"{name} {each}" for name, each in told.items() if each is not None)
 
 
 def _over(found: Estimate) -> str:

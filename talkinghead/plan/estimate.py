@@ -129,7 +129,7 @@ def estimate(
         host_ram_gb=_known(ram_gib * GIB / 1e9),
         disk_gb=_disk_bytes(plan, way) / 1e9,
         timeout_seconds=_known(timeout_seconds),
-        params=plan.params(),
+        params=plan.params() | {"seed": plan.request.seed},  # one that is drawn is drawn anew
     )
 
 
