@@ -29,7 +29,7 @@ from comfy_client import (
     PromptRejected,
     Unreachable,
 )
-from talkinghead import render
+from talkinghead import comfy_server, render
 from talkinghead.convert import Graph
 from talkinghead.errors import ComfyUIUnavailable, OutputMissing
 from talkinghead.execute import Prompt
@@ -396,6 +396,7 @@ def test_a_comfyui_that_is_wedged_is_ended_and_the_next_job_has_another(
             hurried.setattr(studio, "idle_seconds", 1.0)
 
     with monkeypatch.context() as hurried:
+        hurried.setattr(comfy_server, "STOP_SECONDS", 1)  # it cannot end by itself
         result = run_job(Job("wedged", fields, report=wedge), studio)
     assert result["error_code"] == "render_stalled", result["error"]
     assert not Path(f"/proc/{group}").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from talkinghead import comfy_server
 from talkinghead.comfy_server import ComfyServer
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.settings import PROJECT_DIR, Settings
@@ -66,7 +67,10 @@ def test_a_process_that_never_answers_is_given_up(tmp_path: Path) -> None:
     server.stop()
 
 
-def test_stopping_ends_the_children_too_and_those_that_ignore_sigterm(tmp_path: Path) -> None:
+def test_stopping_ends_the_children_too_and_those_that_ignore_sigterm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comfy_server, "STOP_SECONDS", 1)
     code = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
