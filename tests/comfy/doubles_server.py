@@ -1,19 +1,16 @@
-"""A real ComfyUI process with the doubles loaded, for the tests of the doubles themselves."""
+"""The session's ComfyUI with the doubles, as the tests of the doubles themselves use it."""
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import requests
 import websocket
 
-from talkinghead.comfy.server import ComfyServer
-from talkinghead.settings import PROJECT_DIR, Settings
+from talkinghead.comfy.studio import Studio
 from tests.comfy.conftest import write_whole
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
@@ -24,32 +21,19 @@ History = dict[str, Any]
 
 
 class DoublesServer:
-    """A ComfyUI with the doubles, and their control file, below `root`."""
+    """The studio's ComfyUI, without the studio's jobs, and the doubles' control file."""
 
-    def __init__(self, root: Path) -> None:
-        self.control_file = root / "control.json"
-        self.comfy = ComfyServer(
-            Settings().comfyui_dir.absolute(),
-            root / "comfyui",
-            cpu=True,
-            start_seconds=LAST_RESORT_SECONDS,
-            node_dirs=[PROJECT_DIR / "tests" / "doubles"],
-        )
+    def __init__(self, studio: Studio, control_file: Path) -> None:
+        assert studio.server is not None
+        self.comfy, self.control_file = studio.server, control_file
         self.url = self.comfy.url
         self.input, self.output = self.comfy.folders.input, self.comfy.folders.output
 
     def ensure_started(self) -> None:
         """Start it, or start it again after a test made it die."""
-        if self.comfy.is_running():
-            return
-        # PyTorch's spinning threads starve a busy machine.
-        environment = {"DOUBLES_CONTROL": str(self.control_file), "OMP_NUM_THREADS": "1"}
-        with mock.patch.dict(os.environ, environment):
-            self.comfy.start()
+        if not self.comfy.is_running():
+            self.comfy.start()  # with the files that it had
         self.comfy.ensure_ready()
-
-    def stop(self) -> None:
-        self.comfy.stop()
 
     def log(self) -> str:
         return self.comfy.folders.log.read_text(errors="replace")

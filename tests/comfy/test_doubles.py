@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from talkinghead.comfy.studio import Studio
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.settings import PROJECT_DIR
 from tests.comfy.doubles_graphs import (
@@ -50,21 +52,16 @@ DOUBLED_PACKS = ("ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite")
 SEEDS = count(1000)
 
 
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoublesServer]:
-    root = tmp_path_factory.mktemp("doubles")
-    server = DoublesServer(root)
-    server.ensure_started()
-    write_media(server.input)
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def server(process: DoublesServer) -> DoublesServer:
-    process.control({})
-    process.ensure_started()
-    return process
+def server(studio: Studio, control_file: Path) -> Iterator[DoublesServer]:
+    server = DoublesServer(studio, control_file)
+    with studio.comfy("unused", lambda: None):  # when it has let go of the last job
+        server.ensure_started()
+        write_media(server.input)
+        yield server
+    for folder in (server.input, server.output):
+        shutil.rmtree(folder)
+        folder.mkdir()
 
 
 def uncached(graph: Graph) -> Graph:
@@ -310,7 +307,7 @@ def test_a_clip_too_short_for_loudness_is_refused(server: DoublesServer) -> None
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("inputs", "says"),
     [
         ({"scheduler": "flowmatch_distill", "steps": 6}, "This scheduler is only for 4 steps"),
         ({"steps": 4, "start_step": 4}, "start_step must be less than end_step"),
@@ -318,10 +315,10 @@ def test_a_clip_too_short_for_loudness_is_refused(server: DoublesServer) -> None
     ],
 )
 def test_the_sampler_refuses_settings_that_leave_nothing_to_do(
-    server: DoublesServer, settings: dict[str, object], says: str
+    server: DoublesServer, inputs: dict[str, object], says: str
 ) -> None:
     graph = image_to_video()
-    graph["50"]["inputs"].update(settings)
+    graph["50"]["inputs"].update(inputs)
     assert says in error_of(server.run(graph))["exception_message"]
 
 

@@ -29,17 +29,17 @@ from comfy_client import (
     PromptRejected,
     Unreachable,
 )
+from talkinghead.comfy import process
 from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.errors import ComfyUIUnavailable, OutputMissing
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
-from talkinghead.render import one_prompt
+from talkinghead.render import one_prompt, run_job
 from talkinghead.render.execute import Prompt
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
-from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from talkinghead.workflow.graph import Graph
 from tests.comfy.proxy import Absence, Canned, Kind, Proxy, SocketFault, node_errors, port_of
@@ -396,6 +396,7 @@ def test_a_comfyui_that_is_wedged_is_ended_and_the_next_job_has_another(
             hurried.setattr(studio, "idle_seconds", 1.0)
 
     with monkeypatch.context() as hurried:
+        hurried.setattr(process, "STOP_SECONDS", 1)  # it cannot end by itself
         result = run_job(Job("wedged", fields, report=wedge), studio)
     assert result["error_code"] == "render_stalled", result["error"]
     assert not Path(f"/proc/{group}").exists()

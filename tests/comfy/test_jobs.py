@@ -48,6 +48,11 @@ def request(served: FileServer, **fields: Any) -> dict[str, Any]:
     } | fields
 
 
+def small(served: FileServer, **fields: Any) -> dict[str, Any]:
+    """A request that is soon rendered."""
+    return request(served, width=256, height=256, max_frame=30) | fields
+
+
 def run(studio: Studio, fields: dict[str, Any]) -> dict[str, Any]:
     return run_job(Job(id="job/1", input=fields), studio)
 
@@ -84,7 +89,8 @@ def test_a_draft_has_the_promised_size_length_sound_and_says_it_is_a_draft(
 
 
 def test_a_draft_at_another_rate_keeps_the_length(studio: Studio, served: FileServer) -> None:
-    info = run(studio, request(served, draft=True, fps=30, max_audio_duration=2))["video_info"]
+    fields = small(served, draft=True, fps=30, max_audio_duration=2, max_frame=None)
+    info = run(studio, fields)["video_info"]
     assert (info["fps"], info["frames"]) == (30, 60)
     assert info["duration_seconds"] == pytest.approx(2, abs=1 / 30)
 
@@ -103,21 +109,21 @@ def test_the_talking_graph_is_accepted_and_finished(studio: Studio, served: File
 def test_the_talking_graph_at_30_fps_is_delivered_at_30_fps(
     studio: Studio, served: FileServer
 ) -> None:
-    info = run(studio, request(served, fps=30, max_frame=90))["video_info"]
+    info = run(studio, small(served, fps=30, max_frame=90))["video_info"]
     assert (info["fps"], info["frames"], info["duration_seconds"]) == (30, 90, 3)
 
 
 def test_nothing_of_a_job_is_left(studio: Studio, served: FileServer) -> None:
-    run(studio, request(served, draft=True, max_frame=10))
+    run(studio, small(served, draft=True, max_frame=10))
     before = files_in_comfyui(studio)
-    run(studio, request(served))
-    run(studio, request(served, draft=True, max_frame=10))
-    run(studio, request(served, wav_url=served.url("portrait.jpg")))
+    run(studio, small(served))
+    run(studio, small(served, draft=True, max_frame=10))
+    run(studio, small(served, wav_url=served.url("portrait.jpg")))
     assert files_in_comfyui(studio) <= before
 
 
 def test_the_same_job_twice_gives_the_same_picture(studio: Studio, served: FileServer) -> None:
-    fields = request(served, draft=True, max_frame=30)
+    fields = small(served, draft=True)
     one, other = run(studio, fields), run(studio, fields)
     assert one["video_info"]["sha256"] == other["video_info"]["sha256"]
 
@@ -167,7 +173,7 @@ def test_a_node_that_raises_fails_the_job_with_its_message(
 ) -> None:
     control(WanVideoSampler={"action": "raise", "message": "the tensors are upset"})
     before = files_in_comfyui(studio)
-    result = run(studio, request(served))
+    result = run(studio, small(served))
     assert (result["error_code"], result["stage"]) == ("render_failed", "render")
     assert result["error"].startswith("Video generation failed: WanVideoSampler")
     assert "the tensors are upset" in result["error"]
@@ -190,7 +196,7 @@ def test_out_of_memory_is_met_with_less_at_a_time_and_the_result_says_how(
 ) -> None:
     times, how, blocks = case
     control(WanVideoSampler={"action": "oom", "times": times})
-    result = run(studio, request(served))
+    result = run(studio, small(served, max_frame=100))
     assert result["status"] == "completed"
     assert any(f"ran out of memory; rendered {how}" in warning for warning in result["warnings"])
     assert result["generation_params"]["blocks_to_swap"] == blocks
@@ -200,7 +206,7 @@ def test_out_of_memory_always_ends_with_what_was_tried(
     studio: Studio, served: FileServer, control: Callable[..., None]
 ) -> None:
     control(WanVideoSampler={"action": "oom"})
-    result = run(studio, request(served))
+    result = run(studio, small(served, max_frame=100))
     assert result["error_code"] == "out_of_memory"
     assert len(result["details"]["tried"]) == 5
     assert "so it did as planned, with ComfyUI's memory freed, with 20 blocks" in result["error"]
@@ -210,7 +216,7 @@ def test_a_caller_can_forbid_a_second_try(
     studio: Studio, served: FileServer, control: Callable[..., None]
 ) -> None:
     control(WanVideoSampler={"action": "oom", "times": 1})
-    result = run(studio, request(served, retry_out_of_memory=False))
+    result = run(studio, small(served, retry_out_of_memory=False))
     assert (result["error_code"], result["details"]["tried"]) == ("out_of_memory", ["as planned"])
 
 
@@ -218,7 +224,7 @@ def test_a_comfyui_that_dies_is_started_again_and_the_job_with_it(
     studio: Studio, served: FileServer, control: Callable[..., None]
 ) -> None:
     control(WanVideoSampler={"action": "exit", "times": 1, "at_step": 1})
-    result = run(studio, request(served))
+    result = run(studio, small(served))
     assert result["status"] == "completed"
     assert any("rendered twice" in warning for warning in result["warnings"])
 
@@ -227,10 +233,10 @@ def test_a_job_that_kills_comfyui_twice_fails_and_the_next_one_runs(
     studio: Studio, served: FileServer, control: Callable[..., None]
 ) -> None:
     control(WanVideoSampler={"action": "exit", "times": 2, "at_step": 1})
-    result = run(studio, request(served))
+    result = run(studio, small(served))
     assert (result["error_code"], result["stage"]) == ("comfyui_unavailable", "render")
     assert "exit code 1; the end of its log" in result["error"]
-    result = run(studio, request(served))
+    result = run(studio, small(served))
     assert result["status"] == "completed", result
 
 
@@ -251,10 +257,10 @@ def test_a_render_without_progress_is_stopped_and_a_deaf_comfyui_ended(
             hurried.setattr(studio, "idle_seconds", 1.0)
 
     with monkeypatch.context() as hurried:
-        result = run_job(Job("deaf", request(served), report=lose_patience), studio)
+        result = run_job(Job("deaf", small(served), report=lose_patience), studio)
     assert (result["error_code"], result["retryable"]) == ("render_stalled", True)
     assert not Path(f"/proc/{deaf}").exists()
-    result = run(studio, request(served))
+    result = run(studio, small(served))
     assert result["status"] == "completed", result
 
 
@@ -280,15 +286,15 @@ def test_after_a_job_comfyui_keeps_the_models_and_nothing_of_the_job(
 
 def test_no_history_of_a_job_is_left(studio: Studio, served: FileServer) -> None:
     before = history(studio)
-    run(studio, request(served))
-    run(studio, request(served, draft=True, max_frame=10))
+    run(studio, small(served))
+    run(studio, small(served, draft=True, max_frame=10))
     assert history(studio) == before
 
 
 def test_a_cancelled_job_stops_the_render_and_the_next_one_runs(
     studio: Studio, served: FileServer, control: Callable[..., None], held: Callable[[], None]
 ) -> None:
-    job = Job("cancel", request(served))
+    job = Job("cancel", small(served))
 
     def cancel_at_the_sampler(progress: Progress) -> None:
         if progress.message == "Sampler":
@@ -298,13 +304,13 @@ def test_a_cancelled_job_stops_the_render_and_the_next_one_runs(
     job.report = cancel_at_the_sampler
     assert run_job(job, studio)["error_code"] == "cancelled"
     control()
-    result = run(studio, request(served))
+    result = run(studio, small(served))
     assert result["status"] == "completed", result
 
 
 def test_jobs_that_come_at_once_take_turns(studio: Studio, served: FileServer) -> None:
     results: list[dict[str, Any]] = []
-    fields = request(served, draft=True, max_frame=20)
+    fields = small(served, draft=True, max_frame=20)
     threads = [
         threading.Thread(target=lambda: results.append(run(studio, fields))) for _ in range(3)
     ]

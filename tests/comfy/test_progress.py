@@ -68,7 +68,7 @@ def request(served: FileServer, **fields: Any) -> dict[str, Any]:
 def test_a_render_tells_windows_and_steps_a_rising_percentage_and_when_it_will_be_done(
     studio: Studio, served: FileServer, control: Callable[..., None]
 ) -> None:
-    control(step_seconds=0.4)
+    control(step_seconds=0.2)
     seen = Seen()
     result = run_job(Job("progress", request(served), report=seen), studio)
     assert result["status"] == "completed", result
@@ -166,7 +166,7 @@ def test_runpod_gets_updates_in_their_order_and_not_more_than_one_a_second(
     control: Callable[..., None],
     runpod: tuple[str, list[tuple[float, dict[str, Any]]]],
 ) -> None:
-    control(step_seconds=0.3)
+    control(step_seconds=0.25)
     url, came = runpod
     log = handle_one(client, request(served), RUNPOD_WEBHOOK_POST_OUTPUT=url, LOG_FORMAT="json")
     assert {body["status"] for _, body in came} == {"IN_PROGRESS"}

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import requests
@@ -25,6 +24,7 @@ from PIL import Image
 
 from comfy_client import ComfyClient
 from talkinghead.comfy.server import ComfyServer
+from talkinghead.comfy.studio import Studio
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.comfy import doubles_graphs
 from tests.comfy.conftest import write_whole
@@ -38,22 +38,22 @@ Entry = dict[str, Any]
 
 
 class Servers:
-    """Two ComfyUIs with the doubles that fail as one control file says."""
+    """Two ComfyUIs with the doubles that fail as one control file says.
 
-    def __init__(self, root: Path) -> None:
-        self.control_file = root / "control.json"
-        packs = [PROJECT_DIR / "custom_nodes", PROJECT_DIR / "tests" / "doubles"]
-        self._comfys = [
-            ComfyServer(
-                Settings().comfyui_dir.absolute(),
-                root / name,
-                cpu=True,
-                start_seconds=LAST_RESORT_SECONDS,
-                node_dirs=packs,
-            )
-            for name in ("one", "two")
-        ]
-        self.urls = [comfy.url for comfy in self._comfys]
+    The first can be killed; the second is the session's.
+    """
+
+    def __init__(self, root: Path, studio: Studio, control_file: Path) -> None:
+        self.control_file = control_file
+        self._comfy = ComfyServer(
+            Settings().comfyui_dir.absolute(),
+            root / "one",
+            cpu=True,
+            start_seconds=LAST_RESORT_SECONDS,
+            node_dirs=[PROJECT_DIR / "custom_nodes", PROJECT_DIR / "tests" / "doubles"],
+        )
+        with studio.comfy("unused", lambda: None) as turn:
+            self.urls = [self._comfy.url, turn.client.url]
 
     def control(self, **faults: object) -> None:
         write_whole(self.control_file, json.dumps(faults))
@@ -61,27 +61,22 @@ class Servers:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         self.control()
-        for number in (0, 1):
-            self.start(number)
+        self.start()
         try:
-            for number in (0, 1):
-                self.wait_ready(number)
+            self.wait_ready()
             yield
         finally:
-            for comfy in self._comfys:
-                comfy.stop()
+            self._comfy.stop()
 
-    def start(self, number: int) -> None:
-        environment = {"DOUBLES_CONTROL": str(self.control_file), "OMP_NUM_THREADS": "1"}
-        with mock.patch.dict(os.environ, environment):
-            self._comfys[number].start()
+    def start(self) -> None:
+        self._comfy.start()
 
-    def wait_ready(self, number: int) -> None:
-        self._comfys[number].ensure_ready()
+    def wait_ready(self) -> None:
+        self._comfy.ensure_ready()
 
-    def kill(self, number: int) -> None:
-        os.killpg(process_of(self._comfys[number].port), signal.SIGKILL)
-        self._comfys[number].stop()
+    def kill(self) -> None:
+        os.killpg(process_of(self._comfy.port), signal.SIGKILL)
+        self._comfy.stop()
 
     def queues(self) -> list[list[Any]]:
         answers = [
@@ -91,8 +86,10 @@ class Servers:
 
 
 @pytest.fixture(scope="module")
-def running_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    servers = Servers(tmp_path_factory.mktemp("servers"))
+def running_servers(
+    tmp_path_factory: pytest.TempPathFactory, session_studio: Studio, control_file: Path
+) -> Iterator[Servers]:
+    servers = Servers(tmp_path_factory.mktemp("servers"), session_studio, control_file)
     with servers.running():
         yield servers
 
@@ -184,11 +181,11 @@ def test_two_servers_share_the_files_and_each_is_done_once_though_one_server_is_
     process = replay(folder, "--out", out, *on(servers, 0, 1))
     wait_until(lambda: len(seeds(log)) == 2, "each server renders one of the slow files")
     assert len(entries(out)) >= FILES // 2
-    servers.kill(0)
+    servers.kill()
     servers.control()
-    servers.start(0)
+    servers.start()
     code, said = finish(process)
-    servers.wait_ready(0)
+    servers.wait_ready()
     print(f"{FILES} files in {time.monotonic() - start:.1f} s, one server killed")
     assert code == 0, said
     done = entries(out)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from talkinghead.comfy import process
 from talkinghead.comfy.process import log_tail
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.errors import ComfyUIUnavailable
@@ -67,7 +68,10 @@ def test_a_process_that_never_answers_is_given_up(tmp_path: Path) -> None:
     server.stop()
 
 
-def test_stopping_ends_the_children_too_and_those_that_ignore_sigterm(tmp_path: Path) -> None:
+def test_stopping_ends_the_children_too_and_those_that_ignore_sigterm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "STOP_SECONDS", 1)
     code = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
