@@ -36,10 +36,11 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
-from talkinghead.render import one_prompt, run_job
+from talkinghead.render import one_prompt
 from talkinghead.render.execute import Prompt
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from talkinghead.workflow.graph import Graph
 from tests.comfy.proxy import Absence, Canned, Kind, Proxy, SocketFault, node_errors, port_of
