@@ -524,8 +524,9 @@ def test_exit_ends_the_process_once_and_the_next_one_remembers(server: DoublesSe
     server.control({"WanVideoSampler": {"action": "exit", "times": 1, "at_step": 1}})
     graph = uncached(image_to_video(prefix="exit/out"))
     server.submit(graph)
+    wait_until(server.comfy.has_died, "the process ends")
     with pytest.raises(ComfyUIUnavailable, match="exit code 1"):
-        wait_until(server.comfy.check, "the process ends")
+        server.comfy.check()
     server.ensure_started()
     assert succeeded(server.run(graph))
 

@@ -263,7 +263,7 @@ def test_a_worker_killed_between_segment_and_ledger_leaves_a_ledger_that_is_whol
     script = textwrap.dedent("""
         import os, signal, sys
         from pathlib import Path
-        from talkinghead.delivery.stores import writer
+        from talkinghead.delivery import writer
         from talkinghead.delivery.checkpoint import Checkpoints
         from talkinghead.delivery.ledger import LEDGER
         from talkinghead.delivery.s3 import S3Store
