@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+import comfy_client
 from comfy_client import ComfyClient
 from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.delivery.stores import Stores
@@ -98,6 +99,12 @@ def on_s3(studio: Studio, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Stud
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(studio, "stores", Stores(Settings(), guard=UrlGuard(blocked=())))
     return studio
+
+
+@pytest.fixture
+def all_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event of a prompt is heard: no look at the history finds the end before the last."""
+    monkeypatch.setattr(comfy_client, "POLL_SECONDS", LAST_RESORT_SECONDS)
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ def wait_idle(client: ComfyClient, prompt_id: str) -> None:
     wait_until(lambda: not client.is_queued(prompt_id), "the prompt neither waits nor runs")
 
 
+@pytest.mark.usefixtures("all_events")
 def test_a_graph_gives_its_files_texts_and_events(
     client: ComfyClient, graph: Graph, tmp_path: Path
 ) -> None:

@@ -264,6 +264,7 @@ def test_a_render_without_progress_is_stopped_and_a_deaf_comfyui_ended(
     assert result["status"] == "completed", result
 
 
+@pytest.mark.usefixtures("all_events")
 def test_after_a_job_comfyui_keeps_the_models_and_nothing_of_the_job(
     studio: Studio, served: FileServer, client: ComfyClient
 ) -> None:

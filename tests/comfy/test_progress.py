@@ -26,6 +26,7 @@ from talkinghead.settings import PROJECT_DIR
 from tests.conftest import FileServer, write_pan, write_tone
 from tests.timing import LAST_RESORT_SECONDS
 
+pytestmark = pytest.mark.usefixtures("all_events")
 WINDOWS, STEPS = 5, 4
 FRAMES = 81 + 72 * (WINDOWS - 1)
 

@@ -107,6 +107,7 @@ def queued_and_done(studio: Studio) -> tuple[int, int]:
     return len(queue["queue_running"] + queue["queue_pending"]), len(history)
 
 
+@pytest.mark.usefixtures("all_events")
 def test_all_that_a_graph_makes_is_delivered_and_nothing_is_left(
     allowing: Studio, served: FileServer, many: Graph
 ) -> None:
