@@ -31,8 +31,6 @@ class DoublesServer:
 
     def ensure_started(self) -> None:
         """Start it, or start it again after a test made it die."""
-        if not self.comfy.is_running():
-            self.comfy.start()  # with the files that it had
         self.comfy.ensure_ready()
 
     def log(self) -> str:

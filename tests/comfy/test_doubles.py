@@ -528,6 +528,7 @@ def test_exit_ends_the_process_once_and_the_next_one_remembers(server: DoublesSe
     with pytest.raises(ComfyUIUnavailable, match="exit code 1"):
         server.comfy.check()
     server.ensure_started()
+    write_media(server.input)  # a new process has new folders
     assert succeeded(server.run(graph))
 
 
