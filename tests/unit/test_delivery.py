@@ -53,7 +53,7 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-def parcel_of(video: Path, job: str = "job", **fields: Any) -> FinishedVideo:
+def finished(video: Path, job: str = "job", **fields: Any) -> FinishedVideo:
     return FinishedVideo(job, fields.pop("asked", ASKED), video, RESULT, **fields)
 
 
@@ -63,11 +63,11 @@ def chosen(stores: Stores, **fields: Any) -> Place:
 
 
 def deliver(
-    parcel: FinishedVideo, *, seconds: float = LAST_RESORT_SECONDS, **fields: Any
+    video: FinishedVideo, *, seconds: float = LAST_RESORT_SECONDS, **fields: Any
 ) -> dict[str, Any]:
     """As the worker would, with the settings of the environment."""
     stores = Stores(Settings(), guard=ANYWHERE)
-    return stores.deliver(parcel, chosen(stores, **fields), Patience(seconds))
+    return stores.deliver(video, chosen(stores, **fields), Patience(seconds))
 
 
 def got(url: str) -> requests.Response:
@@ -104,7 +104,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_without_storage_the_result_carries_the_video(video: Path) -> None:
-    place = deliver(parcel_of(video))
+    place = deliver(finished(video))
     head, _, content = place["video"].partition(",")
     assert head == "data:video/mp4;base64"
     assert base64.b64decode(content) == video.read_bytes()
@@ -112,14 +112,14 @@ def test_without_storage_the_result_carries_the_video(video: Path) -> None:
 
 def test_a_result_that_the_platform_would_drop_is_refused_with_its_size(video: Path) -> None:
     with pytest.raises(ResultTooLarge, match=r"a result of 1\.4 MB, allowed: 1 MB; configure S3"):
-        InlinePlace(1).deliver(parcel_of(video), Patience(1))
+        InlinePlace(1).deliver(finished(video), Patience(1))
 
 
 def test_a_bundle_in_the_result_counts_as_part_of_its_size(video: Path) -> None:
     bundle = {"graph": "x" * 500_000}
     with pytest.raises(ResultTooLarge, match=r"a result of 1\.9 MB"):
-        InlinePlace(1.5).deliver(parcel_of(video, bundle=bundle), Patience(1))
-    assert InlinePlace(2).deliver(parcel_of(video, bundle=bundle), Patience(1))["bundle"] == bundle
+        InlinePlace(1.5).deliver(finished(video, bundle=bundle), Patience(1))
+    assert InlinePlace(2).deliver(finished(video, bundle=bundle), Patience(1))["bundle"] == bundle
 
 
 def plan_of(seconds: float, **fields: Any) -> Plan:
@@ -150,7 +150,7 @@ def test_with_storage_the_result_has_a_url_that_anybody_can_open_for_a_while(
     on_s3: pytest.MonkeyPatch, video: Path
 ) -> None:
     on_s3.setenv("S3_PREFIX", "/renders/")
-    place = deliver(parcel_of(video, "job-1"))
+    place = deliver(finished(video, "job-1"))
     assert place["video_url"] == place["output_video_url"]
     assert f"/{BUCKET}/renders/job-1/talkinghead.mp4?" in place["video_url"]
     answer = got(place["video_url"])
@@ -164,7 +164,7 @@ def test_of_a_public_bucket_the_result_has_the_public_url(
 ) -> None:
     on_s3.setenv("S3_PUBLIC_URL", "https://cdn.example.com/")
     on_s3.setenv("S3_PREFIX", "a b")
-    place = deliver(parcel_of(video, "job-p"))
+    place = deliver(finished(video, "job-p"))
     assert place["video_url"] == "https://cdn.example.com/a%20b/job-p/talkinghead.mp4"
 
 
@@ -172,7 +172,7 @@ def test_the_same_job_twice_leaves_one_video(
     on_s3: pytest.MonkeyPatch, s3: S3Server, video: Path
 ) -> None:
     for _ in range(2):
-        deliver(parcel_of(video, "job-twice"))
+        deliver(finished(video, "job-twice"))
     assert s3.keys("job-twice/") == ["job-twice/result.json", "job-twice/talkinghead.mp4"]
 
 
@@ -184,7 +184,7 @@ def find(job: str, asked: str = ASKED, **fields: Any) -> dict[str, Any] | None:
 def test_a_job_that_was_delivered_is_found_with_its_whole_result(
     on_s3: pytest.MonkeyPatch, video: Path
 ) -> None:
-    deliver(parcel_of(video, "job-found", bundle={"seed": 7}))
+    deliver(finished(video, "job-found", bundle={"seed": 7}))
     found = find("job-found")
     assert found is not None
     assert found.items() >= RESULT.items()
@@ -195,14 +195,14 @@ def test_a_job_that_was_delivered_is_found_with_its_whole_result(
 def test_another_request_under_the_same_id_is_not_found(
     on_s3: pytest.MonkeyPatch, video: Path
 ) -> None:
-    deliver(parcel_of(video, "job-other"))
+    deliver(finished(video, "job-other"))
     assert find("job-other", hash_request({"image_url": "https://x/other.jpg"})) is None
 
 
 def test_a_result_whose_video_is_gone_is_not_found(
     on_s3: pytest.MonkeyPatch, s3: S3Server, video: Path
 ) -> None:
-    deliver(parcel_of(video, "job-gone"))
+    deliver(finished(video, "job-gone"))
     s3.client().delete_object(Bucket=BUCKET, Key="job-gone/talkinghead.mp4")
     assert find("job-gone") is None
 
@@ -234,7 +234,7 @@ def test_a_store_that_refuses_is_delivery_failed_at_once_without_the_secret(
 ) -> None:
     on_s3.setenv("S3_SECRET", "wrong-canary")
     with pytest.raises(DeliveryFailed, match=f"^the bucket {BUCKET} did not take the") as caught:
-        deliver(parcel_of(video))
+        deliver(finished(video))
     assert clock.now == 0, "it was not tried again"
     assert "canary" not in str(caught.value)
 
@@ -244,7 +244,7 @@ def test_a_store_that_stays_away_is_given_up_in_time(
 ) -> None:
     on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DeliveryFailed, match=r"not taken within 3 s; .*Could not connect"):
-        deliver(parcel_of(video), seconds=3)
+        deliver(finished(video), seconds=3)
     assert 3 < clock.now <= 3 + POLL_SECONDS
 
 
@@ -264,7 +264,7 @@ def test_a_store_that_dies_in_the_upload_and_comes_back_has_one_whole_video_and_
     with server.running(), Wire(server.port, limit=15 * MB) as wire:
         for name, value in (server.environment | {"S3_ENDPOINT": wire.url}).items():
             monkeypatch.setenv(name, value)
-        with in_background(lambda: deliver(parcel_of(path, "job-k"))) as delivered:
+        with in_background(lambda: deliver(finished(path, "job-k"))) as delivered:
             wait_until(lambda: wire.passed >= 15 * MB, "the upload's middle")
             server.go()
             wire.limit = math.inf
@@ -283,7 +283,7 @@ def test_a_slow_store_gets_the_video_whole(
     path = large(tmp_path, 10)
     with Wire(s3.port, bytes_per_second=5 * MB) as wire:
         on_s3.setenv("S3_ENDPOINT", wire.url)
-        url = deliver(parcel_of(path, "job-slow"))["video_url"]
+        url = deliver(finished(path, "job-slow"))["video_url"]
         assert got(url).content == path.read_bytes()
     assert s3.unfinished("job-slow/") == []
 
@@ -300,9 +300,9 @@ def test_a_cancelled_upload_ends_at_once_and_leaves_no_parts(
     with Wire(s3.port, limit=2 * MB) as wire:
         on_s3.setenv("S3_ENDPOINT", wire.url)
         stores = Stores(Settings())
-        parcel = parcel_of(large(tmp_path, 60), "job-c")
+        video = finished(large(tmp_path, 60), "job-c")
         patience = Patience(LAST_RESORT_SECONDS, check)
-        work = lambda: stores.deliver(parcel, chosen(stores), patience)  # noqa: E731
+        work = lambda: stores.deliver(video, chosen(stores), patience)  # noqa: E731
         with in_background(work) as delivered:
             wait_until(lambda: wire.passed >= 2 * MB, "the upload's middle")
             cancelled.set()
@@ -327,7 +327,7 @@ def test_parts_that_could_not_be_deleted_are_deleted_with_the_next_job(
         bucket = Settings().bucket
         assert bucket is not None
         store = BucketPlace(S3Store(bucket, Settings()))
-        left, patience = parcel_of(large(tmp_path, 40), "job-left"), Patience(math.inf, check)
+        left, patience = finished(large(tmp_path, 40), "job-left"), Patience(math.inf, check)
         with in_background(lambda: store.deliver(left, patience)) as delivered:
             wait_until(lambda: wire.passed >= 10 * MB, "the upload's middle")
             wire.away, wire.limit = True, math.inf
@@ -336,7 +336,7 @@ def test_parts_that_could_not_be_deleted_are_deleted_with_the_next_job(
                 delivered.result()
         assert s3.unfinished("job-left/")
         wire.away = False
-        store.deliver(parcel_of(video, "job-next"), Patience(LAST_RESORT_SECONDS))
+        store.deliver(finished(video, "job-next"), Patience(LAST_RESORT_SECONDS))
         wait_until(lambda: s3.unfinished("job-left/") == [], "the end of all parts")
 
 
@@ -349,9 +349,9 @@ def test_memory_does_not_grow_with_the_video(on_s3: pytest.MonkeyPatch, tmp_path
     script = textwrap.dedent("""
         import resource, sys
         from pathlib import Path
-        from tests.unit.test_delivery import deliver, parcel_of
+        from tests.unit.test_delivery import deliver, finished
         for number, path in enumerate(sys.argv[1:]):
-            deliver(parcel_of(Path(path), f"job-memory-{number}"))
+            deliver(finished(Path(path), f"job-memory-{number}"))
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
     """)
     command = [sys.executable, "-c", script, str(small), str(path)]
@@ -382,7 +382,7 @@ def test_a_presigned_url_gets_the_video_and_nobody_sees_its_signature(
     s3: S3Server, video: Path, signed: dict[str, str]
 ) -> None:
     url = presigned(s3, "theirs/video.mp4", **signed)
-    place = deliver(parcel_of(video, bundle={"seed": 7}), upload_url=url)
+    place = deliver(finished(video, bundle={"seed": 7}), upload_url=url)
     stored = s3.client().get_object(Bucket=BUCKET, Key="theirs/video.mp4")
     assert stored["Body"].read() == video.read_bytes()
     assert stored["ContentType"] == "video/mp4"
@@ -394,7 +394,7 @@ def test_a_url_that_is_no_longer_valid_is_told_without_its_signature(
 ) -> None:
     url = presigned(s3, "theirs/late.mp4").replace("X-Amz-Signature=", "X-Amz-Signature=0")
     with pytest.raises(DeliveryFailed, match=r"upload_url: .* gave HTTP 403: it must be") as caught:
-        deliver(parcel_of(video), upload_url=url)
+        deliver(finished(video), upload_url=url)
     assert "Signature" not in str(caught.value)
 
 
@@ -402,7 +402,7 @@ def test_an_upload_to_a_url_is_tried_again(s3: S3Server, video: Path) -> None:
     with Wire(s3.port) as wire:
         wire.away = True
         url = presigned(s3, "theirs/again.mp4", at=wire.url)
-        with in_background(lambda: deliver(parcel_of(video), upload_url=url)) as delivered:
+        with in_background(lambda: deliver(finished(video), upload_url=url)) as delivered:
             wait_until(lambda: wire.refused, "an attempt while nobody is there")
             wire.away = False
             delivered.result()
@@ -413,7 +413,7 @@ def test_an_upload_to_a_url_is_tried_again(s3: S3Server, video: Path) -> None:
 def test_a_url_that_nobody_answers_at_is_given_up_in_time(video: Path, clock: Clock) -> None:
     url = "http://127.0.0.1:9/v.mp4?X-Amz-Signature=canary"
     with pytest.raises(DeliveryFailed, match=r"within 1 s; upload_url: .* no answer") as caught:
-        deliver(parcel_of(video), upload_url=url, seconds=1)
+        deliver(finished(video), upload_url=url, seconds=1)
     assert 1 < clock.now <= 1 + POLL_SECONDS
     assert "canary" not in str(caught.value)
 
@@ -429,7 +429,7 @@ def test_a_cancelled_upload_to_a_url_ends_at_once(s3: S3Server, tmp_path: Path) 
         stores = Stores(Settings(), guard=ANYWHERE)
         store, patience = chosen(stores, upload_url=url), Patience(LAST_RESORT_SECONDS, check)
         with pytest.raises(Cancelled):
-            stores.deliver(parcel_of(large(tmp_path, 40)), store, patience)
+            stores.deliver(finished(large(tmp_path, 40)), store, patience)
         assert wire.passed < 2 * MB, "the wire held the rest back"
     assert s3.keys("theirs/stopped.mp4") == []
 
@@ -451,7 +451,7 @@ def test_upload_url_and_delivery_exclude_each_other() -> None:
 
 
 def test_a_volume_gets_the_video_and_its_documents(volume: Path, video: Path) -> None:
-    place = deliver(parcel_of(video, "job-v", bundle={"seed": 7}), delivery="volume")
+    place = deliver(finished(video, "job-v", bundle={"seed": 7}), delivery="volume")
     folder = volume / "talkinghead" / "job-v"
     assert place == {
         "video_path": str(folder / "talkinghead.mp4"),
@@ -475,7 +475,7 @@ def test_a_video_that_cannot_be_delivered_is_kept_on_the_volume_and_the_error_sa
     on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
     kept = volume / "talkinghead" / "job-kept" / "talkinghead.mp4"
     with pytest.raises(DeliveryFailed, match=f"the video is kept at {kept}") as caught:
-        deliver(parcel_of(video, "job-kept"), seconds=1)
+        deliver(finished(video, "job-kept"), seconds=1)
     assert kept.read_bytes() == video.read_bytes()
     assert caught.value.details["video_path"] == str(kept)
 
@@ -486,7 +486,7 @@ def test_a_kept_video_is_delivered_when_the_job_comes_again_and_then_not_kept_an
     with on_s3.context() as away:
         away.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
         with pytest.raises(DeliveryFailed):
-            deliver(parcel_of(video, "job-back", bundle={"seed": 7}), seconds=1)
+            deliver(finished(video, "job-back", bundle={"seed": 7}), seconds=1)
     found = find("job-back")
     assert found is not None and found.items() >= RESULT.items()
     assert got(found["video_url"]).content == video.read_bytes()
@@ -499,7 +499,7 @@ def test_a_video_that_is_too_large_for_the_result_is_kept_on_the_volume(
 ) -> None:
     monkeypatch.setenv("MAX_INLINE_MB", "1")
     with pytest.raises(ResultTooLarge, match="the video is kept at"):
-        deliver(parcel_of(video, "job-big"))
+        deliver(finished(video, "job-big"))
     assert (volume / "talkinghead" / "job-big" / "talkinghead.mp4").exists()
 
 
@@ -509,7 +509,7 @@ def test_a_volume_that_cannot_be_written_to_is_told_too(
     (volume / "talkinghead").write_text("a file where the folder should be")
     on_s3.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DeliveryFailed, match=r"Could not connect.*; the volume did not take the"):
-        deliver(parcel_of(video), seconds=1)
+        deliver(finished(video), seconds=1)
 
 
 def test_a_cancelled_job_is_not_kept(volume: Path, video: Path) -> None:
@@ -518,6 +518,6 @@ def test_a_cancelled_job_is_not_kept(volume: Path, video: Path) -> None:
 
     stores = Stores(Settings())
     with pytest.raises(JobError) as caught:
-        stores.deliver(parcel_of(video), chosen(stores, delivery="volume"), Patience(9, check))
+        stores.deliver(finished(video), chosen(stores, delivery="volume"), Patience(9, check))
     assert isinstance(caught.value, Cancelled)
     assert not list(volume.rglob("*.mp4")) and not list(volume.rglob("*.part"))
