@@ -18,7 +18,16 @@ def test_a_worker_with_nodes_and_models_is_fit(client: ComfyClient, settings: Se
     ensure_fit(studio)
     found = {each.name: each.state for each in examine(studio)}
     assert found["workflow infinitetalk_i2v"] == found["workflow infinitetalk_v2v"] == "ok"
-    assert found["ComfyUI"] == found["workflow draft_i2v"] == "ok"
+    assert found["ComfyUI"] == found["workflow draft_i2v"] == found["cache"] == "ok"
+
+
+def test_our_comfyui_runs_with_what_it_knows_for_its_memory(
+    client: ComfyClient, settings: Settings
+) -> None:
+    argv = client.system_stats()["system"]["argv"]
+    source = (settings.comfyui_dir / "comfy" / "cli_args.py").read_text()
+    assert "--cache-classic" in argv
+    assert ("--disable-dynamic-vram" in argv) == ("--disable-dynamic-vram" in source)
 
 
 def test_a_model_that_comfyui_does_not_list_is_named(
