@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from talkinghead.settings import PROJECT_DIR, Settings
 from tests.comfy.conftest import write_whole
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
+COMFYUI_PYTHON = Settings().comfyui_python or Path(sys.executable)
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 Graph = dict[str, dict[str, Any]]
@@ -31,6 +33,7 @@ class DoublesServer:
         self.comfy = ComfyServer(
             Settings().comfyui_dir.absolute(),
             root / "comfyui",
+            python=COMFYUI_PYTHON,
             cpu=True,
             start_seconds=LAST_RESORT_SECONDS,
             node_dirs=[PROJECT_DIR / "tests" / "doubles"],

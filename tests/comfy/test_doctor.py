@@ -9,6 +9,7 @@ from talkinghead.comfy.server import ComfyServer
 from talkinghead.comfy.studio import Studio
 from talkinghead.doctor import ensure_fit, examine
 from talkinghead.settings import Settings
+from tests.comfy.doubles_server import COMFYUI_PYTHON
 from tests.timing import LAST_RESORT_SECONDS
 
 
@@ -46,6 +47,7 @@ def test_comfyui_lists_linked_models_before_its_own(settings: Settings, tmp_path
     server = ComfyServer(
         settings.comfyui_dir.absolute(),
         tmp_path / "work",
+        python=COMFYUI_PYTHON,
         cpu=True,
         start_seconds=LAST_RESORT_SECONDS,
     )

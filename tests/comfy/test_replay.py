@@ -28,6 +28,7 @@ from talkinghead.comfy.server import ComfyServer
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.comfy import doubles_graphs
 from tests.comfy.conftest import write_whole
+from tests.comfy.doubles_server import COMFYUI_PYTHON
 from tests.comfy.test_faults import process_of
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
@@ -47,6 +48,7 @@ class Servers:
             ComfyServer(
                 Settings().comfyui_dir.absolute(),
                 root / name,
+                python=COMFYUI_PYTHON,
                 cpu=True,
                 start_seconds=LAST_RESORT_SECONDS,
                 node_dirs=packs,
