@@ -16,7 +16,8 @@ Twelve lines run any workflow, in API format, on any server:
 
 It knows ComfyUI, and nothing of what the graphs are for. The truth about a prompt is ComfyUI's
 history under the prompt id that we chose; the WebSocket only makes it known sooner, so a socket
-that closes or goes deaf costs a second, never the result. Nothing waits for ever: a server that
+that closes or goes deaf costs a second, never the result, and an event that is left out nothing:
+newer servers tell of progress ten times a second at most. Nothing waits for ever: a server that
 stops to answer ends a run within `unreachable_seconds` and a few seconds more.
 
     ComfyError
@@ -53,7 +54,8 @@ UNREACHABLE_SECONDS = 30.0  # a server that loads a model may not answer for som
 HTTP_SECONDS = 30.0  # uploads, downloads, schemas and the validation of a graph take their time
 ANSWER_SECONDS = 5.0  # everything else is small, and mostly asked again
 AGAIN_SECONDS = 0.05  # a prompt that begins at this moment has forgotten the first interrupt
-STOP_SECONDS = 3.0  # two requests, made when somebody waits for the end
+STOP_SECONDS = 3.0  # a request of those made when somebody waits for the end
+ID_SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "comfy_client")  # of the UUIDs made from other texts
 GATEWAY_ERRORS = (502, 503, 504)  # a reverse proxy says that there is no ComfyUI behind it
 CHUNK_BYTES = 1 << 20
 QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # in a form, as browsers have it
@@ -130,8 +132,22 @@ class Outcome:
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+def server_id(prompt_id: str) -> str:
+    """The id that a prompt has on the server, which may want lower-case UUIDs: one always.
+
+    A UUID in that form is itself; of any other text it is another one, always the same.
+    """
+    with contextlib.suppress(ValueError):
+        if str(uuid.UUID(prompt_id)) == prompt_id:
+            return prompt_id
+    return str(uuid.uuid5(ID_SPACE, prompt_id))
+
+
 class ComfyClient:
     """One ComfyUI server. Methods raise `ComfyError`; each is safe to call from any thread.
+
+    A prompt id is any text: outcomes and errors name it as it was given. Only what comes from the
+    server as it is, events and history, names its `server_id`.
 
     Args:
         url: of the server.
@@ -171,7 +187,7 @@ class ComfyClient:
         Args:
             graph: in API format.
             deadline_seconds: for the whole run, time in the queue included.
-            prompt_id: one of our own makes the prompt traceable; random if not given.
+            prompt_id: one of our own makes the prompt traceable; a random UUID if not given.
             workflow: the graph's GUI file, for nodes that write it into what they save.
             on_event: called with each event of this prompt.
             watch: called about twice a second, and every `answer_seconds` while the server does
@@ -179,7 +195,7 @@ class ComfyClient:
         """
         deadline = time.monotonic() + deadline_seconds
         prompt_id = prompt_id or str(uuid.uuid4())
-        with _Listener.connect(self.url, prompt_id, self._answer_seconds) as listener:
+        with _Listener.connect(self.url, server_id(prompt_id), self._answer_seconds) as listener:
             try:
                 self.submit(graph, prompt_id, client_id=listener.client_id, workflow=workflow)
                 return _Run(self, prompt_id).follow(listener, deadline, on_event, watch)
@@ -203,7 +219,7 @@ class ComfyClient:
             PromptRejected: also when only some of its outputs are valid; nothing stays queued.
         """
         extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
-        body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
+        body = {"prompt": graph, "prompt_id": server_id(prompt_id), "client_id": client_id}
         response = self._request("POST", "/prompt", json=body | {"extra_data": extra})
         answer = _json(response)
         if response.status_code == 200 and not answer.get("node_errors"):
@@ -218,27 +234,45 @@ class ComfyClient:
         Never raises, and takes a few seconds at most: a server that does not answer is left alone.
         """
         with contextlib.suppress(ComfyError):
-            self._request("POST", "/queue", self._stop_seconds, json={"delete": [prompt_id]})
+            if self._cancel(prompt_id):
+                time.sleep(AGAIN_SECONDS)
+                self._cancel(prompt_id)
+                return
+            body = {"delete": [server_id(prompt_id)]}
+            self._request("POST", "/queue", self._stop_seconds, json=body)
             self.interrupt(prompt_id)
             time.sleep(AGAIN_SECONDS)
             if self.is_queued(prompt_id):
                 self.interrupt(prompt_id)
 
+    def _cancel(self, prompt_id: str) -> bool:
+        """Stop the prompt by the jobs API; False if the server has none, and nothing was done.
+
+        On the server that is one step: it cannot hit a prompt that begins meanwhile. Whether there
+        is such an API the call itself finds out, each time: the server may have been started again,
+        as another version.
+        """
+        path = f"/api/jobs/{server_id(prompt_id)}/cancel"
+        answer = self._request("POST", path, self._stop_seconds)
+        return answer.status_code == requests.codes.ok and b'"cancelled"' in answer.content
+
     def interrupt(self, prompt_id: str) -> None:
         """Interrupt this prompt, no other; it acts between the steps of a sampler."""
-        self._request("POST", "/interrupt", self._stop_seconds, json={"prompt_id": prompt_id})
+        body = {"prompt_id": server_id(prompt_id)}
+        self._request("POST", "/interrupt", self._stop_seconds, json=body)
 
     def history(self, prompt_id: str) -> Mapping[str, Any] | None:
         """The history entry of the prompt; None while it waits, runs, or is unknown."""
-        answer = self._request("GET", f"/history/{prompt_id}", self._answer_seconds)
-        entry = _json(answer).get(prompt_id)
+        its_id = server_id(prompt_id)
+        answer = self._request("GET", f"/history/{its_id}", self._answer_seconds)
+        entry = _json(answer).get(its_id)
         return entry if isinstance(entry, dict) else None
 
     def is_queued(self, prompt_id: str) -> bool:
         """Whether the prompt waits or runs."""
         queue = _json(self._request("GET", "/queue", self._answer_seconds))
         items = [*queue.get("queue_running", []), *queue.get("queue_pending", [])]
-        return any(item[1] == prompt_id for item in items)
+        return server_id(prompt_id) in (item[1] for item in items)
 
     def wait_idle(self, prompt_id: str, *, deadline_seconds: float) -> None:
         """Return when the prompt neither waits nor runs.
@@ -261,7 +295,8 @@ class ComfyClient:
 
     def forget(self, prompt_id: str) -> None:
         """Delete the prompt from the history."""
-        self._request("POST", "/history", self._answer_seconds, json={"delete": [prompt_id]})
+        body = {"delete": [server_id(prompt_id)]}
+        self._request("POST", "/history", self._answer_seconds, json=body)
 
     def free_memory(self) -> None:
         """Drop everything that earlier prompts left, models included, before the next prompt."""
@@ -395,13 +430,13 @@ class _Listener:
     old socket can remove the new one. Polling alone brings the rest.
     """
 
-    def __init__(self, prompt_id: str, client_id: str, socket: websocket.WebSocket | None) -> None:
+    def __init__(self, its_id: str, client_id: str, socket: websocket.WebSocket | None) -> None:
         self.client_id = client_id
-        self._prompt_id = prompt_id
+        self._its_id = its_id  # the prompt's, on the server
         self._socket = socket
 
     @classmethod
-    def connect(cls, url: str, prompt_id: str, seconds: float) -> Self:
+    def connect(cls, url: str, its_id: str, seconds: float) -> Self:
         """A listener; a server that refuses the socket is followed by polling alone."""
         client_id = uuid.uuid4().hex
         address = f"ws{url.removeprefix('http')}/ws?clientId={client_id}"
@@ -411,8 +446,8 @@ class _Listener:
                 address, timeout=seconds, skip_utf8_validation=True, http_no_proxy=["*"]
             )
         except (websocket.WebSocketException, OSError):
-            return cls(prompt_id, client_id, None)
-        return cls(prompt_id, client_id, socket)
+            return cls(its_id, client_id, None)
+        return cls(its_id, client_id, socket)
 
     def __enter__(self) -> Self:
         return self
@@ -445,7 +480,7 @@ class _Listener:
             event = Event(content["type"], content["data"])
         except (ValueError, KeyError, TypeError):
             return None
-        return event if event.data.get("prompt_id") == self._prompt_id else None
+        return event if event.data.get("prompt_id") == self._its_id else None
 
 
 def _outcome(prompt_id: str, entry: Mapping[str, Any]) -> Outcome:

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import logging
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from comfy_client import ComfyError
+from talkinghead.comfy.options import CLASSIC, keeps_frames
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.stores import KINDS
 from talkinghead.errors import JobError
@@ -26,11 +31,16 @@ from talkinghead.workflow.lint import traps
 from talkinghead.workflow.schemas import Schemas
 from talkinghead.workflow.template import fill, load_template
 
-State = Literal["ok", "failed", "skipped"]
+log = logging.getLogger("talkinghead")
+
+State = Literal["ok", "warning", "failed", "skipped"]
 
 # A job's files: the frames of ten minutes at 480p, losslessly encoded, and the sources.
 FREE_GB = 5.0
 SHOWN_PROBLEMS = 3
+PYTHON_SECONDS = 60.0  # for one that starts on a busy machine, from a cold disk
+# With transformers 5 the pinned WanVideoWrapper gets no hidden states of wav2vec.
+FIRST_UNFIT_TRANSFORMERS = 5
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,11 @@ def ensure_fit(studio: Studio) -> None:
     Raises:
         Unfit: a check failed.
     """
-    failed = [each for each in examine(studio) if each.state == "failed"]
+    checks = list(examine(studio))
+    for each in checks:
+        if each.state == "warning":
+            log.warning("%s: %s", each.name, each.message)
+    failed = [each for each in checks if each.state == "failed"]
     if failed:
         studio.close()
         raise Unfit("; ".join(f"{each.name}: {each.message}" for each in failed))
@@ -65,6 +79,7 @@ def examine(studio: Studio) -> Iterator[Check]:
     yield _disk(settings)
     yield _models(studio)
     yield _storage(settings)
+    yield _transformers(settings)
     yield from _comfyui(studio)
 
 
@@ -121,17 +136,63 @@ def _storage(settings: Settings) -> Check:
     return Check("storage", "ok", "; ".join(found))
 
 
+def _transformers(settings: Settings) -> Check:
+    name = "transformers"
+    if settings.comfyui_url:
+        return Check(name, "skipped", "the server at COMFYUI_URL does not tell its version")
+    version = transformers_of(settings.comfyui_python)
+    if not version.partition(".")[0].isdigit():
+        return Check(name, "skipped", "ComfyUI's Python does not tell a version of it")
+    if int(version.partition(".")[0]) < FIRST_UNFIT_TRANSFORMERS:
+        return Check(name, "ok", version)
+    state: State = "warning" if _drafts_only(settings) else "failed"
+    python = settings.comfyui_python or sys.executable
+    todo = f"`pip install 'transformers<{FIRST_UNFIT_TRANSFORMERS}'` for {python}"
+    return Check(name, state, f"{version}, with which MultiTalkWav2VecEmbeds fails: {todo}")
+
+
+def transformers_of(python: Path | None) -> str:
+    """The version of transformers beside ComfyUI; empty if it cannot be told.
+
+    `python` is ComfyUI's own, which is run to tell it; None is the one that runs here.
+    """
+    code = "from importlib.metadata import version; print(version('transformers'))"
+    try:
+        if python is None:
+            return importlib.metadata.version("transformers")
+        return subprocess.run(
+            [str(python), "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=PYTHON_SECONDS,
+            check=True,
+        ).stdout.strip()
+    except (importlib.metadata.PackageNotFoundError, OSError, subprocess.SubprocessError):
+        return ""
+
+
 def _comfyui(studio: Studio) -> Iterator[Check]:
     try:
         with studio.comfy("doctor", lambda: None) as turn:
             schemas = turn.schemas(fresh=True)
-            version = turn.client.system_stats().get("system", {}).get("comfyui_version", "")
+            system = turn.client.system_stats().get("system", {})
     except (JobError, ComfyError) as error:
         yield Check("ComfyUI", "failed", str(error))
         return
+    version = system.get("comfyui_version", "")
     yield Check("ComfyUI", "ok", f"{version} with {len(schemas)} node classes".strip())
+    yield _cache(system, studio.settings)
     for path in sorted((PROJECT_DIR / "workflows").glob("*.json")):
         yield _workflow(path, studio, schemas)
+
+
+def _cache(system: Mapping[str, Any], settings: Settings) -> Check:
+    if not keeps_frames(system):
+        return Check("cache", "ok", "ComfyUI drops the frames of a job after it")
+    whose = "the server at COMFYUI_URL" if settings.comfyui_url else "ComfyUI, by COMFYUI_ARGS,"
+    found = f"{whose} keeps the frames of earlier jobs while its host has memory free"
+    todo = f"start it with {CLASSIC}" if settings.comfyui_url else "leave its cache to us"
+    return Check("cache", "warning", f"{found}, whatever a container may use: {todo}")
 
 
 def _workflow(path: Path, studio: Studio, schemas: Schemas) -> Check:

@@ -44,6 +44,12 @@ class Settings(BaseSettings):
     comfyui_cpu: bool | None = Field(
         None, description="Run ComfyUI with --cpu; if unset, when no NVIDIA device is there"
     )
+    dynamic_vram: bool = Field(
+        False,
+        description="Whether our own ComfyUI may use dynamic VRAM, where it has that by default "
+        "(NVIDIA, in versions of 2026): it is off until it was tried with WanVideoWrapper, which "
+        "loads and moves the weights in its own way",
+    )
     comfyui_start_seconds: float = Field(
         300, gt=0, description="Longest wait for ComfyUI to answer; 30 s is usual on a cold disk"
     )

@@ -366,7 +366,7 @@ def doctor() -> None:
     table = Table(box=None)
     for column in ("check", "", "found, or what to do"):
         table.add_column(column, overflow="fold")
-    colours = {"ok": "green", "failed": "red", "skipped": "yellow"}
+    colours = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
     for each in checks:
         state = f"[{colours[each.state]}]{each.state}[/]"
         table.add_row(each.name, state, escape(each.message))

@@ -24,6 +24,7 @@ from urllib.parse import quote
 import requests
 
 from comfy_client import ComfyClient, ComfyError
+from talkinghead.comfy.options import memory_options
 from talkinghead.comfy.process import environment_of_comfyui
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.models.fetch import found_models
@@ -248,7 +249,7 @@ def _check_free(port: int) -> None:
 
 
 def _command(settings: Settings, port: int) -> list[str]:
-    comfy_dir = settings.comfyui_dir.absolute()
+    comfy_dir, args = settings.comfyui_dir.absolute(), shlex.split(settings.comfyui_args)
     models = found_models(settings, active_profile(settings))
     folder = comfy_dir / "user" / "talkinghead"
     link_models(models, folder / "models")
@@ -261,7 +262,8 @@ def _command(settings: Settings, port: int) -> list[str]:
         *("--database-url", "sqlite:///:memory:"),
         *("--disable-auto-launch", "--disable-api-nodes"),
         *(["--cpu"] if settings.on_cpu else []),
-        *shlex.split(settings.comfyui_args),
+        *memory_options(comfy_dir, args, dynamic_vram=settings.dynamic_vram),
+        *args,
     ]
 
 

@@ -17,6 +17,7 @@ from typing import Self
 
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.comfy.folders import Folders, command_line
+from talkinghead.comfy.options import memory_options
 from talkinghead.comfy.process import ComfyProcess, unavailable
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.memory import GIB, ram_gib
@@ -69,13 +70,15 @@ class ComfyServer:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """The server that the environment describes; each worker process has its own folders."""
+        comfy_dir, args = settings.comfyui_dir.absolute(), shlex.split(settings.comfyui_args)
+        memory = memory_options(comfy_dir, args, dynamic_vram=settings.dynamic_vram)
         return cls(
-            settings.comfyui_dir.absolute(),
+            comfy_dir,
             settings.work_dir.absolute() / f"comfyui-{os.getpid()}",
             python=settings.comfyui_python or Path(sys.executable),
             cpu=settings.on_cpu,
             node_dirs=settings.node_dirs,
-            args=shlex.split(settings.comfyui_args),
+            args=[*memory, *args],
             start_seconds=settings.comfyui_start_seconds,
             max_memory_mb=_max_memory_mb(settings),
         )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.memory import GIB, ram_gib
@@ -24,6 +25,7 @@ AMPERE = 8.0  # compute capability of the first cards with bf16
 # Beside the weights: one window of 81 frames in the sampler and in the VAE, between 480p and 720p.
 # An estimate, not measured; a render that needs more runs out of memory, and is tried with less.
 WORKING_GIB = 8.0
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 QUERY_SECONDS = 15.0  # nvidia-smi on a host without its persistence daemon takes a few seconds
 CALL_SECONDS = 120.0  # importing torch from a cold disk, and SageAttention compiling its kernels
 
@@ -236,7 +238,9 @@ def _host_of_server(url: str) -> Host:
     except ComfyError:
         return Host(None, math.inf)
     devices = [each for each in stats.get("devices", []) if each.get("type") == "cuda"]
-    ram = stats.get("system", {}).get("ram_total", math.inf) / GIB
+    ram = stats.get("system", {}).get("ram_total", math.inf) / GIB  # its host's
+    if urlsplit(url).hostname in LOOPBACK:  # most likely in our container, whose limit holds
+        ram = min(ram, ram_gib())
     return Host(_gpu_of_server(devices[0]) if devices else None, ram)
 
 

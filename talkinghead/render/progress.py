@@ -245,14 +245,18 @@ class SamplerClock:
     A window's time goes from one window's end to the next, so that the VAE's work between them is
     in it. The first is timed from the sampler's start, and left out once there is a second: it
     holds the model's way to the GPU, and no decode.
+
+    ComfyUI leaves out events that come fast, or tell of less than half a percent: a window's end
+    may be known by a step of the next one only.
     """
 
     def __init__(self, windows: int, steps: int, clock: Callable[[], float]) -> None:
         self.windows = windows
         self.steps = steps
         self._clock = clock
-        self._from: tuple[int, float] | None = None  # a number of windows done, and when
-        self._first_step_at: float | None = None  # of the window under way
+        self._from: tuple[int, float] | None = None  # a number of steps done, and when
+        self._first: tuple[int, float] | None = None  # the same, of the window under way
+        self._ended = 0  # windows
         self._done_at: float | None = None
 
     @property
@@ -267,25 +271,30 @@ class SamplerClock:
     def step(self, count: int) -> None:
         """So many steps are done, over all windows."""
         now = self._clock()
-        window, step = divmod(count, self.steps)
-        if step == 1 or self._first_step_at is None:
-            self._first_step_at = now
-        if step == 0 and window > 0:
-            self._end(window, now)
+        if self._first is None or self._window(count) != self._window(self._first[0]):
+            self._first = (count, now)
+        if count // self.steps > self._ended:
+            self._ended = count // self.steps
+            self._end(count, now)
 
-    def _end(self, window: int, now: float) -> None:
-        if self._from is not None and window > self._from[0]:
-            window_seconds = (now - self._from[1]) / (window - self._from[0])
-            left = (self.windows - window) * window_seconds
-            self._done_at = now + left + self._between(window_seconds, now)
+    def _window(self, count: int) -> int:
+        """The window whose step was done last, from 0."""
+        return (count - 1) // self.steps
+
+    def _end(self, count: int, now: float) -> None:
+        """One window more is done, and perhaps some steps of the next one."""
+        if self._from is not None and count > self._from[0]:
+            window_seconds = self.steps * (now - self._from[1]) / (count - self._from[0])
+            left = (self.windows - count / self.steps) * window_seconds
+            self._done_at = now + left + self._decode(count, window_seconds, now)
         if self._from is None or self._from[0] == 0:
-            self._from = (window, now)
+            self._from = (count, now)
 
-    def _between(self, window_seconds: float, now: float) -> float:
-        """Seconds of a window that are not its steps: the last one's decode is still to come."""
-        if self.steps == 1 or self._first_step_at is None:
+    def _decode(self, count: int, window_seconds: float, now: float) -> float:
+        """Seconds of a window that are not its steps, if the last one's are still to come."""
+        if self._first is None or count % self.steps or count == self._first[0]:
             return 0.0
-        step_seconds = (now - self._first_step_at) / (self.steps - 1)
+        step_seconds = (now - self._first[1]) / (count - self._first[0])
         return max(0.0, window_seconds - self.steps * step_seconds)
 
 

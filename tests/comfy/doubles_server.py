@@ -1,6 +1,7 @@
 """The session's ComfyUI with the doubles, as the tests of the doubles themselves use it."""
 
 import json
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,9 +12,11 @@ import requests
 import websocket
 
 from talkinghead.comfy.studio import Studio
+from talkinghead.settings import Settings
 from tests.comfy.conftest import write_whole
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
+COMFYUI_PYTHON = Settings().comfyui_python or Path(sys.executable)
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 Graph = dict[str, dict[str, Any]]

@@ -75,8 +75,10 @@ def test_a_graph_that_is_all_cache_still_names_its_files(client: ComfyClient, gr
     assert run(client, graph) == run(client, graph) != []
 
 
-def test_the_prompt_runs_under_our_own_id(client: ComfyClient, graph: Graph) -> None:
-    prompt_id = str(uuid.uuid4())
+@pytest.mark.parametrize("prompt_id", [str(uuid.uuid4()), "a job of Thursday, 7/8", "ÄÖ" * 99])
+def test_the_prompt_runs_under_our_own_id(
+    client: ComfyClient, graph: Graph, prompt_id: str
+) -> None:
     assert (
         client.run(graph, deadline_seconds=LAST_RESORT_SECONDS, prompt_id=prompt_id).prompt_id
         == prompt_id
@@ -184,7 +186,7 @@ def test_what_the_watch_raises_ends_the_prompt_and_comes_out(
 def test_a_prompt_behind_another_can_be_taken_back(
     client: ComfyClient, graph: Graph, slow_graph: Graph, held: Callable[[], None]
 ) -> None:
-    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    first, second = "the first", "the second"
     client.submit(slow_graph, first, client_id="other")
     held()
     with pytest.raises(TimedOut):
@@ -193,6 +195,23 @@ def test_a_prompt_behind_another_can_be_taken_back(
     assert client.is_queued(first)
     client.stop(first)
     wait_idle(client, first)
+
+
+def test_stopping_ends_that_prompt_and_no_other(
+    client: ComfyClient, graph: Graph, slow_graph: Graph, held: Callable[[], None]
+) -> None:
+    done, running, waiting = "is done", "runs", "waits"
+    client.run(graph, deadline_seconds=LAST_RESORT_SECONDS, prompt_id=done)
+    client.submit(slow_graph, running, client_id="other")
+    held()
+    client.submit(graph, waiting, client_id="other")
+    for prompt_id in (done, "was never there"):
+        client.stop(prompt_id)
+    assert client.is_queued(running) and client.is_queued(waiting)
+    client.stop(running)
+    wait_until(lambda: client.history(waiting), "the prompt behind it ends")
+    assert (client.history(waiting) or {})["status"]["status_str"] == "success"
+    assert (client.history(running) or {})["status"]["status_str"] == "error"
 
 
 def test_a_server_without_websocket_is_followed_by_polling(

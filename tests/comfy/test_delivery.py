@@ -74,7 +74,8 @@ def test_the_bundle_tells_what_ran_and_holds_no_secret(
     assert bundle["result"]["video_info"]["sha256"] == hashlib.sha256(video).hexdigest()
     assert bundle["result"]["generation_params"] == result["generation_params"]
     assert bundle["plan"]["seed"] == result["generation_params"]["seed"]
-    assert bundle["machine"]["system"]["comfyui_version"] == "0.3.75"
+    source = (on_s3.settings.comfyui_dir / "comfyui_version.py").read_text()
+    assert f'"{bundle["machine"]["system"]["comfyui_version"]}"' in source
     assert bundle["machine"]["devices"][0]["type"] == "cpu"
     assert to_api(bundle["workflow"], load_schemas()).keys() == bundle["graph"].keys()
 

@@ -9,6 +9,7 @@ from talkinghead.comfy.server import ComfyServer
 from talkinghead.comfy.studio import Studio
 from talkinghead.doctor import ensure_fit, examine
 from talkinghead.settings import Settings
+from tests.comfy.doubles_server import COMFYUI_PYTHON
 from tests.timing import LAST_RESORT_SECONDS
 
 
@@ -18,7 +19,16 @@ def test_a_worker_with_nodes_and_models_is_fit(client: ComfyClient, settings: Se
     ensure_fit(studio)
     found = {each.name: each.state for each in examine(studio)}
     assert found["workflow infinitetalk_i2v"] == found["workflow infinitetalk_v2v"] == "ok"
-    assert found["ComfyUI"] == found["workflow draft_i2v"] == "ok"
+    assert found["ComfyUI"] == found["workflow draft_i2v"] == found["cache"] == "ok"
+
+
+def test_our_comfyui_runs_with_what_it_knows_for_its_memory(
+    client: ComfyClient, settings: Settings
+) -> None:
+    argv = client.system_stats()["system"]["argv"]
+    source = (settings.comfyui_dir / "comfy" / "cli_args.py").read_text()
+    assert "--cache-classic" in argv
+    assert ("--disable-dynamic-vram" in argv) == ("--disable-dynamic-vram" in source)
 
 
 def test_a_model_that_comfyui_does_not_list_is_named(
@@ -37,6 +47,7 @@ def test_comfyui_lists_linked_models_before_its_own(settings: Settings, tmp_path
     server = ComfyServer(
         settings.comfyui_dir.absolute(),
         tmp_path / "work",
+        python=COMFYUI_PYTHON,
         cpu=True,
         start_seconds=LAST_RESORT_SECONDS,
     )

@@ -28,6 +28,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.comfy import doubles_graphs
 from tests.comfy.conftest import write_whole
+from tests.comfy.doubles_server import COMFYUI_PYTHON
 from tests.comfy.test_faults import process_of
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
@@ -48,6 +49,7 @@ class Servers:
         self._comfy = ComfyServer(
             Settings().comfyui_dir.absolute(),
             root / "one",
+            python=COMFYUI_PYTHON,
             cpu=True,
             start_seconds=LAST_RESORT_SECONDS,
             node_dirs=[PROJECT_DIR / "custom_nodes", PROJECT_DIR / "tests" / "doubles"],

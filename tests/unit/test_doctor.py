@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
+import importlib.metadata
+import json
+import logging
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -88,3 +95,91 @@ def test_the_command_tells_of_settings_that_are_wrong() -> None:
     result = CliRunner().invoke(app, ["doctor"], env={"MODEL_PROFILE": "fp99"})
     assert result.exit_code == 1
     assert "'fp99', allowed: auto, gguf-q4" in " ".join(result.output.split())
+
+
+# --- what runs, and with what -------------------------------------------------------------------
+
+
+def python_with(path: Path, says: str) -> Path:
+    """Stands for ComfyUI's Python: prints a version, or fails."""
+    path.write_text(f"#!/bin/sh\n{says}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("says", "expected"),
+    [
+        ("echo 4.57.6", "ok: 4.57.6"),
+        ("echo 5.0.0.dev0", "failed: 5.0.0.dev0, with which MultiTalkWav2VecEmbeds fails: "),
+        ("exit 1", "skipped: ComfyUI's Python does not tell"),
+    ],
+)
+def test_transformers_is_that_of_comfyuis_python(tmp_path: Path, says: str, expected: str) -> None:
+    python = python_with(tmp_path / "python", says)
+    found = states(Settings(comfyui_python=python, model_profile="fp8"))["transformers"]
+    assert found.startswith(expected)
+    if "failed" in found:
+        assert found.endswith(f"`pip install 'transformers<5'` for {python}")
+
+
+def test_without_a_python_of_its_own_transformers_is_that_of_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"6.1 of {name}")
+    found = states(Settings(model_profile="fp8"))["transformers"]
+    assert found.startswith("failed: 6.1 of transformers, with")
+
+
+def test_a_host_that_renders_drafts_alone_is_only_warned_of_transformers(tmp_path: Path) -> None:
+    python = python_with(tmp_path / "python", "echo 5.1.0")
+    assert states(Settings(comfyui_python=python))["transformers"].startswith("warning: 5.1.0, ")
+
+
+def test_of_a_server_elsewhere_transformers_is_not_known() -> None:
+    assert states(Settings(comfyui_url=NO_SERVER))["transformers"].startswith("skipped: ")
+
+
+@pytest.fixture
+def foreign() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A ComfyUI that somebody else runs: its URL, and what it tells as `system`."""
+    system: dict[str, Any] = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            stats = {"system": system, "devices": []}
+            body = json.dumps(stats if self.path == "/system_stats" else {}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Requests are not part of a test's output."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", system
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_server_that_keeps_frames_is_warned_of(foreign: tuple[str, dict[str, Any]]) -> None:
+    url, system = foreign
+    system |= {"comfyui_version": "0.33.0", "argv": ["main.py"]}
+    found = states(Settings(comfyui_url=url))
+    assert found["ComfyUI"] == "ok: 0.33.0 with 0 node classes"
+    assert found["cache"].startswith("warning: the server at COMFYUI_URL keeps the frames")
+    assert found["cache"].endswith("start it with --cache-classic")
+    system["argv"] = ["main.py", "--cache-classic"]
+    assert states(Settings(comfyui_url=url))["cache"].startswith("ok: ")
+
+
+def test_a_worker_logs_what_it_is_warned_of(
+    foreign: tuple[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    url, system = foreign
+    system |= {"comfyui_version": "0.33.0", "argv": ["main.py"]}
+    with caplog.at_level(logging.WARNING), pytest.raises(Unfit, match="workflow ") as caught:
+        ensure_fit(Studio(Settings(comfyui_url=url)))
+    assert "cache: the server at COMFYUI_URL keeps the frames" in caplog.text
+    assert "cache" not in str(caught.value)

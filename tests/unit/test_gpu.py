@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from comfy_client import ComfyClient
 from talkinghead.errors import ModelsMissing
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
+from talkinghead.memory import GIB
 from talkinghead.models.gpu import (
     Gpu,
     Host,
@@ -211,3 +213,15 @@ def test_sage_attention_counts_if_its_call_ends_well(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_answer_counts_as_no_gpu() -> None:
     assert read_host(Settings(comfyui_url="http://127.0.0.1:9")).gpu is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"), [("http://127.0.0.1:8188", 2), ("http://gpu.lan:8188", 1024)]
+)
+def test_a_server_beside_us_has_no_more_memory_than_our_container(
+    url: str, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = {"system": {"ram_total": 1024 * GIB}, "devices": []}
+    monkeypatch.setattr(ComfyClient, "system_stats", lambda client: stats)
+    monkeypatch.setattr("talkinghead.models.gpu.ram_gib", lambda: 2.0)
+    assert read_host(Settings(comfyui_url=url)).ram_gib == expected

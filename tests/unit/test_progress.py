@@ -157,6 +157,22 @@ def test_from_the_second_window_on_the_eta_of_steady_work_is_right(
             assert each.eta_seconds == pytest.approx(end - now, abs=0.01)
 
 
+@pytest.mark.parametrize("told_of", [2, 3, 5, 7, 10])
+def test_events_that_are_left_out_do_not_cost_the_eta(told_of: int) -> None:
+    clock, windows, steps, decode = Clock(), 50, 4, 4.0
+    pace, last = SamplerClock(windows, steps, clock), windows * steps
+    pace.begin()
+    for done in range(1, last + 1):
+        clock.now += 2
+        if done in (1, last) or done % told_of == told_of // 2:
+            pace.step(done)
+            left = (last - done) * 2 + (windows - (done - 1) // steps) * decode
+            if done >= 6 * steps:
+                assert pace.eta_seconds == pytest.approx(left, rel=0.1, abs=2 * decode)
+        if done % steps == 0:
+            clock.now += decode
+
+
 def test_the_eta_follows_work_that_becomes_slower() -> None:
     clock = Clock()
     pace = SamplerClock(10, 1, clock)
