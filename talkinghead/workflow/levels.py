@@ -19,8 +19,16 @@ from talkinghead.workflow.gui_file import (
     Workflow,
     read_link,
     sockets_in,
+    widgets_of,
 )
-from talkinghead.workflow.schemas import Schemas, class_inputs, output_types
+from talkinghead.workflow.schemas import (
+    DYNAMIC_COMBO,
+    InputSpec,
+    Schemas,
+    class_inputs,
+    output_types,
+    shown_inputs,
+)
 
 INPUT_NODE = -10  # the frontend's id for where the links from a subgraph's inputs start
 MAX_NODES, MAX_NESTING = 20_000, 50  # subgraphs in subgraphs multiply
@@ -113,19 +121,30 @@ class Level:
 
     def sockets(self, node: Node) -> list[Socket]:
         """In the GUI's order: plain sockets, those of widgets, then any the class lacks."""
-        types = self._socket_types(node)
+        types, combos = self._socket_types(node)
         written = {each["name"]: each for each in sockets_in(node)}
         for name, each in written.items():
-            types.setdefault(name, str(each.get("type")))
+            # What came with a choice that a combo no longer has is gone.
+            if not name.startswith(combos):
+                types.setdefault(name, str(each.get("type")))
         return [Socket(name, types[name], written.get(name, {}).get("link")) for name in types]
 
-    def _socket_types(self, node: Node) -> dict[str, str]:
+    def _socket_types(self, node: Node) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Name -> type of the sockets that a node has, and how those of dynamic combos begin."""
         if node["id"] in self.inner:
             inputs = self.inner[node["id"]].content.get("inputs") or []
-            return {each["name"]: str(each.get("type")) for each in inputs}
+            return {each["name"]: str(each.get("type")) for each in inputs}, ()
         schema = self.schemas.get(node["type"])
-        known = sorted(class_inputs(schema), key=lambda each: each.is_widget) if schema else []
-        return {each.name: each.type for each in known}
+        if schema is None:
+            return {}, ()
+        known: Sequence[InputSpec] = class_inputs(schema)
+        combos: tuple[str, ...] = ()
+        if any(each.type == DYNAMIC_COMBO for each in known):
+            known = shown_inputs(schema, widgets_of(node, self.schemas))
+            combos = tuple(f"{each.name}." for each in known if each.type == DYNAMIC_COMBO)
+        # The inputs of a dynamic combo's choice follow it, sockets or not.
+        own = sorted(known, key=lambda each: each.is_widget or each.name.startswith(combos))
+        return {each.name: each.type for each in own}, combos
 
     def output_type(self, node: Node, slot: int) -> str:
         """The type of a node's output, by its schema, else by the file.
