@@ -5,12 +5,14 @@ The rules are those of comfyui_frontend_package 1.32.9 (litegraphService in its 
 it does not know those of 1.58.1, and of VideoHelperSuite's VHS.core.js.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 from talkinghead.workflow.graph import node_label
 from talkinghead.workflow.nearest import DID_YOU_MEAN, nearest
 from talkinghead.workflow.schemas import (
+    COMPARED,
     NodeSchema,
     Schemas,
     Value,
@@ -29,6 +31,7 @@ REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
 VIRTUAL = frozenset({REROUTE, PRIMITIVE, "Note", "MarkdownNote"})
 # Newer frontends write the values of `widgets_values` a second time, by name.
 NAMED = "widgets_values_named"
+FIRST_WITH_NAMES = (1, 49)
 GROUP_NODES = ("workflow>", "workflow/")  # how the types of the GUI's old group nodes start
 
 
@@ -51,6 +54,21 @@ def is_gui(workflow: object) -> TypeGuard[Workflow]:
         and isinstance(workflow.get("nodes"), list)
         and isinstance(workflow.get("links"), list)
     )
+
+
+def written_by(gui: Workflow) -> tuple[int, ...]:
+    """The version of the frontend that wrote the file, as far as the file tells; else ().
+
+    Exported and submitted files say it. One that was only saved has the version of an earlier
+    export, or none, but newer frontends' values by name.
+    """
+    definitions = (gui.get("definitions") or {}).get("subgraphs") or []
+    nodes = [node for graph in (gui, *definitions) for node in graph["nodes"]]
+    if any(NAMED in node for node in nodes):
+        return FIRST_WITH_NAMES
+    extra = gui.get("extra")
+    version = str(extra.get("frontendVersion", "")) if isinstance(extra, dict) else ""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 class Link(NamedTuple):
@@ -228,7 +246,8 @@ def widgets_of(node: Node, schemas: Schemas) -> dict[str, Any]:
     schema = schema_of(node, schemas)
     stored = _stored(node, schema)
     return {
-        each.name: stored.get(each.name, each.default) for each in widget_inputs(schema, stored)
+        each.name: each.default if each.type == COMPARED else stored.get(each.name, each.default)
+        for each in widget_inputs(schema, stored)
     }
 
 

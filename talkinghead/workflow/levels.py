@@ -20,6 +20,7 @@ from talkinghead.workflow.gui_file import (
     read_link,
     sockets_in,
     widgets_of,
+    written_by,
 )
 from talkinghead.workflow.schemas import (
     DYNAMIC_COMBO,
@@ -31,6 +32,7 @@ from talkinghead.workflow.schemas import (
 )
 
 INPUT_NODE = -10  # the frontend's id for where the links from a subgraph's inputs start
+FIRST_INSIDE_OUT = (1, 42)  # the frontend that builds the innermost subgraphs first
 MAX_NODES, MAX_NESTING = 20_000, 50  # subgraphs in subgraphs multiply
 
 
@@ -53,6 +55,7 @@ class WorkflowFile:
         self.schemas = schemas
         self.subgraphs: dict[str, Workflow] = {each["id"]: each for each in definitions}
         self.order = {name: index for index, name in enumerate(self.subgraphs)}
+        self.is_built_inside_out = written_by(gui) >= FIRST_INSIDE_OUT
         self.nodes = 0
 
 
@@ -115,9 +118,15 @@ class Level:
                 yield self, node
 
     def is_built_later(self, instance: Node) -> bool:
-        """Whether the frontend builds an instance's subgraph after ours, which it is in."""
+        """Whether the frontend builds an instance's subgraph after ours, which it is in.
+
+        Older frontends build subgraphs in the order of the file, and so lose values; who saved
+        with one saw the others. Newer ones build the innermost first.
+        """
         order = self._shared.order
-        return self.host is not None and order[instance["type"]] > order[self.content["id"]]
+        if self.host is None or self._shared.is_built_inside_out:
+            return False
+        return order[instance["type"]] > order[self.content["id"]]
 
     def sockets(self, node: Node) -> list[Socket]:
         """In the GUI's order: plain sockets, those of widgets, then any the class lacks."""

@@ -24,6 +24,8 @@ MATCH_TYPE = "COMFY_MATCHTYPE_V3"
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO})
 # Widgets that exist in the browser only; the GUI exports them, no node takes them.
 BROWSER_INPUTS = frozenset({"audioUI", "preview", "video-preview"})
+# Two pictures side by side: nobody chooses its value, and what a file has for it is of another run.
+COMPARED = "IMAGECOMPARE"
 # Inputs whose value the browser makes when the GUI runs the workflow: no file holds it.
 BROWSER_TYPES = frozenset({"AUDIO_RECORD", "LOAD_3D", "WEBCAM"})
 
@@ -98,7 +100,8 @@ class InputSpec:
             return value
         if self.type in ("COMBO", DYNAMIC_COMBO):
             return next(iter(self.choices), "")
-        return {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}.get(self.type, "")
+        blank: dict[str, Value] = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False, COMPARED: ["", ""]}
+        return blank.get(self.type, "")
 
     @property
     def control(self) -> list[str]:
