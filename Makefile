@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo gui test test-fast check test-real test-gui soak replay-soak long-soak comfyui chromium \
-	lock clean
+	frontends lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -13,7 +13,7 @@ demo: comfyui
 gui: comfyui
 	$(BIN)/talkinghead gui
 
-test: comfyui chromium
+test: comfyui chromium frontends
 	scripts/test
 
 # What needs no ComfyUI, without the slowest.
@@ -32,7 +32,7 @@ test-real: $(VENV)/.installed
 
 # Our conversion against the real frontend: all published workflows, many edits. `make test` runs a
 # short form.
-test-gui: comfyui chromium
+test-gui: comfyui chromium frontends
 	GUI_LONG=1 $(BIN)/pytest tests/gui --durations=5
 
 # Sixty good and bad jobs in a row; `make test` runs a short form.
@@ -54,6 +54,10 @@ comfyui: $(VENV)/.installed
 chromium: $(VENV)/.installed
 	scripts/install-chromium
 
+# ComfyUI's newest frontend, for the tests of the GUI, beside the one of the floor.
+frontends: $(VENV)/.installed
+	$(BIN)/python scripts/install-frontends
+
 # The worker and the tests' tools at the versions of the locks, without ComfyUI.
 $(VENV)/.installed: pyproject.toml requirements/worker.lock requirements/test.lock | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[test]' \
@@ -71,4 +75,4 @@ lock: $(BIN)/uv
 	$(BIN)/python scripts/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf $(VENV) .comfyui out
+	rm -rf $(VENV) .comfyui .frontends out

@@ -13,7 +13,7 @@ from talkinghead.render.workflow_job.graph import title_in
 from talkinghead.replay.sources import BadInput
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.nearest import nearest
-from talkinghead.workflow.schemas import Schemas, inputs_of
+from talkinghead.workflow.schemas import Schemas, inputs_of, with_chosen_inputs
 
 Changes = Mapping[str, Any]  # title.input, or a request's field -> value; text is not parsed yet
 
@@ -90,7 +90,7 @@ def change_graph(graph: Graph, changes: Changes, schemas: Schemas) -> Graph:
     """
     changed = copy.deepcopy(graph)
     for name, value in changes.items():
-        title, dot, input_name = name.rpartition(".")
+        title, dot, input_name = _split(changed, name)
         if not dot:
             raise BadInput(f"{name!r} names no input: in a workflow it is title.input")
         entry = _titled(changed, title)
@@ -98,7 +98,19 @@ def change_graph(graph: Graph, changes: Changes, schemas: Schemas) -> Graph:
         _check_input(entry, title, input_name, schemas)
         new = _value(value, inputs.get(input_name))
         inputs[input_name] = {"__value__": new} if isinstance(new, list) else new
+        if schema := schemas.get(entry["class_type"]):
+            entry["inputs"] = with_chosen_inputs(schema, inputs, input_name)
     return changed
+
+
+def _split(graph: Graph, name: str) -> tuple[str, str, str]:
+    """`title.input`, at the last dot after a title or id of a node: both may have dots in them."""
+    known = {*graph, *(title_in(graph, key) for key in graph)}
+    title, dot, input_name = name.rpartition(".")
+    while dot and title not in known:
+        title, dot, end = title.rpartition(".")
+        input_name = f"{end}.{input_name}"
+    return (title, dot, input_name) if dot else name.rpartition(".")
 
 
 def _value(given: object, current: object) -> object:

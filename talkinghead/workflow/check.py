@@ -10,6 +10,7 @@ from talkinghead.workflow.graph import Graph, label_in
 from talkinghead.workflow.nearest import NEAREST, nearest
 from talkinghead.workflow.schemas import (
     BROWSER_INPUTS,
+    DYNAMIC_COMBO,
     InputSpec,
     Schemas,
     can_link,
@@ -95,7 +96,7 @@ _NUMBERS: Mapping[str, tuple[type, ...]] = {"INT": (int,), "FLOAT": (int, float)
 
 
 def _check_value(name: str, target: InputSpec, value: object) -> Iterator[Misfit]:
-    if target.type == "COMBO":
+    if target.type in ("COMBO", DYNAMIC_COMBO):
         yield from _check_choice(name, target, value)
     elif target.type in _NUMBERS:
         if isinstance(value, bool) or not isinstance(value, _NUMBERS[target.type]):
@@ -117,7 +118,7 @@ def _check_range(name: str, target: InputSpec, value: float) -> Iterator[Misfit]
 
 
 def _check_choice(name: str, target: InputSpec, value: object) -> Iterator[Misfit]:
-    choices = target.options.get("options") or []
+    choices = target.choices
     # Files of the input folder are checked by the node itself; an empty list in a recorded schema
     # is one of files that were not recorded.
     if target.is_upload or not choices or value in choices:

@@ -1,16 +1,18 @@
 """GUI workflow files: what is one, the widgets of its nodes, and edits of it. Pure.
 
 A *workflow* is the GUI's file: nodes with positions, links, groups and widget values by place.
-The rules are those of comfyui_frontend_package 1.32.9 (litegraphService in its source) and of
-VideoHelperSuite's VHS.core.js.
+The rules are those of comfyui_frontend_package 1.32.9 (litegraphService in its source), for what
+it does not know those of 1.58.1, and of VideoHelperSuite's VHS.core.js.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 from talkinghead.workflow.graph import node_label
 from talkinghead.workflow.nearest import DID_YOU_MEAN, nearest
 from talkinghead.workflow.schemas import (
+    COMPARED,
     NodeSchema,
     Schemas,
     Value,
@@ -27,6 +29,9 @@ ACTIVE, MUTED, BYPASSED = 0, 2, 4  # what a node's `mode` is
 REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
 # Nodes of the GUI alone, which no graph has.
 VIRTUAL = frozenset({REROUTE, PRIMITIVE, "Note", "MarkdownNote"})
+# Newer frontends write the values of `widgets_values` a second time, by name.
+NAMED = "widgets_values_named"
+FIRST_WITH_NAMES = (1, 49)
 GROUP_NODES = ("workflow>", "workflow/")  # how the types of the GUI's old group nodes start
 
 
@@ -49,6 +54,21 @@ def is_gui(workflow: object) -> TypeGuard[Workflow]:
         and isinstance(workflow.get("nodes"), list)
         and isinstance(workflow.get("links"), list)
     )
+
+
+def written_by(gui: Workflow) -> tuple[int, ...]:
+    """The version of the frontend that wrote the file, as far as the file tells; else ().
+
+    Exported and submitted files say it. One that was only saved has the version of an earlier
+    export, or none, but newer frontends' values by name.
+    """
+    definitions = (gui.get("definitions") or {}).get("subgraphs") or []
+    nodes = [node for graph in (gui, *definitions) for node in graph["nodes"]]
+    if any(NAMED in node for node in nodes):
+        return FIRST_WITH_NAMES
+    extra = gui.get("extra")
+    version = str(extra.get("frontendVersion", "")) if isinstance(extra, dict) else ""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 class Link(NamedTuple):
@@ -102,6 +122,8 @@ def _check_nodes(graph: Workflow) -> None:
             raise ConvertError("its id is neither a number nor a text", node)
         if not isinstance(node.get("widgets_values"), list | dict | None):
             raise ConvertError("widgets_values is neither a list nor a mapping", node)
+        if not isinstance(node.get(NAMED), dict | None):
+            raise ConvertError(f"{NAMED} is no mapping", node)
         if node["type"].startswith(GROUP_NODES):
             raise ConvertError("is a group node; in the GUI convert it to nodes, and save", node)
         for side in ("inputs", "outputs"):
@@ -173,14 +195,20 @@ def is_keyed(node_class: str) -> bool:
 def _stored(node: Node, schema: NodeSchema) -> dict[str, Any]:
     """The values that the file has, by name; those of no widget may be among them."""
     values = node.get("widgets_values")
-    slots = widget_slots(schema)
     if is_keyed(node["type"]):
-        return _stored_by_name(node, slots)
+        return _stored_by_name(node, widget_slots(schema, ()))
+    if isinstance(named := node.get(NAMED), dict):
+        return named  # still right where the class has got other widgets since
     if isinstance(values, dict):
-        if slots:
+        if widget_slots(schema, ()):
             raise ConvertError("widgets_values is a mapping; this class needs a list", node)
         return {}
     values = _without_sockets(values or [], schema)
+    return _by_place(schema, values)
+
+
+def _by_place(schema: NodeSchema, values: Sequence[Value]) -> dict[str, Any]:
+    slots = widget_slots(schema, values)
     return {name: value for name, value in zip(slots, values, strict=False) if name}
 
 
@@ -218,7 +246,8 @@ def widgets_of(node: Node, schemas: Schemas) -> dict[str, Any]:
     schema = schema_of(node, schemas)
     stored = _stored(node, schema)
     return {
-        each.name: stored.get(each.name, each.default) for each in widget_inputs(schema, stored)
+        each.name: each.default if each.type == COMPARED else stored.get(each.name, each.default)
+        for each in widget_inputs(schema, stored)
     }
 
 
@@ -247,7 +276,7 @@ def _upload_slots(schema: NodeSchema) -> list[Value]:
 
 
 def set_widget(node: Node, name: str, value: Value, schemas: Schemas) -> None:
-    """Set one widget in place.
+    """Set one widget in place; the inputs that come with a dynamic combo's value come with it.
 
     Raises ConvertError where the node has no such widget, and where a link feeds that input:
     the value would never be used.
@@ -258,14 +287,39 @@ def set_widget(node: Node, name: str, value: Value, schemas: Schemas) -> None:
         raise ConvertError(f"no widget {name!r}{nearest(name, names, DID_YOU_MEAN)}", node)
     if any(each["name"] == name and each.get("link") is not None for each in sockets_in(node)):
         raise ConvertError(f"input {name!r} is fed by a link; its widget is not used", node)
+    stored = _stored(node, schema)
+    given = {**stored, name: value}
     if is_keyed(node["type"]):
-        node["widgets_values"] = {**_stored(node, schema), name: value}
-    else:
-        values = [*(node.get("widgets_values") or ())]
-        defaults = placed_values(schema, _stored(node, schema))
-        values += defaults[len(values) :]
-        values[widget_slots(schema).index(name)] = value
-        node["widgets_values"] = values
+        node["widgets_values"] = given
+        return
+    node["widgets_values"] = _replaced(node, schema, stored, given)
+    if isinstance(named := node.get(NAMED), dict):
+        held = {
+            each.name: given.get(each.name, each.default) for each in widget_inputs(schema, given)
+        }
+        others = {name: value for name, value in named.items() if name not in names or name in held}
+        node[NAMED] = {**others, **held}
+
+
+def _replaced(
+    node: Node, schema: NodeSchema, stored: Mapping[str, Any], given: Mapping[str, Any]
+) -> list[Value]:
+    """The node's list with the given values; what the GUI keeps besides stays as it is.
+
+    The list is made anew where its values do not lie as this class has its widgets now.
+    """
+    values = [*(node.get("widgets_values") or ())]
+    placed = placed_values(schema, given)
+    slots = widget_slots(schema, placed)
+    lies_as_now = widget_slots(schema, values) == slots and all(
+        stored.get(name) == value for name, value in _by_place(schema, values).items()
+    )
+    if not lies_as_now:
+        return placed
+    values += placed[len(values) :]
+    return [placed[at] if name else values[at] for at, name in enumerate(slots)] + values[
+        len(slots) :
+    ]
 
 
 def remove_node(gui: Workflow, node_id: NodeId) -> None:

@@ -19,10 +19,20 @@ from talkinghead.workflow.gui_file import (
     Workflow,
     read_link,
     sockets_in,
+    widgets_of,
+    written_by,
 )
-from talkinghead.workflow.schemas import Schemas, class_inputs, output_types
+from talkinghead.workflow.schemas import (
+    DYNAMIC_COMBO,
+    InputSpec,
+    Schemas,
+    class_inputs,
+    output_types,
+    shown_inputs,
+)
 
 INPUT_NODE = -10  # the frontend's id for where the links from a subgraph's inputs start
+FIRST_INSIDE_OUT = (1, 42)  # the frontend that builds the innermost subgraphs first
 MAX_NODES, MAX_NESTING = 20_000, 50  # subgraphs in subgraphs multiply
 
 
@@ -45,6 +55,7 @@ class WorkflowFile:
         self.schemas = schemas
         self.subgraphs: dict[str, Workflow] = {each["id"]: each for each in definitions}
         self.order = {name: index for index, name in enumerate(self.subgraphs)}
+        self.is_built_inside_out = written_by(gui) >= FIRST_INSIDE_OUT
         self.nodes = 0
 
 
@@ -107,25 +118,42 @@ class Level:
                 yield self, node
 
     def is_built_later(self, instance: Node) -> bool:
-        """Whether the frontend builds an instance's subgraph after ours, which it is in."""
+        """Whether the frontend builds an instance's subgraph after ours, which it is in.
+
+        Older frontends build subgraphs in the order of the file, and so lose values; who saved
+        with one saw the others. Newer ones build the innermost first.
+        """
         order = self._shared.order
-        return self.host is not None and order[instance["type"]] > order[self.content["id"]]
+        if self.host is None or self._shared.is_built_inside_out:
+            return False
+        return order[instance["type"]] > order[self.content["id"]]
 
     def sockets(self, node: Node) -> list[Socket]:
         """In the GUI's order: plain sockets, those of widgets, then any the class lacks."""
-        types = self._socket_types(node)
+        types, combos = self._socket_types(node)
         written = {each["name"]: each for each in sockets_in(node)}
         for name, each in written.items():
-            types.setdefault(name, str(each.get("type")))
+            # What came with a choice that a combo no longer has is gone.
+            if not name.startswith(combos):
+                types.setdefault(name, str(each.get("type")))
         return [Socket(name, types[name], written.get(name, {}).get("link")) for name in types]
 
-    def _socket_types(self, node: Node) -> dict[str, str]:
+    def _socket_types(self, node: Node) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Name -> type of the sockets that a node has, and how those of dynamic combos begin."""
         if node["id"] in self.inner:
             inputs = self.inner[node["id"]].content.get("inputs") or []
-            return {each["name"]: str(each.get("type")) for each in inputs}
+            return {each["name"]: str(each.get("type")) for each in inputs}, ()
         schema = self.schemas.get(node["type"])
-        known = sorted(class_inputs(schema), key=lambda each: each.is_widget) if schema else []
-        return {each.name: each.type for each in known}
+        if schema is None:
+            return {}, ()
+        known: Sequence[InputSpec] = class_inputs(schema)
+        combos: tuple[str, ...] = ()
+        if any(each.type == DYNAMIC_COMBO for each in known):
+            known = shown_inputs(schema, widgets_of(node, self.schemas))
+            combos = tuple(f"{each.name}." for each in known if each.type == DYNAMIC_COMBO)
+        # The inputs of a dynamic combo's choice follow it, sockets or not.
+        own = sorted(known, key=lambda each: each.is_widget or each.name.startswith(combos))
+        return {each.name: each.type for each in own}, combos
 
     def output_type(self, node: Node, slot: int) -> str:
         """The type of a node's output, by its schema, else by the file.

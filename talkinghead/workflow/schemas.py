@@ -1,11 +1,16 @@
 """Node schemas: what ComfyUI says of a node class, and what the GUI makes of its inputs. Pure.
 
 Schemas map a node class to its entry in ``GET /object_info``. The rules for widgets are those of
-comfyui_frontend_package 1.32.9 and of VideoHelperSuite's VHS.core.js.
+comfyui_frontend_package 1.32.9, and for dynamic inputs those of 1.58.1; those of VHS nodes are from
+VideoHelperSuite's VHS.core.js.
+
+Dynamic inputs are those of newer ComfyUIs: a *dynamic combo* has other inputs for each of its
+choices, named under it (``codec.encoding.crf``); an *autogrow* is any number of inputs of one type
+(``images.image0``); inputs of a *match type* take what the others of their group take.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +18,14 @@ from typing import Any, NotRequired, TypeAlias, TypedDict
 
 Value: TypeAlias = str | int | float | bool | list[Any] | None
 
-WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+AUTOGROW = "COMFY_AUTOGROW_V3"
+MATCH_TYPE = "COMFY_MATCHTYPE_V3"
+WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO})
 # Widgets that exist in the browser only; the GUI exports them, no node takes them.
 BROWSER_INPUTS = frozenset({"audioUI", "preview", "video-preview"})
+# Two pictures side by side: nobody chooses its value, and what a file has for it is of another run.
+COMPARED = "IMAGECOMPARE"
 # Inputs whose value the browser makes when the GUI runs the workflow: no file holds it.
 BROWSER_TYPES = frozenset({"AUDIO_RECORD", "LOAD_3D", "WEBCAM"})
 
@@ -46,7 +56,7 @@ class InputSpec:
     """One input of a node class, as its schema says.
 
     `type` is a socket type or, for a list of choices, COMBO, whose choices are in `options`.
-    `from_format`: there only with the chosen VHS format.
+    `from_format`: there only with the chosen VHS format. `grown`: one of an autogrow's, a socket.
     """
 
     name: str
@@ -54,17 +64,28 @@ class InputSpec:
     options: Mapping[str, Any]
     optional: bool
     from_format: bool = False
+    grown: bool = False
 
     @property
     def is_widget(self) -> bool:
         """Whether the GUI shows a field for its value; a link may still feed it."""
-        return self.type in WIDGET_TYPES and not self.is_forced
+        # Only inputs of widgets say whether they have a socket besides: colours, boxes, curves.
+        kinds = {self.type, self.options.get("widgetType")}
+        shown = bool(kinds & WIDGET_TYPES) or "socketless" in self.options
+        return shown and not self.is_forced and not self.grown
 
     @property
     def is_forced(self) -> bool:
         """Whether it is a socket whatever its type."""
         options = self.options
-        return bool(options.get("forceInput") or (self.optional and options.get("defaultInput")))
+        forced = options.get("forceInput") or (self.optional and options.get("defaultInput"))
+        return bool(forced) and not self.grown
+
+    @property
+    def choices(self) -> Sequence[Any]:
+        """What a combo offers; of a dynamic one the keys, with each of which come other inputs."""
+        offered = self.options.get("options") or ()
+        return [each["key"] for each in offered] if self.type == DYNAMIC_COMBO else offered
 
     @property
     def is_upload(self) -> bool:
@@ -74,12 +95,13 @@ class InputSpec:
     @property
     def default(self) -> Value:
         """What the GUI puts into a new node: the schema's default, or the first or empty value."""
-        if self.options.get("default") is not None:
+        if self.options.get("default") is not None and self.type != DYNAMIC_COMBO:
             value: Value = self.options["default"]
             return value
-        if self.type == "COMBO":
-            return next(iter(self.options.get("options") or ()), "")
-        return {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}.get(self.type, "")
+        if self.type in ("COMBO", DYNAMIC_COMBO):
+            return next(iter(self.choices), "")
+        blank: dict[str, Value] = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False, COMPARED: ["", ""]}
+        return blank.get(self.type, "")
 
     @property
     def control(self) -> list[str]:
@@ -94,7 +116,37 @@ def _read_spec(name: str, spec: Sequence[Any], optional: bool) -> InputSpec:
     options = spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
     if isinstance(spec[0], list):
         return InputSpec(name, "COMBO", {"options": spec[0], **options}, optional)
+    if spec[0] == MATCH_TYPE:
+        allowed = options.get("template", {}).get("allowed_types", "*")
+        return InputSpec(name, allowed, options, optional)
     return InputSpec(name, spec[0], options, optional)
+
+
+def _read_section(
+    specs: Mapping[str, Sequence[Any]], order: Iterable[str], prefix: str, optional: bool
+) -> Iterator[InputSpec]:
+    """Inputs in the GUI's order; an autogrow is as many as it may become."""
+    for name in dict.fromkeys([*(name for name in order if name in specs), *specs]):
+        spec = _read_spec(f"{prefix}{name}", specs[name], optional)
+        is_list = spec.type == AUTOGROW and "template" in spec.options
+        yield from _grown(spec) if is_list else [spec]
+
+
+def _grown(autogrow: InputSpec) -> Iterator[InputSpec]:
+    template = autogrow.options["template"]
+    names = template.get("names") or [
+        f"{template.get('prefix', '')}{number}" for number in range(template.get("max", 100))
+    ]
+    # ComfyUI takes the first input of the template, and whether it is required from there.
+    section, (_, spec) = next(
+        (section, each)
+        for section in ("required", "optional")
+        for each in (template["input"].get(section) or {}).items()
+    )
+    for number, name in enumerate(names):
+        optional = number >= template.get("min", 1) or section == "optional"
+        read = _read_spec(f"{autogrow.name}.{name}", spec, optional)
+        yield replace(read, grown=True)
 
 
 class _Itself:
@@ -117,13 +169,36 @@ def class_inputs(schema: NodeSchema) -> tuple[InputSpec, ...]:
 
 @lru_cache(maxsize=1024)  # asked for some 600 times a job
 def _inputs_by_key(key: _Itself) -> tuple[InputSpec, ...]:
-    found = []
+    found: list[InputSpec] = []
     for section in ("required", "optional"):
         specs = key.schema["input"].get(section, {})
         ordered = key.schema.get("input_order", {}).get(section, ())
-        names = dict.fromkeys([*(name for name in ordered if name in specs), *specs])
-        found += [_read_spec(name, specs[name], section == "optional") for name in names]
+        found += _read_section(specs, ordered, "", section == "optional")
     return tuple(found)
+
+
+def _chosen_inputs(combo: InputSpec, key: object) -> list[InputSpec]:
+    """What comes with one choice of a dynamic combo, named under it; of no choice nothing."""
+    sections: Mapping[str, Any] = next(
+        (o["inputs"] for o in combo.options.get("options", ()) if o["key"] == key), {}
+    )
+    return [
+        each
+        for section in ("required", "optional")
+        for each in _read_section(
+            sections.get(section) or {}, (), f"{combo.name}.", section == "optional"
+        )
+    ]
+
+
+def _with_chosen(
+    inputs: Iterable[InputSpec], key_of: Callable[[InputSpec], object]
+) -> Iterator[InputSpec]:
+    """Inputs, each dynamic combo followed by those of its value, which is asked for after it."""
+    for each in inputs:
+        yield each
+        if each.type == DYNAMIC_COMBO:
+            yield from _with_chosen(_chosen_inputs(each, key_of(each)), key_of)
 
 
 def _format_inputs(schema: NodeSchema, values: Mapping[str, Any]) -> list[InputSpec]:
@@ -142,19 +217,41 @@ def _format_inputs(schema: NodeSchema, values: Mapping[str, Any]) -> list[InputS
 
 def inputs_of(schema: NodeSchema, values: Mapping[str, Any]) -> list[InputSpec]:
     """All inputs of a node with these values, in the GUI's order, those of its format last."""
-    return [*class_inputs(schema), *_format_inputs(schema, values)]
+    found = _with_chosen(class_inputs(schema), lambda combo: values.get(combo.name))
+    return [*found, *_format_inputs(schema, values)]
+
+
+def shown_inputs(schema: NodeSchema, values: Mapping[str, Any]) -> list[InputSpec]:
+    """As `inputs_of`, in the GUI, where a dynamic combo without a value has its first choice."""
+    found = _with_chosen(class_inputs(schema), lambda combo: values.get(combo.name, combo.default))
+    return [*found, *_format_inputs(schema, values)]
+
+
+def with_chosen_inputs(schema: NodeSchema, values: Mapping[str, Any], combo: str) -> dict[str, Any]:
+    """An API node's inputs after a change of one: of a dynamic combo those of its choice alone.
+
+    What comes with the choice has its default, as in the GUI when somebody chooses.
+    """
+    shown = {each.name: each for each in shown_inputs(schema, values)}
+    kept = {n: value for n, value in values.items() if n in shown or not n.startswith(f"{combo}.")}
+    widgets = [each for each in shown.values() if each.is_widget]
+    return {e.name: e.default for e in widgets if e.name.startswith(f"{combo}.")} | kept
 
 
 def widget_inputs(schema: NodeSchema, values: Mapping[str, Any]) -> list[InputSpec]:
     """The widgets of a node with these values, in the GUI's order, those of its format last."""
-    own = [each for each in class_inputs(schema) if each.is_widget]
-    return own + _format_inputs(schema, values)
+    return [each for each in shown_inputs(schema, values) if each.is_widget or each.from_format]
 
 
-def widget_slots(schema: NodeSchema) -> list[str | None]:
-    """Widget names in the order of a ``widgets_values`` list; None is a slot of the GUI's own."""
+def widget_slots(schema: NodeSchema, values: Sequence[Value]) -> list[str | None]:
+    """Widget names in the order of this ``widgets_values`` list; None: a slot of the GUI's own."""
     slots: list[str | None] = []
-    for each in class_inputs(schema):
+
+    def key_of(combo: InputSpec) -> Value:
+        place = len(slots) - 1  # it is asked for when the combo alone has been placed
+        return values[place] if place < len(values) else combo.default
+
+    for each in _with_chosen(class_inputs(schema), key_of):
         if each.is_widget:
             slots += [each.name, *(None for _ in each.control)]
     return slots
@@ -162,7 +259,8 @@ def widget_slots(schema: NodeSchema) -> list[str | None]:
 
 def output_types(schema: NodeSchema) -> list[str]:
     """The types of a class's outputs, by slot."""
-    return [made if isinstance(made, str) else "COMBO" for made in schema["output"]]
+    names = ["*" if made == MATCH_TYPE else made for made in schema["output"]]
+    return [made if isinstance(made, str) else "COMBO" for made in names]
 
 
 def can_link(one: str, other: str) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from playwright.sync_api import Dialog, Page, Playwright
+from playwright.sync_api import Dialog, Page, Playwright, Route
 
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import Workflow
@@ -19,6 +21,7 @@ from tests.timing import LAST_RESORT_SECONDS
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 READY = "() => !!(window.app?.graph && LiteGraph.registered_node_types.VHS_VideoCombine)"
 LONG_MS = 1000 * LAST_RESORT_SECONDS
+POLL_MS = 50
 
 LOAD = """async (text) => {
   await app.handleFile(new File([text], 'workflow.json', {type: 'application/json'}))
@@ -67,6 +70,22 @@ def find_chromium(playwright: Playwright) -> str | None:
     own = playwright.chromium.executable_path
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     return found or (own if Path(own).exists() else None)
+
+
+def show_frontend(page: Page, static: Path) -> None:
+    """Give the page the files of this frontend in place of the server's own.
+
+    They come while the test is in a call to the page, and only then.
+    """
+
+    def answer(route: Route) -> None:
+        path = static / (unquote(urlsplit(route.request.url).path).lstrip("/") or "index.html")
+        if path.is_file():
+            route.fulfill(path=path)
+        else:
+            route.continue_()
+
+    page.route(re.compile(r"://[^/]+/((assets|scripts|fonts|cursor)/.*|[^/]*)$"), answer)
 
 
 @dataclass(frozen=True)
@@ -148,7 +167,8 @@ class Gui:
         """Open a file of the server's list of workflows with the mouse."""
         page = self.page
         self.show_list()
-        page.get_by_text(f"{name}.json", exact=True).first.click()
+        listed = re.compile(rf"^{re.escape(name)}(\.json)?$")  # newer frontends leave .json out
+        page.get_by_text(listed).first.click()
         page.wait_for_function(
             "(name) => app.extensionManager.workflow.activeWorkflow?.filename === name",
             arg=name,
@@ -183,6 +203,10 @@ class Gui:
         self.page.evaluate(SELECT, titles)
         command = "Comfy.Graph.ConvertToSubgraph"
         self.page.evaluate(f"() => app.extensionManager.command.execute('{command}')")
+
+    def run(self) -> None:
+        """Press the button; some frontends have two of the name."""
+        self.page.get_by_role("button", name="Run", exact=True).first.click()
 
     def save(self) -> None:
         """Ctrl+S; wait until the GUI holds the file for saved."""

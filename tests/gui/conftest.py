@@ -1,4 +1,7 @@
-"""ComfyUI's GUI in a browser: on a small server of recorded schemas, and on a real ComfyUI."""
+"""ComfyUI's GUI in a browser: on a small server of recorded schemas, and on a real ComfyUI.
+
+Each with two frontends: the one that the pinned ComfyUI asks for, and the newest.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,14 @@ from talkinghead.models.fetch import found_models
 from talkinghead.models.manifest import ModelProfile, load_manifest
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.workflow.schemas import Schemas, load_schemas
-from tests.gui.browser import LONG_MS, Gui, find_chromium
-from tests.gui.server import GUI_SETTINGS, RecordedServer, served
+from tests.gui.browser import LONG_MS, Gui, find_chromium, show_frontend
+from tests.gui.server import GUI_SETTINGS, STATIC, RecordedServer, offer_files, served
 
 PACKS = ("ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite")
 STAND_INS = (PROJECT_DIR / "tests" / "doubles", PROJECT_DIR / "tests" / "gui" / "packs")
 COPY = "copy.json"  # for the test that runs what it saved
+PINS = PROJECT_DIR / "tests" / "gui" / "frontends.txt"
+FLOOR, NEWEST = "floor", "newest"
 TEMPLATES = {path.stem: path for path in sorted((PROJECT_DIR / "workflows").glob("*.json"))}
 
 
@@ -54,10 +59,31 @@ def browser() -> Iterator[Browser]:
             yield browser
 
 
-def new_page(browser: Browser) -> Page:
+def newest_frontend() -> Path:
+    """Where scripts/install-frontends put the newest frontend."""
+    (pin,) = (line for line in PINS.read_text().splitlines() if line.startswith("comfyui"))
+    version = pin.split("==")[1].split()[0]
+    return PROJECT_DIR / ".frontends" / version / "comfyui_frontend_package" / "static"
+
+
+@pytest.fixture(scope="package", params=[FLOOR, NEWEST])
+def frontend(request: pytest.FixtureRequest) -> Path:
+    """The files of each frontend in turn."""
+    if request.param == FLOOR:
+        return STATIC
+    found = newest_frontend()
+    if not found.is_dir():
+        pytest.skip("NO TEST OF THE NEWEST FRONTEND RAN: scripts/install-frontends gets it")
+    return found
+
+
+def new_page(browser: Browser, frontend: Path) -> Page:
+    """A tab that has this frontend, whichever the server has."""
     page = browser.new_page(viewport={"width": 1600, "height": 900})
     page.set_default_timeout(LONG_MS)
     page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
+    if frontend != STATIC:
+        show_frontend(page, frontend)
     return page
 
 
@@ -65,6 +91,7 @@ def fill_list(workflows: Path) -> None:
     """Put the templates into the server's list of workflows."""
     for path in TEMPLATES.values():
         shutil.copy(path, workflows)
+    shutil.copy(TEMPLATES["infinitetalk_i2v"], workflows / COPY)
 
 
 @pytest.fixture(scope="package")
@@ -72,8 +99,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterat
     """The templates' own node classes, without a ComfyUI."""
     folder = tmp_path_factory.mktemp("recorded")
     schemas = load_schemas()
-    with RecordedServer(folder, served(schemas), {"portrait.jpg": portrait}) as server:
-        fill_list(folder / "workflows")
+    offered = served(schemas)
+    for path in TEMPLATES.values():
+        offer_files(offered, json.loads(path.read_text("utf-8")))
+    with RecordedServer(folder, offered, {"portrait.jpg": portrait}) as server:
         yield Server(server.url, folder / "workflows", schemas, load_manifest().profile("fp8"))
 
 
@@ -99,8 +128,6 @@ def comfyui(
         server.ensure_ready()
         for path in (portrait, voice):
             shutil.copy(path, server.folders.input)
-        fill_list(user / "workflows")
-        shutil.copy(TEMPLATES["infinitetalk_i2v"], user / "workflows" / COPY)
         schemas = ComfyClient(server.url).object_info()
         yield Server(server.url, user / "workflows", schemas, profile)
     finally:
@@ -115,7 +142,8 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 
 @pytest.fixture(scope="package")
-def gui(browser: Browser, server: Server) -> Iterator[Gui]:
+def gui(browser: Browser, server: Server, frontend: Path) -> Iterator[Gui]:
     """One tab for all tests of a server: opening the GUI takes seconds, a workflow does not."""
-    with new_page(browser) as page:
+    fill_list(server.workflows)
+    with new_page(browser, frontend) as page:
         yield Gui(page, server.url)

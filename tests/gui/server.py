@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from talkinghead.workflow.gui_file import VIRTUAL, Workflow, widgets_of
+from talkinghead.workflow.schemas import inputs_of
 from tests.timing import LAST_RESORT_SECONDS
 
 STATIC = Path(str(importlib.resources.files("comfyui_frontend_package"))) / "static"
@@ -166,3 +168,14 @@ def served(schemas: Mapping[str, Any]) -> dict[str, Any]:
                 if choices == []:
                     choices.append(SOME_FILE)
     return full
+
+
+def offer_files(schemas: dict[str, Any], workflow: Workflow) -> None:
+    """Put the files that a workflow names into the lists of files that have none."""
+    for node in workflow["nodes"]:
+        if node["type"] in VIRTUAL:
+            continue
+        values = widgets_of(node, schemas)
+        for each in inputs_of(schemas[node["type"]], values):
+            if each.type == "COMBO" and SOME_FILE in each.choices:
+                each.options["options"].append(values[each.name])

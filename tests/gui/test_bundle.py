@@ -22,7 +22,7 @@ from talkinghead.render.run import render
 from talkinghead.replay.sources import read_source
 from talkinghead.settings import Settings
 from talkinghead.workflow.lint import traps
-from tests.gui.browser import Gui, comparable
+from tests.gui.browser import POLL_MS, Gui, comparable
 from tests.gui.conftest import Server
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
@@ -36,8 +36,8 @@ def test_a_jobs_bundle_run_in_the_gui_gives_the_same_video(
     client.free_memory()  # ComfyUI would answer from its cache: the same graph, the same video
     requests.post(f"{server.url}/history", json={"clear": True}, timeout=LAST_RESORT_SECONDS)
     assert gui.load(bundle["workflow"]).api.keys() == bundle["graph"].keys()
-    gui.page.get_by_role("button", name="Run", exact=True).click()
-    made = wait_for_video(server.url)
+    gui.run()
+    made = wait_for_video(gui, server.url)
     first = dataclasses.replace(made, filename=made.filename.replace("00002", "00001"))
     assert made != first
     for file, name in ((first, "worker.mp4"), (made, "gui.mp4")):
@@ -84,11 +84,12 @@ def bundle_of_a_job(
             return bundle  # ComfyUI is at rest again
 
 
-def wait_for_video(url: str) -> OutputFile:
+def wait_for_video(gui: Gui, url: str) -> OutputFile:
     """The video of the one prompt in the history: the worker deletes its own."""
     made: list[OutputFile] = []
 
     def has_ended() -> bool:
+        gui.page.wait_for_timeout(POLL_MS)
         history = requests.get(f"{url}/history", timeout=LAST_RESORT_SECONDS).json()
         for entry in history.values():
             assert entry["status"]["status_str"] == "success", entry["status"]

@@ -67,8 +67,10 @@ def all_nodes(
 
 
 @pytest.fixture(scope="function" if LONG else "module")  # a tab does not bear hundreds of files
-def bench(browser: Browser, all_nodes: RecordedServer, schemas: Schemas) -> Iterator[Bench]:
-    with new_page(browser) as page:
+def bench(
+    browser: Browser, all_nodes: RecordedServer, schemas: Schemas, frontend: Path
+) -> Iterator[Bench]:
+    with new_page(browser, frontend) as page:
         yield Bench(Gui(page, all_nodes.url), schemas)
 
 

@@ -13,8 +13,9 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
-from talkinghead.workflow.gui_file import Workflow, widgets_of
+from talkinghead.workflow.gui_file import NAMED, VIRTUAL, Node, Workflow, title_of, widgets_of
 from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import Schemas, inputs_of
 from talkinghead.workflow.slots import Inputs, slots_of
 from talkinghead.workflow.template import fill, load_template
 from tests.gui.browser import Gui, comparable, titles
@@ -23,9 +24,10 @@ from tests.timing import LAST_RESORT_SECONDS
 from tests.unit.gui_layout import canonical
 
 NEGATIVE = "blurred, still, a closed mouth"
+VALUES = {"widgets_values", NAMED}
 
 
-def titled(workflow: Workflow, title: str) -> dict[str, object]:
+def titled(workflow: Workflow, title: str) -> Node:
     return next(node for node in workflow["nodes"] if node.get("title") == title)
 
 
@@ -36,7 +38,8 @@ def test_every_template_opens_tidily_and_sends_what_we_convert(gui: Gui, server:
         gui.fit()
         assert gui.complaints() == [], name
         boxes = gui.boxes()
-        assert [box.title for box in boxes if box.broken] == []
+        red = {box.title for box in boxes if box.broken}
+        assert red <= without_their_files(template, server.schemas), name
         overlaps = [
             (a.title, b.title) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)
         ]
@@ -46,6 +49,18 @@ def test_every_template_opens_tidily_and_sends_what_we_convert(gui: Gui, server:
         assert titles(shown.api) == titles(ours)
         assert to_api(shown.saved, server.schemas) == ours
         assert to_api(shown.exported, server.schemas) == ours
+
+
+def without_their_files(workflow: Workflow, schemas: Schemas) -> set[str]:
+    """Titles of the nodes whose files the server lacks: newer frontends show them red."""
+    return {
+        title_of(node, schemas)
+        for node in workflow["nodes"]
+        if node["type"] not in VIRTUAL
+        for name, value in widgets_of(node, schemas).items()
+        for each in inputs_of(schemas[node["type"]], {})
+        if each.name == name and each.type == "COMBO" and value not in each.choices
+    }
 
 
 def edit_and_save(gui: Gui, server: Server, name: str) -> tuple[Workflow, Workflow]:
@@ -69,7 +84,10 @@ def test_an_edit_saved_in_the_gui_is_all_that_changes_in_the_file(
     assert shown == comparable(to_api(saved, server.schemas), server.schemas)
     for title, widget, value in (("Negative prompt", "text", NEGATIVE), ("Sampler", "shift", 7.5)):
         assert widgets_of(titled(saved, title), server.schemas)[widget] == value
-        titled(saved, title)["widgets_values"] = titled(before, title)["widgets_values"]
+        node = titled(saved, title)
+        values = {key: value for key, value in titled(before, title).items() if key in VALUES}
+        assert node.keys() & VALUES == values.keys()
+        node.update(values)
     assert canonical(saved) == canonical(before)
     assert gui.complaints() == []
 

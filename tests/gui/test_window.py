@@ -16,7 +16,7 @@ from talkinghead.workflow.gui_file import Workflow
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import traps
 from talkinghead.workflow.template import fill, load_template
-from tests.gui.browser import Gui
+from tests.gui.browser import POLL_MS, Gui
 from tests.gui.conftest import Server
 from tests.gui.test_round_trip import a_plan
 from tests.timing import LAST_RESORT_SECONDS, wait_until
@@ -62,10 +62,11 @@ def test_the_notes_way_to_the_next_window_is_that_of_the_worker(
 def run(gui: Gui, server: Server) -> list[OutputFile]:
     """Press Run; return the files that were made."""
     requests.post(f"{server.url}/history", json={"clear": True}, timeout=LAST_RESORT_SECONDS)
-    gui.page.get_by_role("button", name="Run", exact=True).click()
+    gui.run()
     ended: list[dict[str, Any]] = []
 
     def has_ended() -> bool:
+        gui.page.wait_for_timeout(POLL_MS)
         history = requests.get(f"{server.url}/history", timeout=LAST_RESORT_SECONDS).json()
         ended.extend(history.values())
         return bool(ended)

@@ -13,7 +13,7 @@ from talkinghead.workflow.schemas import InputSpec, Schemas, inputs_of
 
 # Texts that a node may open, by the name of the input. Prompts are not among them.
 PATH_NAMES = re.compile(
-    r"(^|_)(image|video|audio|file|filename|path|dir|directory|folder|url|uri)s?(_|\d|$)", re.I
+    r"(^|[_.])(image|video|audio|file|filename|path|dir|directory|folder|url|uri)s?(_|\d|$)", re.I
 )
 PREFIX = "filename_prefix"
 NEAREST_THERE = "; the nearest there is {!r}"
@@ -66,7 +66,7 @@ def _own_values(target: InputSpec) -> Sequence[object]:
     """
     if target.type == "STRING":
         return [target.options.get("default")]
-    return [] if target.is_upload else target.options.get("options") or []
+    return [] if target.is_upload else target.choices
 
 
 def texts_in(value: object) -> Iterator[str]:

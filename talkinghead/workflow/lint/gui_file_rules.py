@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 from talkinghead.workflow.gui_file import VIRTUAL, Node, Workflow, label_of, title_of
 from talkinghead.workflow.lint.rules import file_rule
 from talkinghead.workflow.lint.view import Finding
-from talkinghead.workflow.schemas import Schemas, inputs_of
+from talkinghead.workflow.schemas import Schemas, widget_slots
 
 
 @file_rule
@@ -28,12 +29,10 @@ def _controls(node: Node, schemas: Schemas) -> Iterator[tuple[str, object]]:
     values = node.get("widgets_values")
     if node["type"] not in schemas or not isinstance(values, list):
         return
-    slot = 0
-    for each in inputs_of(schemas[node["type"]], {}):
-        if each.is_widget:
-            if each.control and slot + 1 < len(values):
-                yield each.name, values[slot + 1]
-            slot += 1 + len(each.control)
+    slots = widget_slots(schemas[node["type"]], values)
+    for (name, after), value in zip(pairwise([*slots, ""]), values[1:], strict=False):
+        if name and after is None:
+            yield name, value
 
 
 @file_rule
