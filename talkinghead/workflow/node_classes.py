@@ -12,7 +12,7 @@ SPLIT, COMBINE, SAVE_VIDEO = "VHS_SplitImages", "VHS_VideoCombine", "SaveVideo"
 # Nodes that make one mask or picture of each, and the input that they make it from.
 ONE_FOR_ONE = {
     **{"ImageToMask": "image", "CropMask": "mask", "InvertMask": "mask", "ThresholdMask": "mask"},
-    **{SCALE: "image", "ImageCrop": "image", "ImageInvert": "image"},
+    **{SCALE: "image", "ImageCrop": "image", "ImageCropV2": "image", "ImageInvert": "image"},
 }
 LOAD_LATENT, LOAD_VHS_VIDEO, UPLOAD_VHS_AUDIO = "LoadLatent", "VHS_LoadVideo", "VHS_LoadAudioUpload"
 VIDEO_LOADERS = (
