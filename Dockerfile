@@ -35,12 +35,13 @@ WORKDIR /app
 COPY requirements/installer.lock requirements/
 RUN pip install --no-cache-dir --requirement requirements/installer.lock
 
-# ComfyUI, the packs and all packages change seldom: first, so that later layers are small. Without
-# its Git host install-comfyui would go on without the packs: good for drafts, not for this image.
+# ComfyUI (the current one), the packs and all packages change seldom: first, so that later layers
+# are small. Without its Git host install-comfyui would go on with the oldest supported one from a
+# wheel, without the packs: good for drafts, not for this image.
 # Bytecode is made here, where it can be kept; it only makes the start quicker, so no file has to
 # compile.
 COPY custom_nodes.txt ./
-COPY requirements/worker.lock requirements/comfyui.in requirements/
+COPY requirements/worker.lock requirements/comfyui-current.in requirements/packs.in requirements/
 COPY scripts/install-comfyui scripts/install-comfyui
 RUN python scripts/install-comfyui /opt/ComfyUI \
     && grep -q "Git, with the node packs" /opt/ComfyUI/.install-comfyui.json \

@@ -2,8 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gui test test-fast check test-real test-gui soak replay-soak long-soak comfyui chromium \
-	frontends lock clean
+.PHONY: demo gui test test-fast check test-real test-current test-gui soak replay-soak long-soak \
+	comfyui chromium frontends lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -29,6 +29,11 @@ check: $(VENV)/.installed
 # Our graphs on the real node packs with tiny random weights: docs/verification.md tells how.
 test-real: $(VENV)/.installed
 	$(BIN)/pytest tests/real -rA --timeout 1800
+
+# What runs with a ComfyUI, on the one that COMFYUI_DIR names (COMFYUI_PYTHON: its Python): today's,
+# say. With the doubles of the node packs and, where the real ones are in it, with those too.
+test-current: $(VENV)/.installed
+	$(BIN)/python scripts/test-current --timeout 3600
 
 # Our conversion against the real frontend: all published workflows, many edits. `make test` runs a
 # short form.

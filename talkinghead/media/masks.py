@@ -23,6 +23,7 @@ TOKEN_PIXELS = 16  # the model reads each mask at every 16th pixel: one per toke
 STRIP_INSET = 0.1  # as the wrapper's own masks for two speakers
 MASK_THRESHOLD = 127  # brighter is inside
 MAX_ASPECT = 6  # of the widest frame that can be asked for, 1536x256
+FRAME_MILLISECONDS = 1000  # of a masks file
 ASPECT_TOLERANCE = 0.03  # a mask made at 832x480 still fits a 16:9 picture
 
 
@@ -110,17 +111,20 @@ def speaker_masks(framing: Framing, regions: Sequence[Region]) -> Masks:
 
 
 def save_masks(masks: Masks, path: Path) -> None:
-    """Save [n, height, width] of 0 and 255 as a GIF of n frames, which LoadImage reads as a batch.
+    """Save [n, height, width] of 0 and 255 as an animated PNG, which LoadImage reads as a batch.
 
-    No frame has transparency: LoadImage fails where some frames have it and others do not.
+    It is read exactly by Pillow (ComfyUI up to 0.19) and by PyAV (from 0.20), which of a GIF gives
+    white as 0.996, and of one without delays the first frame only. PyAV fails on frames of one bit
+    and misreads palettes: hence RGB. Each frame stays for a second, so that people see it in the
+    GUI, and no reader has to guess.
 
     Raises:
-        ValueError: a mask is the same as the one before it: GIF would keep one of the two.
+        ValueError: a mask is the same as the one before it: Pillow would make one frame of both.
     """
     if any(np.array_equal(one, other) for one, other in itertools.pairwise(masks)):
         raise ValueError("two masks in a row are the same")
-    first, *others = [Image.fromarray(mask > MASK_THRESHOLD) for mask in masks]
-    first.save(path, "GIF", save_all=True, append_images=others, optimize=False)
+    first, *others = [Image.fromarray(mask).convert("RGB") for mask in masks]
+    first.save(path, "PNG", save_all=True, append_images=others, duration=FRAME_MILLISECONDS)
 
 
 def _check_all_or_none(regions: Sequence[Region]) -> None:

@@ -1,4 +1,4 @@
-"""Pictures: probe, frame, open as a mask."""
+"""Pictures: probe, frame, open as a mask, count the frames of a masks file."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ MAX_SCANS = 100  # of a progressive JPEG: each costs time for all of its pixels;
 REDUCING_GAP = 2  # what Lanczos gets to do after a quick reduction
 BAND_PIXELS = 2**20
 MASK_SIDE = 2048  # more than is rendered
+MAX_MASKS = 8  # a file with more frames is no masks file, and is not read on
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
 # A marker that a length follows, or the end; not the stuffing and restarts inside of a scan.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
@@ -88,6 +89,49 @@ def open_mask(name: str, source: Path, *, max_megapixels: float) -> Image.Image:
     """
     with _picture(name, source, max_megapixels) as image:
         return _upright(image, REDUCING_GAP * min(image.size) / MASK_SIDE).convert("L")
+
+
+def count_masks(name: str, source: Path, *, max_megapixels: float) -> int:
+    """How many masks ComfyUI's LoadImage makes of the picture's frames, up to MAX_MASKS.
+
+    It reads through Pillow up to 0.19 and mostly through PyAV from 0.20: what the two read
+    differently is refused.
+
+    Raises:
+        MediaInvalid: not a picture, or one whose frames ComfyUI 0.20 loses or misreads.
+        MediaTooLarge: more pixels than allowed.
+    """
+    with _picture(name, source, max_megapixels) as image:
+        delays = list(_delays(image))
+        kind, mode = image.format, image.mode
+    if len(delays) == 1:
+        return 1
+    if kind == "GIF" and not any(delay is not None for delay in delays):
+        raise MediaInvalid(
+            f"{name}: its frames have no delay, and ComfyUI 0.20 and later load one of them: save "
+            "it with a delay"
+        )
+    if kind == "TIFF":
+        raise MediaInvalid(
+            f"{name}: it has {len(delays)} pages, and ComfyUI 0.20 and later load one of them: "
+            "save it as a GIF with a delay"
+        )
+    if kind == "PNG" and mode in ("1", "P"):
+        raise MediaInvalid(
+            f"{name}: its frames have a palette or one bit for a pixel, which ComfyUI 0.20 and "
+            "later misread: save it as RGB"
+        )
+    return len(delays)
+
+
+def _delays(image: Image.Image) -> Iterator[float | None]:
+    """The milliseconds that each frame stays; None where a GIF's frame says nothing of it."""
+    for index in range(MAX_MASKS):
+        try:
+            image.seek(index)
+        except EOFError:
+            return
+        yield image.info.get("duration")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from talkinghead import __version__
 from talkinghead.files import sha256_of
 from talkinghead.plan.plan import Plan
 from talkinghead.redact import redact_urls
-from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import Workflow
 
@@ -25,6 +24,7 @@ def make_bundle(
     graph: Graph,
     inputs: Mapping[str, Path],
     result: Mapping[str, Any],
+    pins: Mapping[str, str],
     machine: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that made a video, as JSON.
@@ -34,6 +34,7 @@ def make_bundle(
         workflow, graph: what ran, as GUI file and as API graph.
         inputs: the files that came, by the field of the request that named them.
         result: the job's result: seed, size, models, the video's hash.
+        pins: ComfyUI and its node packs, as talkinghead.comfy.pins tells them.
         machine: ComfyUI's /system_stats.
     """
     return {
@@ -42,7 +43,7 @@ def make_bundle(
         "plan": plan.payload(),
         "result": dict(result),
         "inputs": {field: _described(path) for field, path in inputs.items()},
-        "versions": {"talkinghead": __version__, "pins": pins()},
+        "versions": {"talkinghead": __version__, "pins": dict(pins)},
         "machine": {
             # Its arguments are left out: they name folders.
             "system": {k: v for k, v in machine.get("system", {}).items() if k != "argv"},
@@ -60,13 +61,6 @@ def without_secrets(asked: object) -> object:
     if isinstance(asked, list):
         return [without_secrets(item) for item in asked]
     return redact_urls(asked) if isinstance(asked, str) else asked
-
-
-def pins() -> dict[str, str]:
-    """ComfyUI and the node packs: where from, and which tag or commit."""
-    lines = (PROJECT_DIR / "custom_nodes.txt").read_text("utf-8").splitlines()
-    sources = [line.split() for line in lines if line and not line.startswith("#")]
-    return {source[0]: source[1] for source in sources}
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from talkinghead.comfy.pins import pins
+from talkinghead.comfy.studio import Studio
 from talkinghead.files import sha256_of
 from talkinghead.plan.plan import Plan
-from talkinghead.render.bundle import pins
+from talkinghead.render.execute import comfy_errors
 from talkinghead.render.rendering import Task
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.template import fingerprint
@@ -18,9 +20,13 @@ WINDOW_NODES = PROJECT_DIR / "custom_nodes" / "talkinghead_windows"
 
 
 def fit_of(task: Task, plan: Plan) -> dict[str, str]:
-    """A short sum of each thing that decides what the frames are, by a name for messages."""
+    """A short sum of each thing that decides what the frames are, by a name for messages.
+
+    Raises:
+        ComfyUIUnavailable: the server at COMFYUI_URL does not tell its version.
+    """
     sources = task.sources
-    comfyui, *packs = pins().items()
+    comfyui, *packs = _pins(task.studio).items()
     slots = task.studio.profile.slots_for(plan.talk_model)
     return {
         "picture": _sum([sources.picture]),
@@ -32,6 +38,14 @@ def fit_of(task: Task, plan: Plan) -> dict[str, str]:
         "packs": _short(repr(packs) + _sum(sorted(WINDOW_NODES.glob("*.py")))),
         "models": _short(json.dumps(slots, sort_keys=True, default=dict)),
     }
+
+
+def _pins(studio: Studio) -> dict[str, str]:
+    """Those of our own ComfyUI lie on disk: it may still be starting."""
+    if not studio.settings.comfyui_url:
+        return pins(studio.settings, {})
+    with comfy_errors():
+        return pins(studio.settings, studio.new_client().system_stats())
 
 
 def _sum(paths: Iterable[Path]) -> str:

@@ -207,6 +207,6 @@ def _write_masks(
         else person.box
         for person, path in zip(request.speakers, sources.masks, strict=True)
     ]
-    target = folder / "masks.gif"
+    target = folder / "masks.png"
     save_masks(speaker_masks(plan.framing, regions), target)
     return target

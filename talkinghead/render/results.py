@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from talkinghead.comfy.pins import pins
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import JobError
 from talkinghead.media.mux import VideoFile
@@ -109,6 +110,7 @@ def bundle_of(
     """What made the video, if the request or the settings ask for it."""
     if not (studio.settings.bundle if request.bundle is None else request.bundle):
         return None
+    machine = studio.machine()
     return make_bundle(
         job.input,
         made.plan,
@@ -116,5 +118,6 @@ def bundle_of(
         graph=made.prompt.graph,
         inputs=sources.by_field(request),
         result=result,
-        machine=studio.machine(),
+        pins=pins(studio.settings, machine),
+        machine=machine,
     )

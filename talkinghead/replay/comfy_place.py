@@ -37,6 +37,7 @@ from talkinghead.replay.runs import UPLOADS, Run, sha256_of_input
 from talkinghead.settings import Settings
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.lint import lint_workflow
+from talkinghead.workflow.mask_files import mask_problems
 from talkinghead.workflow.schemas import Schemas
 
 
@@ -90,6 +91,9 @@ class ComfyPlace:
     ) -> RunResult:
         if errors := errors_in(run.content, self.schemas):
             raise Refused("; ".join(errors))
+        megapixels = self._studio.settings.max_image_megapixels
+        if faults := list(mask_problems(run.content, run.files, max_megapixels=megapixels)):
+            raise Refused("; ".join(faults))
         start = time.monotonic()
         graph = with_uploads(run, client)
         uploaded = time.monotonic()

@@ -105,8 +105,8 @@ def upload(
         speech.append(client.upload(target, subfolder="chain"))
     masks = None
     if len(tracks) > 1:
-        save_masks(speaker_masks(plan.framing, [None] * len(tracks)), folder / "m.gif")
-        masks = client.upload(folder / "m.gif", subfolder="chain")
+        save_masks(speaker_masks(plan.framing, [None] * len(tracks)), folder / "m.png")
+        masks = client.upload(folder / "m.png", subfolder="chain")
     return Files(tuple(references), tuple(speech), masks)
 
 

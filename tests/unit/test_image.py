@@ -101,8 +101,9 @@ def test_our_own_packs_are_in_the_image_where_comfyui_is_told_to_look() -> None:
 
 def test_comfyui_and_its_packs_are_pinned_in_one_place() -> None:
     pins = re.findall(r"^(https\S+) (\S+)$", (PROJECT_DIR / "custom_nodes.txt").read_text(), re.M)
-    assert len(pins) == 3
-    for name in ("Dockerfile", "docker-compose.yml", "start.sh", ".github/workflows/image.yml"):
+    assert len(pins) == 4
+    workflows = [f".github/workflows/{name}.yml" for name in ("image", "current")]
+    for name in ("Dockerfile", "docker-compose.yml", "start.sh", *workflows):
         text = (PROJECT_DIR / name).read_text("utf-8")
         assert not re.search(r"git (clone|fetch|checkout)", text)
         assert not any(url in text or ref in text for url, ref in pins)

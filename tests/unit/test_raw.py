@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from comfy_client import Event
 from talkinghead.delivery.inline import InlinePlace
@@ -15,7 +16,7 @@ from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumePlace, VolumeStore
 from talkinghead.errors import DeliveryFailed, InvalidRequest, MediaInvalid, ResultTooLarge
 from talkinghead.render.workflow_job.graph import read_graph
-from talkinghead.render.workflow_job.inputs import check_file
+from talkinghead.render.workflow_job.inputs import check_file, check_masks
 from talkinghead.render.workflow_job.paths import path_problems, set_paths
 from talkinghead.render.workflow_job.progress import NodeProgress
 from talkinghead.render.workflow_job.request import read_request
@@ -142,6 +143,22 @@ def test_a_playlist_under_the_name_of_a_video_is_refused(tmp_path: Path) -> None
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1/x.ts\n")
     with pytest.raises(MediaInvalid, match=r"^files\.a\.mp4: "):
         check_file(path, ON, lambda: None)
+
+
+def test_a_masks_file_that_newer_comfyuis_load_a_part_of_is_refused(tmp_path: Path) -> None:
+    pictures = [Image.new("1", (64, 64), shade) for shade in (0, 1)]
+    pictures[0].save(tmp_path / "m.gif", save_all=True, append_images=pictures[1:])
+    voices = {f"audio_{n}": ["9", 0] for n in (1, 2)}
+    graph = {
+        **node("LoadImageMask", image="m.gif", channel="red"),
+        "2": {
+            "class_type": "MultiTalkWav2VecEmbeds",
+            "inputs": {**voices, "ref_target_masks": ["1", 0]},
+        },
+    }
+    check_masks(graph, [tmp_path / "other.png"], ON)
+    with pytest.raises(MediaInvalid, match=r"^files\.m\.gif: its frames have no delay"):
+        check_masks(graph, [tmp_path / "m.gif"], ON)
 
 
 def test_progress_goes_from_node_to_node() -> None:

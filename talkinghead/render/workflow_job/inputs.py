@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from talkinghead.comfy.studio import Studio
+from talkinghead.errors import MediaInvalid
 from talkinghead.media import sound, source_video
 from talkinghead.media.picture import probe_picture
 from talkinghead.net.fetch import Input as Download
 from talkinghead.plan.limits import MAX_VOICE_SECONDS
 from talkinghead.render.workflow_job.content_types import kind_of
 from talkinghead.settings import Settings
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.mask_files import mask_problems
 
 
 def fetch_files(
@@ -53,3 +56,14 @@ def check_file(path: Path, limits: Settings, check: Callable[[], None]) -> None:
     else:
         megapixels = limits.max_video_megapixels
         source_video.probe_source(field, path, max_megapixels=megapixels, check=check)
+
+
+def check_masks(graph: Graph, files: Sequence[Path], limits: Settings) -> None:
+    """Whether the files that say who is where have a mask for each voice, in any ComfyUI.
+
+    Raises:
+        MediaInvalid
+    """
+    named = {path.name: path for path in files}
+    for problem in mask_problems(graph, named, max_megapixels=limits.max_image_megapixels):
+        raise MediaInvalid(f"files.{problem}")

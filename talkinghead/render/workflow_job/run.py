@@ -27,7 +27,7 @@ from talkinghead.render.execute import (
 from talkinghead.render.job import Job, patience
 from talkinghead.render.progress import Progress
 from talkinghead.render.workflow_job.graph import read_graph, title_in
-from talkinghead.render.workflow_job.inputs import check_file, fetch_files
+from talkinghead.render.workflow_job.inputs import check_file, check_masks, fetch_files
 from talkinghead.render.workflow_job.outputs import Outputs, collect_files, describe
 from talkinghead.render.workflow_job.paths import path_problems, set_paths, texts_in
 from talkinghead.render.workflow_job.progress import NodeProgress
@@ -60,6 +60,7 @@ def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
         with job.at("prepare", "looking into the files"):
             for path in files:
                 check_file(path, studio.settings, job.check)
+            check_masks(graph, files, studio.settings)
         outputs = once_more_if_comfyui_dies(
             job, partial(_produce, job, request, graph, files, folder=folder, studio=studio)
         )

@@ -4,14 +4,19 @@ import re
 from collections.abc import Iterator
 
 from talkinghead.workflow.lint.rules import trap
-from talkinghead.workflow.lint.view import Finding, GraphView
+from talkinghead.workflow.lint.view import Finding, GraphView, NodeView
 from talkinghead.workflow.node_classes import EMBEDS, LOAD_IMAGE, LOAD_MASK
+
+
+def voices_of(embeds: NodeView) -> list[int]:
+    """The numbers, from 1, of the voices that are linked."""
+    return [n for n in range(1, 5) if embeds.is_linked(f"audio_{n}")]
 
 
 @trap
 def _speakers_have_masks(view: GraphView) -> Iterator[Finding]:
     for embeds in view.of(EMBEDS):
-        voices = [n for n in range(1, 5) if embeds.is_linked(f"audio_{n}")]
+        voices = voices_of(embeds)
         if missing := [n for n in range(1, max(voices, default=0)) if n not in voices]:
             yield embeds.error(
                 f"audio_{missing[0]}",
@@ -39,9 +44,16 @@ def _masks_are_crisp(view: GraphView) -> Iterator[Finding]:
     for embeds in view.of(EMBEDS):
         masks = view.source(embeds, "ref_target_masks")
         for image in view.before(masks, LOAD_IMAGE, LOAD_MASK):
-            if re.search(r"\.(jpe?g|webp)$", image.text("image"), re.IGNORECASE):
+            name = image.text("image")
+            if re.search(r"\.(jpe?g|webp)$", name, re.IGNORECASE):
                 yield image.warning(
                     "image",
-                    f"{image.text('image')} is used as a mask, in which all but black counts, "
-                    "also what lossy compression leaves beside an edge: take a PNG",
+                    f"{name} is used as a mask, in which all but black counts, also what lossy "
+                    "compression leaves beside an edge: take a PNG",
+                )
+            if re.search(r"\.tiff?$", name, re.IGNORECASE) and len(voices_of(embeds)) > 1:
+                yield image.warning(
+                    "image",
+                    f"{name} is used for the masks of several voices, and ComfyUI 0.20 and later "
+                    "load only its first page: take an animated PNG of RGB, or a GIF with a delay",
                 )
