@@ -1,7 +1,7 @@
 """GUI workflow file -> API graph, as the GUI makes it. Pure.
 
 The rules are those of comfyui_frontend_package 1.32.9 (executionUtil and ExecutableNodeDTO in its
-source).
+source); for files that a newer one wrote, where it does otherwise, its own (levels.py says where).
 """
 
 from typing import Any, NamedTuple
@@ -27,9 +27,10 @@ def to_api(gui: Workflow, schemas: Schemas) -> Graph:
 
     Muted nodes and notes are left out, bypassed nodes and reroutes are seen through, primitives
     become values, the nodes of a subgraph get ids like ``12:3``; an input that a muted node feeds
-    is left out, required or not. Apart from the GUI: no inputs of the browser's own
-    (BROWSER_INPUTS), text is sent as written (the GUI resolves ``{a|b}``, ``//`` and ``%date%``),
-    and a node without a title of its own has its class's in English.
+    is left out, required or not (newer frontends send what its widget holds). Apart from the GUI:
+    no inputs of the browser's own (BROWSER_INPUTS), text is sent as written (the GUI resolves
+    ``{a|b}``, ``//`` and ``%date%``), and a node without a title of its own has its class's in
+    English.
 
     Raises ConvertError for a file that is no GUI workflow, group nodes, unknown classes,
     widgets_values that do not fit their class and links to what is not there.
@@ -97,6 +98,8 @@ def _source(
                 return _constant(level, node, socket, widgets)
             continue
         level, node, slot = _maker(level, link)
+        if level.feeds_nothing(node):
+            return None
         if node.get("mode") == BYPASSED:
             socket = _bypass(level, node, slot, wanted)
             wanted = socket.type
@@ -120,6 +123,8 @@ def _maker(level: Level, link: Link) -> tuple[Level, Node, int]:
     """Where a link starts: a node that is no subgraph, or one that leads nowhere."""
     origin = level.nodes[link.origin]
     while origin["id"] in level.inner and origin.get("mode") != BYPASSED:
+        if level.feeds_nothing(origin):
+            break
         inner = level.inner[origin["id"]]
         within = inner.link_to_output(link.origin_slot)
         if within is None:

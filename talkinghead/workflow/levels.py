@@ -32,7 +32,10 @@ from talkinghead.workflow.schemas import (
 )
 
 INPUT_NODE = -10  # the frontend's id for where the links from a subgraph's inputs start
-FIRST_INSIDE_OUT = (1, 42)  # the frontend that builds the innermost subgraphs first
+# The first frontends that do otherwise than 1.32.9. A file is taken as who wrote it saw it run.
+FIRST_SWITCHING_INSTANCES = (1, 39)  # a muted or bypassed instance is off, whatever is in it
+FIRST_ENDING_AT_MUTED = (1, 41)  # a widget that a muted node feeds sends what it holds
+FIRST_INSIDE_OUT = (1, 42)  # the innermost subgraphs are built first
 MAX_NODES, MAX_NESTING = 20_000, 50  # subgraphs in subgraphs multiply
 
 
@@ -55,7 +58,10 @@ class WorkflowFile:
         self.schemas = schemas
         self.subgraphs: dict[str, Workflow] = {each["id"]: each for each in definitions}
         self.order = {name: index for index, name in enumerate(self.subgraphs)}
-        self.is_built_inside_out = written_by(gui) >= FIRST_INSIDE_OUT
+        version = written_by(gui)
+        self.is_built_inside_out = version >= FIRST_INSIDE_OUT
+        self.switches_instances = version >= FIRST_SWITCHING_INSTANCES
+        self.ends_at_muted = version >= FIRST_ENDING_AT_MUTED
         self.nodes = 0
 
 
@@ -112,9 +118,11 @@ class Level:
     def runs(self) -> Iterator[tuple[Level, Node]]:
         """Every node here and in the subgraphs that ComfyUI is to run."""
         for node in self.nodes.values():
+            is_off = node.get("mode") in (MUTED, BYPASSED)
             if node["id"] in self.inner:
-                yield from self.inner[node["id"]].runs()
-            elif node.get("mode") not in (MUTED, BYPASSED) and node["type"] not in VIRTUAL:
+                if not (is_off and self.host is None and self._shared.switches_instances):
+                    yield from self.inner[node["id"]].runs()
+            elif not is_off and node["type"] not in VIRTUAL:
                 yield self, node
 
     def is_built_later(self, instance: Node) -> bool:
@@ -127,6 +135,10 @@ class Level:
         if self.host is None or self._shared.is_built_inside_out:
             return False
         return order[instance["type"]] > order[self.content["id"]]
+
+    def feeds_nothing(self, node: Node) -> bool:
+        """Whether links from this node are as if they were not there: it is muted."""
+        return self._shared.ends_at_muted and node.get("mode") == MUTED
 
     def sockets(self, node: Node) -> list[Socket]:
         """In the GUI's order: plain sockets, those of widgets, then any the class lacks."""

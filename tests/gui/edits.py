@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from talkinghead.workflow.gui_file import VIRTUAL, Node, Workflow, remove_node, widgets_of
+from talkinghead.workflow.gui_file import NAMED, VIRTUAL, Node, Workflow, remove_node, widgets_of
 from talkinghead.workflow.schemas import Schemas, inputs_of
 
 Link = dict[str, Any]
@@ -81,8 +81,9 @@ def shorten(workflow: Workflow, random: Random, schemas: Schemas) -> None:
     lists = [n for n in workflow["nodes"] if isinstance(n.get("widgets_values"), list)]
     known = [node for node in lists if node["type"] in schemas and node["widgets_values"]]
     if known:
-        values = random.choice(known)["widgets_values"]
-        del values[random.randrange(len(values)) :]
+        node = random.choice(known)
+        del node["widgets_values"][random.randrange(len(node["widgets_values"])) :]
+        node.pop(NAMED, None)
 
 
 def reroute(workflow: Workflow, random: Random, schemas: Schemas) -> None:
