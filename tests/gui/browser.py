@@ -190,6 +190,8 @@ class Gui:
         self.show_list()  # the same key puts it away
 
     def show_list(self) -> None:
+        """Press the key that shows the list of workflows, or puts it away."""
+        self.page.evaluate("document.activeElement?.blur()")  # else it is typed into its search
         self.page.keyboard.press("w")
 
     def type_text(self, old: str, new: str) -> None:
