@@ -34,6 +34,7 @@ from talkinghead.workflow.schemas import (
 INPUT_NODE = -10  # the frontend's id for where the links from a subgraph's inputs start
 # The first frontends that do otherwise than 1.32.9. A file is taken as who wrote it saw it run.
 FIRST_SWITCHING_INSTANCES = (1, 39)  # a muted or bypassed instance is off, whatever is in it
+FIRST_WITH_INNER_PRIMITIVES = (1, 39)  # a primitive in a subgraph works
 FIRST_ENDING_AT_MUTED = (1, 41)  # a widget that a muted node feeds sends what it holds
 FIRST_INSIDE_OUT = (1, 42)  # the innermost subgraphs are built first
 MAX_NODES, MAX_NESTING = 20_000, 50  # subgraphs in subgraphs multiply
@@ -61,6 +62,7 @@ class WorkflowFile:
         version = written_by(gui)
         self.is_built_inside_out = version >= FIRST_INSIDE_OUT
         self.switches_instances = version >= FIRST_SWITCHING_INSTANCES
+        self.has_inner_primitives = version >= FIRST_WITH_INNER_PRIMITIVES
         self.ends_at_muted = version >= FIRST_ENDING_AT_MUTED
         self.nodes = 0
 
@@ -135,6 +137,11 @@ class Level:
         if self.host is None or self._shared.is_built_inside_out:
             return False
         return order[instance["type"]] > order[self.content["id"]]
+
+    @property
+    def can_have_primitives(self) -> bool:
+        """Whether the frontend can run a primitive here."""
+        return self.host is None or self._shared.has_inner_primitives
 
     def feeds_nothing(self, node: Node) -> bool:
         """Whether links from this node are as if they were not there: it is muted."""

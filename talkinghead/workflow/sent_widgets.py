@@ -1,7 +1,8 @@
 """What the widgets of a GUI file send: values of their own, of primitives, or of subgraphs. Pure.
 
 A widget that a link feeds from a primitive, or from an input of the subgraph it is in, does not
-send what it holds. The rules are those of comfyui_frontend_package 1.32.9.
+send what it holds. The rules are those of comfyui_frontend_package 1.32.9; levels.py has what newer
+ones do otherwise.
 """
 
 import json
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 from talkinghead.workflow.gui_file import (
+    NAMED,
     PRIMITIVE,
     VIRTUAL,
     ConvertError,
@@ -68,7 +70,7 @@ class SentWidgets:
         return own._replace(value=promoted.value) if promoted else own
 
     def _primitive(self, level: Level, node: Node, spec: InputSpec) -> Value:
-        if level.host:
+        if not level.can_have_primitives:
             raise level.error("a primitive in a subgraph: the GUI cannot run it", node)
         values = node.get("widgets_values")
         if not values or not isinstance(values, list):
@@ -103,7 +105,10 @@ class SentWidgets:
         for (owner, name), value in zip(_shown(level, instance), values, strict=False):
             if owner == "-1" and name in found and value is not None:
                 found[name] = found[name]._replace(value=value)
-        return found
+        named = instance.get(NAMED) or {}
+        return {
+            name: each._replace(value=named.get(name, each.value)) for name, each in found.items()
+        }
 
     def _promotable(self, level: Level) -> dict[str, Widget]:
         """Per input of this subgraph, the first widget that it feeds."""

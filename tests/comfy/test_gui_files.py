@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 import requests
 from typer.testing import CliRunner
@@ -30,6 +31,7 @@ from talkinghead.workflow.gui_file import Workflow, set_widget
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.template import load_template
 from tests.conftest import EXAMPLES
+from tests.dynamic_inputs import WORKFLOW
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 
@@ -223,3 +225,22 @@ def test_make_gui_serves_the_templates_ready_to_run_and_ends_with_ctrl_c(
     finally:
         process.terminate()
         process.wait(LAST_RESORT_SECONDS)
+
+
+def test_a_file_with_dynamic_inputs_is_linted_and_replayed(
+    client: ComfyClient, tmp_path: Path
+) -> None:
+    if "COMFY_DYNAMICCOMBO_V3" not in json.dumps(client.object_info()["SaveVideo"]["input"]):
+        pytest.skip("this ComfyUI has no dynamic inputs: one of today is in COMFYUI_DIR")
+    run, server = CliRunner().invoke, f"--server={client.url}"
+    linted = run(app, ["lint", server, str(WORKFLOW)])
+    assert "0 errors, 0 warnings" in linted.output, linted.output
+    changes = ["Video.codec.encoding.crf=12", "Resize.resize_type=scale dimensions"]
+    changes += ["Resize.resize_type.width=128", "Resize.resize_type.height=96"]
+    words = [word for each in changes for word in ("--set", each)]
+    replayed = run(app, ["replay", str(WORKFLOW), server, "--out", str(tmp_path), *words])
+    assert replayed.exit_code == 0, replayed.output
+    (video,) = tmp_path.glob("*.mp4")
+    with av.open(str(video)) as file:
+        stream = file.streams.video[0]
+        assert (stream.width, stream.height, stream.frames) == (128, 96, 8)

@@ -61,6 +61,19 @@ WIDGET_AT = """([title, name]) => {
   return [view.left + (node.pos[0] + node.size[0] - 60 + offset[0]) * scale,
     view.top + (node.pos[1] + widget.last_y + 10 + offset[1]) * scale]
 }"""
+CHOOSE = """([title, name, value]) => {
+  const node = app.graph._nodes.find((each) => each.title === title)
+  const widget = node.widgets.find((each) => each.name === name)
+  widget.value = value
+  widget.callback?.(value)
+}"""
+PROMOTE = """([subgraph, title, name]) => {
+  const host = app.graph._nodes.find((each) => each.title === subgraph)
+  const node = host.subgraph._nodes.find((each) => each.title === title)
+  const slot = node.inputs.findIndex((each) => each.name === name)
+  const input = host.subgraph.addInput(name, String(node.inputs[slot].type))
+  input.connect(node.inputs[slot], node)
+}"""
 SELECT = """(titles) => app.canvas.selectItems(
   app.graph._nodes.filter((node) => titles.includes(node.title)))"""
 
@@ -177,6 +190,8 @@ class Gui:
         self.show_list()  # the same key puts it away
 
     def show_list(self) -> None:
+        """Press the key that shows the list of workflows, or puts it away."""
+        self.page.evaluate("document.activeElement?.blur()")  # else it is typed into its search
         self.page.keyboard.press("w")
 
     def type_text(self, old: str, new: str) -> None:
@@ -192,6 +207,14 @@ class Gui:
         field = self.page.locator(".graphdialog input")
         field.fill(str(value))
         field.press("Enter")
+
+    def choose(self, title: str, name: str, value: str | float) -> None:
+        """Give a widget a value, as its menu does."""
+        self.page.evaluate(CHOOSE, [title, name, value])
+
+    def promote(self, subgraph: str, title: str, name: str) -> None:
+        """Show a widget of a node in a subgraph on the subgraph's own node."""
+        self.page.evaluate(PROMOTE, [subgraph, title, name])
 
     def mute(self, title: str) -> None:
         """Select a node and press Ctrl+M, which also switches a muted one on."""

@@ -91,7 +91,8 @@ def fill_list(workflows: Path) -> None:
     """Put the templates into the server's list of workflows."""
     for path in TEMPLATES.values():
         shutil.copy(path, workflows)
-    shutil.copy(TEMPLATES["infinitetalk_i2v"], workflows / COPY)
+    if (workflows / COPY).exists():
+        shutil.copy(TEMPLATES["infinitetalk_i2v"], workflows / COPY)
 
 
 @pytest.fixture(scope="package")
@@ -122,6 +123,7 @@ def comfyui(
     server.use_models(models)
     user = server.folders.work_dir / "user" / "default"
     (user / "workflows").mkdir(parents=True)
+    (user / "workflows" / COPY).touch()
     (user / "comfy.settings.json").write_text(json.dumps(GUI_SETTINGS))
     server.start()
     try:

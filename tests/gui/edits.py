@@ -177,6 +177,10 @@ def _exposed(node: Node, subgraphs: list[Workflow]) -> list[tuple[str, str]]:
 
 
 def _show_widget(instance: Node, name: str, value: Any) -> None:  # noqa: ANN401 - JSON
+    if NAMED in instance:  # as newer frontends write it
+        instance["widgets_values"] = [*(instance.get("widgets_values") or []), value]
+        instance[NAMED] = {**instance[NAMED], name: value}
+        return
     shown = instance.setdefault("properties", {}).setdefault("proxyWidgets", [])
     values = instance["widgets_values"] = instance.get("widgets_values") or []
     values += [None] * (len(shown) - len(values))

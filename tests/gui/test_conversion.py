@@ -6,9 +6,12 @@ The short form takes a sample; with GUI_LONG=1, or `make test-gui`, all of them 
 from __future__ import annotations
 
 import copy
-import importlib.util
+import functools
 import json
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -17,6 +20,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
+from talkinghead.settings import Settings
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui
 from talkinghead.workflow.gui_to_api import to_api
@@ -25,17 +29,22 @@ from talkinghead.workflow.template import load_template
 from tests.gui.browser import Gui, comparable
 from tests.gui.conftest import TEMPLATES, Server, new_page
 from tests.gui.edits import edited
-from tests.gui.server import RecordedServer, served
+from tests.gui.server import STATIC, RecordedServer, served
 
 LONG = bool(os.environ.get("GUI_LONG"))
+# Where ComfyUI's template packages have their workflows: of 0.3.75, and of newer ones.
 PACKAGES = [
-    f"comfyui_workflow_templates_media_{kind}" for kind in ("api", "image", "other", "video")
+    *(f"comfyui_workflow_templates_media_{kind}" for kind in ("api", "image", "other", "video")),
+    "comfyui_workflow_templates_json",
 ]
-# What stands in ComfyUI's own template packages and is no workflow for a worker.
-REFUSED = {
-    "api_stability_ai_audio_to_audio": "RecordAudio.*'audio' is made by the browser",
-    "video_wan2_2_14B_animate": "unknown node class 'PixelPerfectResolution'",
-}
+FIND = """
+import importlib.util, json, sys
+print(json.dumps([s.origin for n in sys.argv[1:] if (s := importlib.util.find_spec(n))]))"""
+# What stands in them and is no workflow for a worker.
+REFUSALS = "is made by the browser|unknown node class '(PixelPerf|GetImageSizeAndC|ImageRemoveA)"
+MOST_REFUSED = 9
+# Bypassed subgraphs that were saved when the frontend ran them all the same, as we do.
+OLDER = {"image_flux2_klein_text_to_image", "image_qwen_image_instantx_inpainting_controlnet"}
 EVERY = 1 if LONG else 16
 EDITS, BATCHES = (40, 12) if LONG else (8, 1)
 
@@ -43,14 +52,29 @@ EDITS, BATCHES = (40, 12) if LONG else (8, 1)
 class Bench:
     """The GUI beside our conversion, with all node classes of ComfyUI and of our packs."""
 
-    def __init__(self, gui: Gui, schemas: Schemas) -> None:
-        self.gui, self.schemas = gui, schemas
+    def __init__(self, gui: Gui, schemas: Schemas, is_newest: bool) -> None:
+        self.gui, self.schemas, self.is_newest = gui, schemas, is_newest
 
-    def both(self, workflow: Workflow) -> tuple[Graph, Graph]:
-        """What the frontend sends and what we convert."""
-        theirs = self.gui.load(workflow).api
-        ours = to_api(workflow, self.schemas)
-        return comparable(theirs, self.schemas), comparable(ours, self.schemas)
+    def check(self, workflow: Workflow, what: str) -> None:
+        """What the frontend sends is what we convert."""
+        theirs = comparable(self.gui.load(workflow).api, self.schemas)
+        ours = comparable(to_api(workflow, self.schemas), self.schemas)
+        # Newer frontends renumber nodes of which two subgraphs have the same id.
+        assert theirs == ours or without_ids(theirs) == without_ids(ours), what
+
+
+def without_ids(graph: Graph) -> list[str]:
+    """The nodes and what feeds them, without their ids."""
+
+    def described(value: object) -> object:
+        if isinstance(value, list) and value[0] in graph:
+            return [graph[value[0]]["class_type"], value[1]]
+        return value
+
+    return sorted(
+        json.dumps([e["class_type"], {n: described(v) for n, v in sorted(e["inputs"].items())}])
+        for e in graph.values()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,20 +95,21 @@ def bench(
     browser: Browser, all_nodes: RecordedServer, schemas: Schemas, frontend: Path
 ) -> Iterator[Bench]:
     with new_page(browser, frontend) as page:
-        yield Bench(Gui(page, all_nodes.url), schemas)
+        yield Bench(Gui(page, all_nodes.url), schemas, frontend != STATIC)
 
 
+@functools.cache
 def published() -> dict[str, Workflow]:
-    """The workflows of ComfyUI's template packages, by name."""
+    """The workflows of the template packages of the ComfyUI that the tests run, by name."""
+    command = [str(Settings().comfyui_python or sys.executable), "-c", FIND, *PACKAGES]
+    places = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     found = {}
-    for package in PACKAGES:
-        spec = importlib.util.find_spec(package)
-        assert spec and spec.origin, f"{package} is not installed: it comes with ComfyUI"
-        for path in sorted(Path(spec.origin).parent.rglob("*.json")):
+    for place in places:
+        for path in sorted(Path(place).parent.rglob("*.json")):
             content = json.loads(path.read_text("utf-8"))
             if is_gui(content):
                 found[path.stem] = content
-    assert len(found) > 150
+    assert len(found) > 150, "the template packages come with ComfyUI"
     return found
 
 
@@ -100,25 +125,38 @@ def with_subgraphs(workflows: dict[str, Workflow]) -> dict[str, Workflow]:
 def test_published_workflows_convert_as_in_the_gui(part: int, bench: Bench) -> None:
     workflows = published()
     chosen = dict(list(workflows.items())[::EVERY]) | with_subgraphs(workflows)
+    refused = []
     for name, workflow in list(chosen.items())[part::4]:
-        if name in REFUSED:
-            with pytest.raises(ConvertError, match=REFUSED[name]):
-                to_api(workflow, bench.schemas)
-        else:
-            theirs, ours = bench.both(workflow)
-            assert theirs == ours, name
+        if is_refused(workflow, bench.schemas):
+            refused.append(name)
+        elif name not in OLDER or not bench.is_newest:
+            bench.check(workflow, name)
+    assert len(refused) <= MOST_REFUSED, refused
+
+
+def is_refused(workflow: Workflow, schemas: Schemas) -> bool:
+    """Whether it is none for a worker."""
+    try:
+        to_api(workflow, schemas)
+    except ConvertError as error:
+        assert re.search(REFUSALS, str(error)), error
+        return True
+    return False
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_edited_workflows_convert_as_in_the_gui(batch: int, bench: Bench) -> None:
-    others = {name: each for name, each in published().items() if name not in REFUSED}
+    others = {
+        name: workflow
+        for name, workflow in published().items()
+        if name not in OLDER and not is_refused(workflow, bench.schemas)
+    }
     own = [load_template(name) for name in TEMPLATES]
     published_ones = [*others.values(), *with_subgraphs(others).values()]
     for seed in range(batch * EDITS, (batch + 1) * EDITS):
         random = Random(seed)
         source = random.choice((own, published_ones))
-        theirs, ours = bench.both(edited(random.choice(source), random, bench.schemas))
-        assert theirs == ours, f"seed {seed}"
+        bench.check(edited(random.choice(source), random, bench.schemas), f"seed {seed}")
 
 
 NESTED = [
@@ -136,9 +174,8 @@ def test_subgraphs_made_in_the_gui_convert_as_in_the_gui(bench: Bench, backwards
     saved = bench.gui.shown().saved
     sampler = {key for key, entry in to_api(saved, bench.schemas).items() if ":" in key}
     assert len(sampler) == 4
-    if backwards:  # the frontend builds them in this order, and so loses values
+    if backwards:  # 1.32.9 builds them in this order, and so loses values
         saved["definitions"]["subgraphs"].reverse()
     for seed in range(EDITS):
         workflow = edited(saved, Random(seed), bench.schemas) if seed else copy.deepcopy(saved)
-        theirs, ours = bench.both(workflow)
-        assert theirs == ours, f"seed {seed}"
+        bench.check(workflow, f"seed {seed}")

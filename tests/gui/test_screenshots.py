@@ -9,8 +9,9 @@ import pytest
 
 from talkinghead.settings import PROJECT_DIR
 from tests.gui.browser import Gui
+from tests.gui.conftest import NEWEST
 
-MAX_BYTES = 300_000
+MAX_BYTES = 150_000
 
 
 @pytest.fixture
@@ -18,6 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return PROJECT_DIR / "docs" if os.environ.get("GUI_SCREENSHOTS") else tmp_path
 
 
+@pytest.mark.parametrize("frontend", [NEWEST], indirect=True, scope="package")
 @pytest.mark.parametrize("server", ["recorded"], indirect=True, scope="package")
 def test_the_pictures_of_the_docs_are_taken(gui: Gui, folder: Path) -> None:
     def take(name: str) -> None:

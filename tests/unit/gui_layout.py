@@ -106,11 +106,16 @@ def _gui_node(key: str, entry: dict[str, Any], schemas: Schemas) -> Node:
         "flags": {},
         "order": 0,
         "mode": 0,
-        "inputs": [_gui_socket(i) for i in known if not i.is_widget or _is_link(given.get(i.name))],
+        "inputs": [_gui_socket(each) for each in known if _has_socket(each, given)],
         "outputs": _gui_outputs(schema),
         "properties": {"Node name for S&R": node["type"]},
         "widgets_values": _gui_values(node["type"], schema, given),
     }
+
+
+def _has_socket(each: InputSpec, given: Mapping[str, Any]) -> bool:
+    is_always_there = not each.is_widget and not each.grown
+    return is_always_there or _is_link(given.get(each.name))
 
 
 def _gui_socket(each: InputSpec) -> dict[str, Any]:
@@ -152,7 +157,7 @@ def _is_link(value: object) -> TypeGuard[list[Any]]:
 def _height(node_class: str, schema: NodeSchema, given: Mapping[str, Any]) -> int:
     """At least what the GUI computes, with room for the previews it adds later."""
     widgets = widget_inputs(schema, given)
-    plain = [each for each in class_inputs(schema) if not each.is_widget]
+    plain = [each for each in class_inputs(schema) if not each.is_widget and not each.grown]
     height = SOCKET_HEIGHT * max(len(plain), len(schema["output"]), 1) + 16
     height += WIDGET_HEIGHT * (len(widgets) + sum(len(each.control) for each in widgets))
     options = [each.options for each in widgets]
