@@ -18,6 +18,7 @@ from talkinghead.errors import DeliveryFailed
 CLOSE_SECONDS = 7.0  # SIGTERM leaves a worker 9 s
 CLOSING_PAUSE_SECONDS = 0.5
 
+log = logging.getLogger("talkinghead")
 Write = Callable[[], None]
 
 
@@ -71,6 +72,9 @@ class BackgroundWriter:
                 keep_trying(partial(self._attempt, write), self._patience)
             except DeliveryFailed:
                 lost += 1
+            except Exception:  # a fault of ours costs this write, not those that come after
+                lost += 1
+                log.exception("a window was not kept")
         if self._last is not None:
             self._last()
         elif lost:

@@ -257,9 +257,7 @@ def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
     """
     fields = RequestFields.model_json_schema()
     definitions = fields.pop("$defs")
-    fields["properties"] = {
-        name: _nullable(each) for name, each in _in_order(fields["properties"]).items()
-    }
+    fields["properties"] = {name: _nullable(fields["properties"][name]) for name in field_order()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A job of the talkinghead worker",
@@ -271,10 +269,10 @@ def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _in_order(properties: dict[str, Any]) -> dict[str, Any]:
-    """What names sources and people first, then the options."""
-    own = [name for name in properties if name not in Options.model_fields]
-    return {name: properties[name] for name in [*own, *Options.model_fields]}
+def field_order() -> list[str]:
+    """The request's fields as people are told of them: sources and people first, then options."""
+    own = [name for name in RequestFields.model_fields if name not in Options.model_fields]
+    return [*own, *Options.model_fields]
 
 
 def _nullable(field: dict[str, Any]) -> dict[str, Any]:

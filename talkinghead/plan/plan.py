@@ -26,7 +26,7 @@ SOME_BLOCKS, ALL_BLOCKS = 20, 40  # of the 14B model's 40 transformer blocks
 SMALL_WINDOW_FRAMES = 49  # 4n+1, as the VAE needs, and more than MultiTalk's motion frames
 # What decides pixels and samples: of the plan, and of the request that it is of.
 CONTENT = (
-    *("template", "offsets", "duration", "fps", "frames", "delivered_frames", "width", "height"),
+    *("template", "offsets", "duration", "frames", "delivered_frames", "width", "height"),
     *("framing", "sampling", "source", "video_method", "long", "window_frames"),
 )
 CONTENT_OF_REQUEST = (

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from talkinghead.errors import InvalidRequest
 from talkinghead.plan.fields import (
@@ -21,6 +22,7 @@ from talkinghead.plan.fields import (
     Mode,
     Options,
     RequestFields,
+    field_order,
 )
 from talkinghead.plan.mistakes import Problem, problem_of
 
@@ -101,11 +103,17 @@ def _read_fields(
     try:
         return RequestFields.model_validate(given, context=context), []
     except ValidationError as error:
-        mistakes = error.errors()
+        mistakes = sorted(error.errors(), key=_place)
     bad = {str(mistake["loc"][0]) for mistake in mistakes}
     rest = {name: value for name, value in given.items() if name not in bad}
     fields = RequestFields.model_validate(rest, context=context)
     return fields, [problem_of(mistake) for mistake in mistakes]
+
+
+def _place(mistake: ErrorDetails) -> int:
+    """Where its field stands among those of the request; unknown ones come last."""
+    order, name = field_order(), str(mistake["loc"][0])
+    return order.index(name) if name in order else len(order)
 
 
 # The rules between fields. Each takes the well-formed fields and the names of those that are not,

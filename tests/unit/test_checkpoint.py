@@ -351,6 +351,19 @@ def test_a_segment_that_is_gone_from_the_disk_is_told_and_the_job_lives(
     assert done(store_of(), job) == 0
 
 
+def test_a_part_that_cannot_be_made_costs_no_window(
+    volume: Path, job: str, disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(store_of(), job)
+    save(checkpoints, disk, [1])
+    checkpoints.put("watch/part", lambda: next(iter(())), "video/mp4")
+    save(checkpoints, disk, [2])
+    wait_for_windows(store_of(), job, 2)
+    assert "a window was not kept" in caplog.text
+    checkpoints.close(delivered=True)
+    assert done(store_of(), job) == 0
+
+
 def test_a_failed_job_leaves_its_last_windows_behind_though_the_store_was_away(
     on_s3: pytest.MonkeyPatch,
     s3: S3Server,

@@ -127,6 +127,13 @@ def test_an_error_names_the_field_what_came_and_what_is_allowed(
     assert expected in str(refused(data))
 
 
+def test_mistakes_come_in_the_order_of_the_fields_sources_first() -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        parse_request({"steps": 0, "nonsense": 1, "fps": 0, "seed": "x", "wav_url": 3})
+    fields = [problem["field"] for problem in raised.value.details["problems"]]
+    assert fields[1:] == ["wav_url", "seed", "fps", "steps", "nonsense"]  # a missing one is first
+
+
 def test_a_box_must_have_an_area() -> None:
     speaker = {"audio_url": A["wav_url"], "box": [0.5, 0, 0.2, 1]}
     assert "speakers.0.box" in str(refused({**NATIVE, "speakers": [speaker]}))

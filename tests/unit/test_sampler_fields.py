@@ -13,7 +13,7 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.models.manifest import load_manifest
 from talkinghead.plan.estimate import estimate
-from talkinghead.plan.fields import request_schema
+from talkinghead.plan.fields import Options, request_schema
 from talkinghead.plan.pace import Pace
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
@@ -71,3 +71,25 @@ def test_another_render_is_another_render_of_its_content() -> None:
     assert plan(seed=7).content() == plan(seed=7).content()
     for name, value in GIVEN.items():
         assert plan(seed=7).content() != plan(seed=7, **{name: value}).content()
+
+
+# What asks for the same pixels and samples in another way, or decides none of them.
+RENAMED = {"cfg_scale": "cfg", "audio_cfg_scale": "audio_cfg"}
+DECIDED = {
+    "draft": "template",
+    "max_frame": "frames",
+    "max_audio_duration": "duration",
+    "crop": "framing",
+}
+OUTSIDE = {
+    *("retry_out_of_memory", "delivery", "upload_url", "bundle", "embed_workflow"),
+    *("playlist", "continue_later", "request_id", "dry_run", "price_per_hour"),
+}
+
+
+def test_each_option_decides_which_kept_render_goes_on_or_is_said_not_to() -> None:
+    content = plan().content()
+    sampling = vars(content["sampling"])
+    told = {**RENAMED, **DECIDED}
+    known = {name for name in Options.model_fields if told.get(name, name) in content | sampling}
+    assert set(Options.model_fields) - known == OUTSIDE
