@@ -8,6 +8,7 @@ from dataclasses import replace
 from talkinghead.delivery.ledger import Ledger, motion_name, parse_ledger, segment_name
 from talkinghead.delivery.writer import BackgroundWriter
 from talkinghead.errors import DeliveryFailed
+from tests.timing import LAST_RESORT_SECONDS
 
 BEGUN = Ledger(fit={"plan": "a1"}, seed=7, windows=9)
 
@@ -65,5 +66,5 @@ def test_writes_are_done_in_order_each_until_it_succeeds_and_the_last_when_all_a
     writer.add(failing_once)
     writer.add(lambda: done.append("next"))
     writer.close(last)
-    assert ended.wait(60)
+    assert ended.wait(LAST_RESORT_SECONDS)
     assert done == ["tried", "tried", "next", "last"]

@@ -13,6 +13,7 @@ from comfy_client import ComfyClient
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import Cancelled
 from talkinghead.settings import Settings
+from tests.timing import LAST_RESORT_SECONDS
 
 
 class FakeClient(ComfyClient):
@@ -28,7 +29,7 @@ class FakeClient(ComfyClient):
         return {f"Read{self.reads}": {}}
 
     def wait_idle(self, prompt_id: str, *, deadline_seconds: float) -> None:
-        assert self.may_rest.wait(30)
+        assert self.may_rest.wait(LAST_RESORT_SECONDS)
 
     def forget(self, prompt_id: str) -> None:
         """History is of no interest here."""
