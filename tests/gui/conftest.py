@@ -5,6 +5,7 @@ Each with two frontends: the one that the pinned ComfyUI asks for, and the newes
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ STAND_INS = (PROJECT_DIR / "tests" / "doubles", PROJECT_DIR / "tests" / "gui" / 
 COPY = "copy.json"  # for the test that runs what it saved
 PINS = PROJECT_DIR / "tests" / "gui" / "frontends.txt"
 FLOOR, NEWEST = "floor", "newest"
+FLOOR_VERSION = importlib.metadata.version("comfyui_frontend_package")
 TEMPLATES = {path.stem: path for path in sorted((PROJECT_DIR / "workflows").glob("*.json"))}
 
 
@@ -59,11 +61,15 @@ def browser() -> Iterator[Browser]:
             yield browser
 
 
+def newest_version() -> str:
+    """The version that is pinned."""
+    (pin,) = (line for line in PINS.read_text().splitlines() if line.startswith("comfyui"))
+    return pin.split("==")[1].split()[0]
+
+
 def newest_frontend() -> Path:
     """Where scripts/install-frontends put the newest frontend."""
-    (pin,) = (line for line in PINS.read_text().splitlines() if line.startswith("comfyui"))
-    version = pin.split("==")[1].split()[0]
-    return PROJECT_DIR / ".frontends" / version / "comfyui_frontend_package" / "static"
+    return PROJECT_DIR / ".frontends" / newest_version() / "comfyui_frontend_package" / "static"
 
 
 @pytest.fixture(scope="package", params=[FLOOR, NEWEST])
