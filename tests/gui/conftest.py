@@ -1,11 +1,10 @@
 """ComfyUI's GUI in a browser: on a small server of recorded schemas, and on a real ComfyUI.
 
-Each with two frontends: the one that the pinned ComfyUI asks for, and the newest.
+Each with two frontends: the one that ComfyUI itself asks for, and the newest.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 from collections.abc import Iterator
@@ -28,8 +27,7 @@ PACKS = ("ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite")
 STAND_INS = (PROJECT_DIR / "tests" / "doubles", PROJECT_DIR / "tests" / "gui" / "packs")
 COPY = "copy.json"  # for the test that runs what it saved
 PINS = PROJECT_DIR / "tests" / "gui" / "frontends.txt"
-FLOOR, NEWEST = "floor", "newest"
-FLOOR_VERSION = importlib.metadata.version("comfyui_frontend_package")
+OWN, NEWEST = "own", "newest"
 TEMPLATES = {path.stem: path for path in sorted((PROJECT_DIR / "workflows").glob("*.json"))}
 
 
@@ -72,10 +70,10 @@ def newest_frontend() -> Path:
     return PROJECT_DIR / ".frontends" / newest_version() / "comfyui_frontend_package" / "static"
 
 
-@pytest.fixture(scope="package", params=[FLOOR, NEWEST])
+@pytest.fixture(scope="package", params=[OWN, NEWEST])
 def frontend(request: pytest.FixtureRequest) -> Path:
     """The files of each frontend in turn."""
-    if request.param == FLOOR:
+    if request.param == OWN:
         return STATIC
     found = newest_frontend()
     if not found.is_dir():

@@ -27,9 +27,9 @@ from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import Schemas
 from talkinghead.workflow.template import load_template
 from tests.gui.browser import Gui, comparable
-from tests.gui.conftest import FLOOR_VERSION, TEMPLATES, Server, new_page, newest_version
+from tests.gui.conftest import TEMPLATES, Server, new_page, newest_version
 from tests.gui.edits import edited
-from tests.gui.server import STATIC, RecordedServer, served
+from tests.gui.server import OWN_VERSION, STATIC, RecordedServer, served
 
 LONG = bool(os.environ.get("GUI_LONG"))
 # Where ComfyUI's template packages have their workflows: of 0.3.75, and of newer ones.
@@ -101,7 +101,7 @@ def bench(
     browser: Browser, all_nodes: RecordedServer, schemas: Schemas, frontend: Path
 ) -> Iterator[Bench]:
     with new_page(browser, frontend) as page:
-        version = FLOOR_VERSION if frontend == STATIC else newest_version()
+        version = OWN_VERSION if frontend == STATIC else newest_version()
         yield Bench(Gui(page, all_nodes.url), schemas, version)
 
 
