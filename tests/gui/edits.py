@@ -25,10 +25,9 @@ KINDS = ("INT", "FLOAT", "STRING")  # of widgets that are fed or exposed
 Edit = Callable[[Workflow, Random, Schemas], None]
 
 
-def edited(workflow: Workflow, random: Random, schemas: Schemas, version: str) -> Workflow:
-    """A copy after one to six edits, as a frontend of that version exports it."""
+def edited(workflow: Workflow, random: Random, schemas: Schemas) -> Workflow:
+    """A copy after one to six edits."""
     changed = copy.deepcopy(workflow)
-    changed["extra"] = {**(changed.get("extra") or {}), "frontendVersion": version}
     for _ in range(random.randint(1, 6)):
         random.choice(EDITS)(changed, random, schemas)
     return changed
