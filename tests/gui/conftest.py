@@ -1,6 +1,6 @@
 """ComfyUI's GUI in a browser: on a small server of recorded schemas, and on a real ComfyUI.
 
-Each with two frontends: the one that the pinned ComfyUI asks for, and the newest.
+Each with two frontends: the one that ComfyUI itself asks for, and the newest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PACKS = ("ComfyUI-WanVideoWrapper", "ComfyUI-VideoHelperSuite")
 STAND_INS = (PROJECT_DIR / "tests" / "doubles", PROJECT_DIR / "tests" / "gui" / "packs")
 COPY = "copy.json"  # for the test that runs what it saved
 PINS = PROJECT_DIR / "tests" / "gui" / "frontends.txt"
-FLOOR, NEWEST = "floor", "newest"
+OWN, NEWEST = "own", "newest"
 TEMPLATES = {path.stem: path for path in sorted((PROJECT_DIR / "workflows").glob("*.json"))}
 
 
@@ -59,17 +59,21 @@ def browser() -> Iterator[Browser]:
             yield browser
 
 
+def newest_version() -> str:
+    """The version that is pinned."""
+    (pin,) = (line for line in PINS.read_text().splitlines() if line.startswith("comfyui"))
+    return pin.split("==")[1].split()[0]
+
+
 def newest_frontend() -> Path:
     """Where scripts/install-frontends put the newest frontend."""
-    (pin,) = (line for line in PINS.read_text().splitlines() if line.startswith("comfyui"))
-    version = pin.split("==")[1].split()[0]
-    return PROJECT_DIR / ".frontends" / version / "comfyui_frontend_package" / "static"
+    return PROJECT_DIR / ".frontends" / newest_version() / "comfyui_frontend_package" / "static"
 
 
-@pytest.fixture(scope="package", params=[FLOOR, NEWEST])
+@pytest.fixture(scope="package", params=[OWN, NEWEST])
 def frontend(request: pytest.FixtureRequest) -> Path:
     """The files of each frontend in turn."""
-    if request.param == FLOOR:
+    if request.param == OWN:
         return STATIC
     found = newest_frontend()
     if not found.is_dir():

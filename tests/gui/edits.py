@@ -8,7 +8,16 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from talkinghead.workflow.gui_file import NAMED, VIRTUAL, Node, Workflow, remove_node, widgets_of
+from talkinghead.workflow.gui_file import (
+    NAMED,
+    VIRTUAL,
+    Node,
+    Workflow,
+    remove_node,
+    widgets_of,
+    written_by,
+)
+from talkinghead.workflow.levels import FIRST_INSIDE_OUT
 from talkinghead.workflow.schemas import Schemas, inputs_of
 
 Link = dict[str, Any]
@@ -161,10 +170,11 @@ def expose(workflow: Workflow, random: Random, schemas: Schemas) -> None:
     slot = _link_widget(target, name, kind, number)
     ends = {"origin_id": -10, "origin_slot": len(inputs) - 1, "target_id": target["id"]}
     subgraph["links"].append({"id": number, **ends, "target_slot": slot, "type": kind})
+    newer = written_by(workflow) >= FIRST_INSIDE_OUT
     for graph in _graphs(workflow):
         for node in graph["nodes"]:
             if node["type"] == subgraph["id"]:
-                _show_widget(node, exposed, _some_value(kind, random))
+                _show_widget(node, exposed, _some_value(kind, random), newer)
 
 
 def _exposed(node: Node, subgraphs: list[Workflow]) -> list[tuple[str, str]]:
@@ -176,10 +186,12 @@ def _exposed(node: Node, subgraphs: list[Workflow]) -> list[tuple[str, str]]:
     return [(name, kind) for name, kind in found if kind in KINDS]
 
 
-def _show_widget(instance: Node, name: str, value: Any) -> None:  # noqa: ANN401 - JSON
-    if NAMED in instance:  # as newer frontends write it
-        instance["widgets_values"] = [*(instance.get("widgets_values") or []), value]
-        instance[NAMED] = {**instance[NAMED], name: value}
+def _show_widget(instance: Node, name: str, value: Any, newer: bool) -> None:  # noqa: ANN401 - JSON
+    if newer:  # they have the values of all inputs with a widget, or none
+        if instance.get("widgets_values") or NAMED in instance:
+            instance["widgets_values"] = [*(instance.get("widgets_values") or []), value]
+        if NAMED in instance:
+            instance[NAMED] = {**instance[NAMED], name: value}
         return
     shown = instance.setdefault("properties", {}).setdefault("proxyWidgets", [])
     values = instance["widgets_values"] = instance.get("widgets_values") or []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import json
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -13,11 +14,26 @@ from typing import Any
 
 from aiohttp import web
 
+from talkinghead.settings import Settings
 from talkinghead.workflow.gui_file import VIRTUAL, Workflow, widgets_of
 from talkinghead.workflow.schemas import inputs_of
 from tests.timing import LAST_RESORT_SECONDS
 
-STATIC = Path(str(importlib.resources.files("comfyui_frontend_package"))) / "static"
+FIND = """
+import importlib.metadata, importlib.util, json
+print(json.dumps([importlib.metadata.version("comfyui_frontend_package"),
+    importlib.util.find_spec("comfyui_frontend_package").origin]))"""
+
+
+def find_frontend() -> tuple[str, Path]:
+    """The version and the files of the frontend that is installed with ComfyUI, as it asks for."""
+    python = str(Settings().comfyui_python or sys.executable)
+    found = subprocess.run([python, "-c", FIND], check=True, capture_output=True).stdout
+    version, origin = json.loads(found)
+    return version, Path(origin).parent / "static"
+
+
+OWN_VERSION, STATIC = find_frontend()
 WIDGETS_JS = Path(__file__).parent / "packs" / "vhs_widgets" / "web"
 # A first visit would show a tour; it lies over the canvas.
 GUI_SETTINGS = {
