@@ -7,11 +7,12 @@ cd "$(dirname "$0")"
 # glibc's allocator keeps what large frames leave behind; tcmalloc gives it back.
 tcmalloc=$(ldconfig -p 2>/dev/null | awk '/libtcmalloc_minimal\.so/ {print $NF; exit}') || true
 
-# ComfyUI's log beside the worker's, each line marked; of a progress bar, only its last state.
+# ComfyUI's log beside the worker's, each line marked; of a progress bar, only its last state,
+# and no colours, which newer ones write to files too.
 # The worker keeps our process id, and names ComfyUI's folder after it.
 comfyui_log="${WORK_DIR:-${TMPDIR:-/tmp}/talkinghead}/comfyui-$$/comfyui.log"
 tail -F --lines=+1 --pid=$$ "${comfyui_log}" 2>/dev/null \
-    | sed --unbuffered -e 's/.*\r//' -e 's/^/comfyui: /' &
+    | sed --unbuffered -e 's/.*\r//' -e 's/\x1b\[[0-9;]*m//g' -e 's/^/comfyui: /' &
 
 if [ -n "${tcmalloc}" ]; then
     export LD_PRELOAD="${tcmalloc}${LD_PRELOAD:+:${LD_PRELOAD}}"

@@ -14,6 +14,7 @@ from talkinghead.errors import ComfyUIUnavailable
 
 STOP_SECONDS = 8  # RunPod kills a worker about 10 s after its SIGTERM
 LOG_TAIL_LINES = 15
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # newer ComfyUIs write them to files too
 LOG_TAIL_BYTES = 8192
 # Names of variables that hold the worker's credentials: ComfyUI and its node packs need none.
 CREDENTIAL_PREFIXES = ("S3_", "AWS_", "BUCKET_", "RUNPOD_", "HF_TOKEN", "HUGGING_FACE_")
@@ -80,12 +81,13 @@ def environment_of_comfyui() -> dict[str, str]:
 
 
 def log_tail(path: Path) -> str:
-    """The last lines of a ComfyUI's log; empty if there is none."""
+    """The last lines of a ComfyUI's log, without colours; empty if there is none."""
     try:
         content = path.read_bytes()[-LOG_TAIL_BYTES:]
     except FileNotFoundError:
         return ""
-    return "\n".join(content.decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+    text = COLOURS.sub("", content.decode(errors="replace"))
+    return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
 
 
 def unavailable(what: str, log_path: Path) -> ComfyUIUnavailable:

@@ -304,6 +304,22 @@ def test_what_a_server_lacks_fails_with_the_name_of_it_and_the_rest_is_done(
     assert Counter(entry["status"] for entry in entries(out)) == {"done": 1, "failed": 1}
 
 
+def test_masks_that_fit_no_voices_are_told_before_anything_renders(
+    servers: Servers, folder: Path, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "out", tmp_path / "seeds"
+    doubles_graphs.write_media(folder)
+    graph = doubles_graphs.image_to_video(voices=2, prefix="talk/video")
+    graph = doubles_graphs.masks(graph, folder)
+    graph["35"] = doubles_graphs.node("LoadImage", image="image.png")
+    write(folder / "video.json", graph)
+    servers.control(seeds_log=str(log))
+    code, said = finish(replay(folder, "--out", out, *on(servers, 0)))
+    assert code == 1
+    assert "image.png: it has 1 frame, and the sampler fails on 2 voices" in said
+    assert seeds(log) == []
+
+
 def test_a_gui_file_runs_with_its_changes(servers: Servers, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     image = {"name": "IMAGE", "type": "IMAGE", "links": [1]}
