@@ -75,7 +75,7 @@ def test_a_comfyui_that_dies_is_back_and_sigterm_ends_both_with_status_0(
 
     # Without the node packs there are no models to load: it says so when it is ready for a job.
     wait_until(lambda: "before the first job" in log(), "ComfyUI is ready, and no job has it")
-    wait_until(lambda: "comfyui: Starting server" in log(), "ComfyUI's log beside the worker's")
+    wait_until(lambda: "Starting server" in log(), "ComfyUI's log beside the worker's")
     first = comfyui_of(worker)
     assert first is not None
     os.kill(first, signal.SIGKILL)
