@@ -45,6 +45,7 @@ def warm_up(studio: Studio) -> None:
             watch = studio.check_alive
             done = turn.client.run(loaders, deadline_seconds=seconds, watch=watch)
             turn.client.forget(done.prompt_id)
+            studio.keeps(loaders)
     except (ComfyError, JobError) as error:
         log.warning("ComfyUI could not load the models before the first job: %s", error)
 
