@@ -88,10 +88,10 @@ class Studio:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End our ComfyUI."""
+    def close(self, *, for_good: bool = False) -> None:
+        """End our ComfyUI; `for_good` if no job that still runs shall start another."""
         if self.server is not None:
-            self.server.stop()
+            self.server.stop(for_good=for_good)
 
     @contextlib.contextmanager
     def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[Turn]:

@@ -134,9 +134,10 @@ class Chain:
             with job.at("patch", "handing the files to ComfyUI"):
                 files = _Files(turn, subfolder, self._tracks, self._log.folder, self._loudest)
             with job.at("render", "rendering"):
-                # One that is bloated is recycled when the turn ends; the next one goes on.
-                while not self._is_over() and not self._studio.is_bloated():
+                while not self._is_over():
                     self._render_window(turn, files, subfolder)
+                    if self._studio.is_bloated():  # recycled when the turn ends: the next goes on
+                        return
 
     def _render_window(self, turn: Turn, files: _Files, subfolder: str) -> None:
         log, at = self._log, self._log.next
