@@ -28,7 +28,7 @@ from talkinghead.render.job import Job
 from talkinghead.render.prepare import Tracks
 from talkinghead.render.progress import ChainProgress
 from talkinghead.render.window_log import WindowLog
-from talkinghead.workflow.graph import loaders_only
+from talkinghead.workflow.graph import keeping_weights, loaders_only
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import load_schemas
 from talkinghead.workflow.slots import WindowInputs
@@ -161,7 +161,7 @@ def _patched(plan: Plan, at: Window, inputs: WindowInputs, turn: Turn) -> Prompt
     gui = fill_window(plan, at, inputs, turn.studio.profile, schemas)
     graph = to_api(gui, schemas)
     check_graph(graph, turn)
-    return Prompt(str(uuid.uuid4()), gui, graph)
+    return Prompt(str(uuid.uuid4()), gui, keeping_weights(graph, schemas))
 
 
 def _collect(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeGuard
 
 from talkinghead.workflow.file_inputs import MODEL_SUFFIXES
+from talkinghead.workflow.node_classes import KEEP_WEIGHTS, SAMPLER
 from talkinghead.workflow.schemas import Schemas, output_types
 
 Graph: TypeAlias = dict[str, dict[str, Any]]
@@ -88,6 +89,22 @@ def beside(graph: Graph, other: Graph) -> Graph:
         }
         moved[ids[key]] = {**entry, "inputs": inputs}
     return {**graph, **moved}
+
+
+def keeping_weights(graph: Graph, schemas: Schemas) -> Graph:
+    """The graph with a node of ours before each sampler, on a ComfyUI that has it.
+
+    It has the sampler leave weights where they are that the prompt before left on the GPU.
+    """
+    kept = dict(graph)
+    if KEEP_WEIGHTS not in schemas:
+        return kept
+    for key, entry in graph.items():
+        if entry["class_type"] == SAMPLER:
+            before = {"class_type": KEEP_WEIGHTS, "inputs": {"model": entry["inputs"]["model"]}}
+            kept[f"{key}-weights"] = before
+            kept[key] = {**entry, "inputs": {**entry["inputs"], "model": [f"{key}-weights", 0]}}
+    return kept
 
 
 def includes(graph: Graph, other: Graph) -> bool:
