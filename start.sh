@@ -9,8 +9,10 @@ tcmalloc=$(ldconfig -p 2>/dev/null | awk '/libtcmalloc_minimal\.so/ {print $NF; 
 
 # ComfyUI's log beside the worker's, each line marked; of a progress bar, only its last state,
 # and no colours, which newer ones write to files too.
-# The worker keeps our process id, and names ComfyUI's folder after it.
-comfyui_log="${WORK_DIR:-${TMPDIR:-/tmp}/talkinghead}/comfyui-$$/comfyui.log"
+# The worker keeps our process id; talkinghead/comfy/claim.py names ComfyUI's folder in this way.
+boot=$(cut -d- -f1 /proc/sys/kernel/random/boot_id)
+ids=$(readlink /proc/self/ns/pid | tr -dc 0-9)
+comfyui_log="${WORK_DIR:-${TMPDIR:-/tmp}/talkinghead}/comfyui-${boot}-${ids}-$$/comfyui.log"
 tail -F --lines=+1 --pid=$$ "${comfyui_log}" 2>/dev/null \
     | sed --unbuffered -e 's/.*\r//' -e 's/\x1b\[[0-9;]*m//g' -e 's/^/comfyui: /' &
 

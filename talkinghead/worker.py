@@ -35,8 +35,14 @@ def serve(studio: Studio) -> None:
     threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
     end = ending(studio)
 
+    def before_each_job(concurrency: int) -> int:
+        # The SDK has put a handler there that waits for its open poll, and takes the job which
+        # that brings. RunPod does not wait, and gives the job to another worker.
+        signal.signal(signal.SIGTERM, end)
+        return concurrency
+
     async def handler(job: dict[str, Any]) -> dict[str, Any]:
-        # The SDK, and uvicorn, have put handlers there that wait for the jobs. RunPod does not.
+        # Without RunPod's polls nothing was asked before; uvicorn has a handler that waits, too.
         signal.signal(signal.SIGTERM, end)
         return await handle(job, studio)
 
@@ -44,18 +50,18 @@ def serve(studio: Studio) -> None:
         ensure_fit(studio)
 
     runpod.serverless.register_fitness_check(fit_to_render)  # on RunPod, before the first job
-    runpod.serverless.start({"handler": handler})
+    runpod.serverless.start({"handler": handler, "concurrency_modifier": before_each_job})
 
 
 def ending(studio: Studio) -> Callable[[int, FrameType | None], None]:
-    """What SIGTERM does while the worker has jobs.
+    """What SIGTERM does while the worker has jobs, or waits for one.
 
     ComfyUI is ended at once, whatever it does; the exit cancels the jobs, which clean up, and none
     of them gets a result: RunPod gives it to another worker.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
-        threading.Thread(target=studio.close).start()
+        threading.Thread(target=studio.close, kwargs={"for_good": True}).start()
         last = threading.Timer(EXIT_SECONDS, os._exit, [0])
         last.daemon = True
         last.start()

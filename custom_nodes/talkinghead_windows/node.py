@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import comfy.model_management
+import comfy.model_patcher
 import comfy.utils
 import nodes
 import torch
@@ -16,9 +17,11 @@ from comfy_api.latest import ComfyExtension, io
 
 from .audio import window_features
 from .colour import with_colours_of
+from .weights import in_place, without_file
 
 CATEGORY = "talkinghead"
 MultiTalkEmbeds = io.Custom("MULTITALK_EMBEDS")
+Model = io.Custom("WANVIDEOMODEL")
 ImageEmbeds = io.Custom("WANVIDIMAGE_EMBEDS")
 WanVae = io.Custom("WANVAE")
 SILENCE_FILE = "encoded_silence.safetensors"  # of the pack, beside the node that listens
@@ -136,9 +139,40 @@ class DecodeWindow(io.ComfyNode):  # type: ignore[misc]
         return io.NodeOutput(images, Latent(samples=motion))
 
 
+class KeepWeights(io.ComfyNode):  # type: ignore[misc]
+    """A model whose weights are not brought to the GPU again if they are there."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TalkingHeadKeepWeights",
+            display_name="Talking Head Keep Weights",
+            category=CATEGORY,
+            description="Goes right before the sampler, which brings all weights to the GPU for "
+            "each prompt. Where the prompt before left them there (force_offload off, no GGUF), "
+            "they stay.",
+            inputs=[Model.Input("model")],
+            outputs=[Model.Output()],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: object) -> float:
+        """Never what it was: where the weights are changes with each prompt."""
+        return float("nan")
+
+    @classmethod
+    def execute(cls, *, model: Any) -> io.NodeOutput:  # noqa: ANN401
+        device = comfy.model_management.get_torch_device()
+        swapped = comfy.model_management.unet_offload_device()
+        is_known = isinstance(model, comfy.model_patcher.ModelPatcher)
+        if is_known and in_place(model, device, swapped):
+            return io.NodeOutput(without_file(model))
+        return io.NodeOutput(model)
+
+
 class WindowsExtension(ComfyExtension):  # type: ignore[misc]
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [WindowAudio, ContinueWindow, DecodeWindow]
+        return [WindowAudio, ContinueWindow, DecodeWindow, KeepWeights]
 
 
 def _pixels(images: torch.Tensor) -> torch.Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from talkinghead.comfy.claim import hold, sweep
 from talkinghead.models.links import link_models, write_paths
 
 
@@ -21,9 +23,16 @@ class Folders:
         self.models = work_dir / "models"
         self.model_paths = work_dir / "extra_model_paths.yaml"
         self.log = work_dir / "comfyui.log"
+        self._held: int | None = None  # the descriptor that says that they are ours
 
     def make(self, models: Mapping[str, Path], node_dirs: Sequence[Path]) -> None:
-        """Make what is missing, with links to the models by folder/name, and the paths of packs."""
+        """Make what is missing, with links to the models by folder/name, and the paths of packs.
+
+        What killed workers left beside them is deleted.
+        """
+        sweep(self.work_dir.parent)
+        if self._held is None:
+            self._held = hold(self.work_dir)
         for folder in (self.input, self.output, self.temp, self.user):
             folder.mkdir(parents=True, exist_ok=True)
         self.link(models)
@@ -46,6 +55,9 @@ class Folders:
     def delete(self) -> None:
         """Delete them all, with the log."""
         shutil.rmtree(self.work_dir, ignore_errors=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
 
 def command_line(python: Path, folders: Folders, port: int, args: Sequence[str]) -> list[str]:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from talkinghead.errors import ComfyUIUnavailable
 
-STOP_SECONDS = 8  # RunPod kills a worker about 10 s after its SIGTERM
+STOP_SECONDS = 6  # RunPod kills a worker about 10 s after its SIGTERM, and folders take time
+# Waits until the worker has ended, however it did, and takes its whole process group along.
+GUARD = ("/bin/sh", "-c", "read -r _; kill -KILL 0")
 LOG_TAIL_LINES = 15
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # newer ComfyUIs write them to files too
 LOG_TAIL_BYTES = 8192
@@ -37,9 +39,19 @@ class ComfyProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a group of its own, so that its children end with it
+                process_group=0,  # a group of its own, so that its children end with it
             )
         self.pid = self._process.pid  # also that of the group
+        # The pipe's other end closes when the worker is gone, after a SIGKILL too. Not
+        # PR_SET_PDEATHSIG: that fires when the thread ends that started the process. As the guard
+        # is in the group, nothing else can get the group's id.
+        self._guard = subprocess.Popen(
+            GUARD,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=self.pid,
+        )
 
     def is_alive(self) -> bool:
         """Whether it has not ended; it may not answer yet, or no more."""
@@ -69,6 +81,7 @@ class ComfyProcess:
             self._process.wait(STOP_SECONDS)
         self._signal_group(signal.SIGKILL)
         self._process.wait()
+        self._guard.communicate()
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -6,16 +6,17 @@ import atexit
 import contextlib
 import logging
 import math
-import os
 import shlex
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from comfy_client import ComfyClient, ComfyError
+from talkinghead.comfy.claim import new_name
 from talkinghead.comfy.folders import Folders, command_line
 from talkinghead.comfy.options import memory_options
 from talkinghead.comfy.process import ComfyProcess, unavailable
@@ -40,7 +41,7 @@ class ComfyServer:
     its node schemas, holds as long as `process` stays the same.
 
     One thread at a time starts it or waits for it: that which has the `Studio`'s lock. `stop` may
-    come from any thread at any moment, as when the worker ends.
+    come from any thread at any moment, as when the worker ends; a start waits until it is done.
     """
 
     def __init__(
@@ -66,15 +67,17 @@ class ComfyServer:
         self._start_seconds = start_seconds
         self._max_memory_mb = max_memory_mb
         self._models: Mapping[str, Path] = {}
+        self._changing = threading.RLock()  # held while a process is started or ended
+        self._ended = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The server that the environment describes; each worker process has its own folders."""
+        """The server that the environment describes; each has folders of its own."""
         comfy_dir, args = settings.comfyui_dir.absolute(), shlex.split(settings.comfyui_args)
         memory = memory_options(comfy_dir, args, dynamic_vram=settings.dynamic_vram)
         return cls(
             comfy_dir,
-            settings.work_dir.absolute() / f"comfyui-{os.getpid()}",
+            settings.work_dir.absolute() / new_name(),
             python=settings.comfyui_python or Path(sys.executable),
             cpu=settings.on_cpu,
             node_dirs=settings.node_dirs,
@@ -92,9 +95,15 @@ class ComfyServer:
         """Start a process, which is not ready yet; one that there is ends before.
 
         Raises:
-            ComfyUIUnavailable: if there is no ComfyUI in `comfy_dir`.
+            ComfyUIUnavailable: if there is no ComfyUI in `comfy_dir`, or it was stopped for good.
         """
-        self.stop()
+        with self._changing:
+            self.stop()
+            self._start()
+
+    def _start(self) -> None:
+        if self._ended:
+            raise ComfyUIUnavailable("the worker is ending")
         if not (self._comfy_dir / "main.py").is_file():
             raise ComfyUIUnavailable(
                 f"there is no ComfyUI in {self._comfy_dir}: run scripts/install-comfyui, or set "
@@ -104,13 +113,18 @@ class ComfyServer:
         self.process = ComfyProcess(self._command(), self._comfy_dir, self.folders.log)
         atexit.register(self.stop)
 
-    def stop(self) -> None:
-        """End ComfyUI, in `STOP_SECONDS` at most, and delete its folders."""
-        atexit.unregister(self.stop)
-        process, self.process = self.process, None
-        if process is not None:
-            process.end()
-            self.folders.delete()
+    def stop(self, *, for_good: bool = False) -> None:
+        """End ComfyUI, in `STOP_SECONDS` at most, and delete its folders.
+
+        After one `for_good` nothing starts it again.
+        """
+        self._ended = self._ended or for_good
+        with self._changing:
+            atexit.unregister(self.stop)
+            process, self.process = self.process, None
+            if process is not None:
+                process.end()
+                self.folders.delete()
 
     def is_running(self) -> bool:
         """Whether the process lives; it may not answer yet."""
@@ -141,8 +155,8 @@ class ComfyServer:
         One that does not run, or that answered before and is silent now, is started again.
 
         Raises:
-            ComfyUIUnavailable: if it dies while it starts, or takes longer than the settings allow;
-                with the last lines of its log.
+            ComfyUIUnavailable: if it dies while it starts, or takes longer than the settings allow,
+                with the last lines of its log; if it may not hold what it needs to be there.
         """
 
         def look() -> None:
@@ -163,6 +177,7 @@ class ComfyServer:
             what = f"ComfyUI did not answer within {self._start_seconds:g} s of its start"
             raise unavailable(what, self.folders.log)
         self.check().has_answered = True
+        self._check_limit()
 
     def memory_mb(self) -> float:
         """What ComfyUI and its children hold in RAM, MB; 0 if there is none."""
@@ -172,6 +187,15 @@ class ComfyServer:
     def is_bloated(self) -> bool:
         """Whether it holds more memory than it may."""
         return self.memory_mb() > self._max_memory_mb
+
+    def _check_limit(self) -> None:
+        """Refuse a limit that a ComfyUI which has done nothing yet is above: none would render."""
+        used, allowed = self.memory_mb(), self._max_memory_mb
+        if used > allowed:
+            raise ComfyUIUnavailable(
+                f"ComfyUI holds {used:.0f} MB before its first prompt, allowed: {allowed:.0f} MB: "
+                "raise COMFYUI_MAX_MEMORY_GB, or give the worker more memory"
+            )
 
     def recycle(self) -> None:
         """End a ComfyUI that holds too much memory; the next job starts another."""

@@ -24,7 +24,7 @@ from talkinghead.plan.estimate import Estimate, estimate
 from talkinghead.plan.pace import Pace
 from talkinghead.plan.plan import Plan
 from talkinghead.settings import Settings
-from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.graph import NOTHING, Graph, beside, includes
 from talkinghead.workflow.schemas import Schemas
 
 log = logging.getLogger("talkinghead")
@@ -66,6 +66,7 @@ class Studio:
             self.server.use_models(self.models)
         self._lock = threading.Lock()  # of the turn at ComfyUI
         self._schemas: tuple[ComfyProcess | None, Schemas] | None = None
+        self._kept: tuple[ComfyProcess, Graph] | None = None
 
     @property
     def text_encoder(self) -> Path | None:
@@ -87,10 +88,10 @@ class Studio:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End our ComfyUI."""
+    def close(self, *, for_good: bool = False) -> None:
+        """End our ComfyUI; `for_good` if no job that still runs shall start another."""
         if self.server is not None:
-            self.server.stop()
+            self.server.stop(for_good=for_good)
 
     @contextlib.contextmanager
     def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[Turn]:
@@ -125,6 +126,7 @@ class Studio:
 
     def free_memory(self) -> None:
         """Have ComfyUI drop everything, models included, before it runs the next prompt."""
+        self.keeps({})
         with contextlib.suppress(ComfyError):
             self.new_client().free_memory()
 
@@ -156,6 +158,19 @@ class Studio:
         if self._schemas is None or self._schemas[0] is not process or fresh:
             self._schemas = process, client.object_info()
         return self._schemas[1]
+
+    def keeps(self, loaders: Graph) -> None:
+        """Say whose models our ComfyUI holds, now that these loaders were run last."""
+        process = self.server.process if self.server else None
+        self._kept = (process, loaders) if process and loaders else None
+
+    def kept(self) -> Graph:
+        """The loaders whose models our ComfyUI holds; empty if it holds none.
+
+        Of a server that others use too, nobody knows: loaders that it does not hold would be run.
+        """
+        process, loaders = self._kept or (None, {})
+        return loaders if self.server and self.server.process is process else {}
 
     def revive(self) -> None:
         """Start a ComfyUI that died between two jobs, so that the next need not wait for it."""
@@ -195,14 +210,28 @@ class Turn:
         self.client = studio.new_client()
         self._release = release
         self._last_prompt: tuple[str, Graph] | None = None
+        self._beside: Graph = {}
 
     def schemas(self, *, fresh: bool = False) -> Schemas:
         """The node schemas of this ComfyUI; `fresh` sees files added since they were read."""
         return self.studio.schemas(self.client, fresh=fresh)
 
     def set_last_prompt(self, prompt_id: str, loaders: Graph) -> None:
-        """Say before each prompt which it is, and what `end` runs after it, to keep its models."""
-        self._last_prompt = prompt_id, loaders
+        """Say before each prompt which it is, and what `end` runs after it, to keep its models.
+
+        A prompt that loads nothing else leaves the models that are there: `with_models`.
+        """
+        kept = self.studio.kept()
+        self._beside = kept if includes(kept, loaders) and not includes(loaders, kept) else {}
+        self._last_prompt = prompt_id, self._beside or loaders or NOTHING
+
+    def with_models(self, graph: Graph) -> Graph:
+        """The last prompt's graph as it is to run: ComfyUI drops models that no node of it loads.
+
+        So the loaders of an earlier job go beside the nodes of a draft; their cached outputs cost
+        nothing. A prompt with models of its own runs alone: for both there may be no room.
+        """
+        return beside(graph, self._beside)
 
     def between_prompts(self, prompt_id: str, folder: str) -> None:
         """Leave nothing of one prompt, and its folder, for the next of the same job."""
@@ -239,10 +268,12 @@ class Turn:
         try:
             client.wait_idle(prompt_id, deadline_seconds=studio.idle_seconds)
             client.forget(prompt_id)
-            if loaders:
-                with contextlib.suppress(TimedOut):
-                    kept = client.run(loaders, deadline_seconds=studio.idle_seconds)
-                    client.forget(kept.prompt_id)
+            studio.keeps({})
+            with contextlib.suppress(TimedOut):
+                done = client.run(loaders, deadline_seconds=studio.idle_seconds)
+                client.forget(done.prompt_id)
+                if self.folder not in str(loaders):  # files that are gone load nothing again
+                    studio.keeps(loaders)
         except ComfyError as error:
             log.warning("ComfyUI does not come to rest, and is ended: %s", error)
             studio.close()

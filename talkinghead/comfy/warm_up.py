@@ -6,6 +6,7 @@ import logging
 import time
 
 from comfy_client import ComfyError
+from talkinghead.comfy.pages import read_pages
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import JobError
 from talkinghead.media.picture import Picture
@@ -32,10 +33,11 @@ def stay_ready(studio: Studio) -> None:
 
 
 def warm_up(studio: Studio) -> None:
-    """Wait for ComfyUI, read its node schemas, and have it load the profile's models.
+    """Read the models' files, wait for ComfyUI, have it read its schemas and load the models.
 
     What fails here is only logged: the first job fails in the same way, and its caller is told.
     """
+    read_pages(studio.models.values())
     try:
         with studio.comfy("warm-up", lambda: None) as turn:
             turn.schemas()
@@ -45,6 +47,7 @@ def warm_up(studio: Studio) -> None:
             watch = studio.check_alive
             done = turn.client.run(loaders, deadline_seconds=seconds, watch=watch)
             turn.client.forget(done.prompt_id)
+            studio.keeps(loaders)
     except (ComfyError, JobError) as error:
         log.warning("ComfyUI could not load the models before the first job: %s", error)
 

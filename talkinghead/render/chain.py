@@ -28,7 +28,7 @@ from talkinghead.render.job import Job
 from talkinghead.render.prepare import Tracks
 from talkinghead.render.progress import ChainProgress
 from talkinghead.render.window_log import WindowLog
-from talkinghead.workflow.graph import loaders_only
+from talkinghead.workflow.graph import keeping_weights, loaders_only
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import load_schemas
 from talkinghead.workflow.slots import WindowInputs
@@ -134,9 +134,10 @@ class Chain:
             with job.at("patch", "handing the files to ComfyUI"):
                 files = _Files(turn, subfolder, self._tracks, self._log.folder, self._loudest)
             with job.at("render", "rendering"):
-                # One that is bloated is recycled when the turn ends; the next one goes on.
-                while not self._is_over() and not self._studio.is_bloated():
+                while not self._is_over():
                     self._render_window(turn, files, subfolder)
+                    if self._studio.is_bloated():  # recycled when the turn ends: the next goes on
+                        return
 
     def _render_window(self, turn: Turn, files: _Files, subfolder: str) -> None:
         log, at = self._log, self._log.next
@@ -160,7 +161,7 @@ def _patched(plan: Plan, at: Window, inputs: WindowInputs, turn: Turn) -> Prompt
     gui = fill_window(plan, at, inputs, turn.studio.profile, schemas)
     graph = to_api(gui, schemas)
     check_graph(graph, turn)
-    return Prompt(str(uuid.uuid4()), gui, graph)
+    return Prompt(str(uuid.uuid4()), gui, keeping_weights(graph, schemas))
 
 
 def _collect(

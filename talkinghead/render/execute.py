@@ -98,7 +98,7 @@ def execute(
     watch = Watch(job, turn, see)
     with comfy_errors():
         return turn.client.run(
-            prompt.graph,
+            turn.with_models(prompt.graph),
             prompt_id=prompt.id,
             deadline_seconds=watch.seconds_left,
             workflow=prompt.workflow,

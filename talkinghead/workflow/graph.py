@@ -1,15 +1,22 @@
 """API graphs: what ``POST /prompt`` takes, node id -> class_type, inputs and ``_meta``. Pure."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeGuard
 
 from talkinghead.workflow.file_inputs import MODEL_SUFFIXES
+from talkinghead.workflow.node_classes import KEEP_WEIGHTS, SAMPLER
 from talkinghead.workflow.schemas import Schemas, output_types
 
 Graph: TypeAlias = dict[str, dict[str, Any]]
 
 # What a loader gives, and ComfyUI shall keep between jobs.
 MODEL_TYPES = frozenset({"WANVIDEOMODEL", "WANVAE", "CLIP_VISION", "WAV2VECMODEL", "CLIP"})
+# Loads nothing: run after a job without models, so that ComfyUI drops what the job's nodes gave.
+NOTHING: Graph = {
+    "1": {"class_type": "PrimitiveInt", "inputs": {"value": 0}},
+    "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+}
 
 
 def is_api(workflow: object) -> TypeGuard[Graph]:
@@ -69,6 +76,56 @@ def loaders_only(graph: Graph, schemas: Schemas) -> Graph:
     for key in sorted(models - inner):
         kept[f"{key}_kept"] = {"class_type": "PreviewAny", "inputs": {"source": [key, 0]}}
     return kept
+
+
+def beside(graph: Graph, other: Graph) -> Graph:
+    """The graph with all nodes of another one beside it, whose ids are none of its own."""
+    ids = {key: f"beside-{key}" for key in other}
+    moved: Graph = {}
+    for key, entry in other.items():
+        inputs = {
+            name: [ids[str(value[0])], value[1]] if isinstance(value, list) else value
+            for name, value in entry["inputs"].items()
+        }
+        moved[ids[key]] = {**entry, "inputs": inputs}
+    return {**graph, **moved}
+
+
+def keeping_weights(graph: Graph, schemas: Schemas) -> Graph:
+    """The graph with a node of ours before each sampler, on a ComfyUI that has it.
+
+    It has the sampler leave weights where they are that the prompt before left on the GPU.
+    """
+    kept = dict(graph)
+    if KEEP_WEIGHTS not in schemas:
+        return kept
+    for key, entry in graph.items():
+        if entry["class_type"] == SAMPLER:
+            before = {"class_type": KEEP_WEIGHTS, "inputs": {"model": entry["inputs"]["model"]}}
+            kept[f"{key}-weights"] = before
+            kept[key] = {**entry, "inputs": {**entry["inputs"], "model": [f"{key}-weights", 0]}}
+    return kept
+
+
+def includes(graph: Graph, other: Graph) -> bool:
+    """Whether ComfyUI has what each node of the other gives when it has what those of `graph` do.
+
+    Its cache does not ask for a node's id: only for its class, its inputs and where they are from.
+    """
+    return _signatures(other) <= _signatures(graph)
+
+
+def _signatures(graph: Graph) -> set[str]:
+    return {_signature(graph, key) for key in graph}
+
+
+def _signature(graph: Graph, key: str) -> str:
+    entry = graph[key]
+    inputs = {
+        name: [_signature(graph, str(value[0])), value[1]] if isinstance(value, list) else value
+        for name, value in entry["inputs"].items()
+    }
+    return json.dumps([entry["class_type"], inputs], sort_keys=True)
 
 
 def _sources(entry: Mapping[str, Any]) -> set[str]:

@@ -6,6 +6,7 @@ EMBEDS, TALKING_IMAGE = "MultiTalkWav2VecEmbeds", "WanVideoImageToVideoMultiTalk
 SAMPLER, ENCODE = "WanVideoSampler", "WanVideoEncode"
 WINDOW_IMAGE, WINDOW_AUDIO = "WanVideoImageToVideoEncode", "TalkingHeadWindowAudio"
 CONTINUE, DECODE = "TalkingHeadContinueWindow", "TalkingHeadDecodeWindow"
+KEEP_WEIGHTS = "TalkingHeadKeepWeights"
 LOAD_IMAGE, LOAD_MASK, SCALE = "LoadImage", "LoadImageMask", "ImageScale"
 DRAFT = "TalkingHeadDraft"
 SPLIT, COMBINE, SAVE_VIDEO = "VHS_SplitImages", "VHS_VideoCombine", "SaveVideo"

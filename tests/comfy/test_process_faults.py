@@ -154,6 +154,27 @@ def test_a_comfyui_that_leaks_past_its_limit_is_replaced_between_jobs(
     assert completes(studio, short_job)
 
 
+def test_a_memory_limit_that_no_comfyui_can_keep_is_told(
+    settings: Settings, short_job: dict[str, Any], tmp_path: Path
+) -> None:
+    few = {"comfyui_max_memory_gb": 0.05, "work_dir": tmp_path / "work"}
+    with Studio(settings.model_copy(update=few)) as studio:
+        for fields in (short_job, short_job | {"long": True}):
+            result = run(studio, fields)
+            assert (result["error_code"], result["stage"]) == ("comfyui_unavailable", "start")
+            assert (
+                "before its first prompt, allowed: 50 MB: raise COMFYUI_MAX_MEMORY_GB"
+                in (result["error"])
+            )
+
+
+def test_a_long_render_goes_on_though_each_comfyui_may_hold_one_window_only(
+    studio: Studio, short_job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studio, "is_bloated", lambda: True)
+    assert completes(studio, short_job | {"long": True})
+
+
 def test_a_full_disk_under_comfyui_is_told_and_the_next_job_has_room(
     studio: Studio, short_job: dict[str, Any], control: Control
 ) -> None:

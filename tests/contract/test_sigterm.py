@@ -25,6 +25,7 @@ from tests.contract.conftest import environment_of
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 RUNPOD_SECONDS = 10
+IDLE_SECONDS = 3
 # handler.py, which leaves work undone only after this: on a busy machine, all takes longer.
 UNHURRIED = f"""
 import runpy
@@ -40,17 +41,29 @@ class RunPod:
     def __init__(self, job: dict[str, Any]) -> None:
         self.jobs = [job]
         self.posted: list[dict[str, Any]] = []
+        self.polled: Callable[[], None] = lambda: None  # called at each poll for a job
         self._closed = threading.Event()
+        self._answered = threading.Event()
         runpod = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                if "/job-take/" in self.path and runpod.jobs:
-                    self._answer(200, runpod.jobs.pop())
+                if "/job-take/" in self.path:
+                    self._take()
                 elif "/ping" in self.path:
                     self._answer(200, {})
                 else:
                     runpod._closed.wait(LAST_RESORT_SECONDS)  # a long poll
+                    self._answer(204)
+
+            def _take(self) -> None:
+                runpod.polled()
+                if not runpod.jobs:
+                    runpod._answered.wait(LAST_RESORT_SECONDS)  # a long poll
+                    runpod._answered.clear()
+                if runpod.jobs:
+                    self._answer(200, runpod.jobs.pop())
+                else:
                     self._answer(204)
 
             def do_POST(self) -> None:
@@ -85,8 +98,13 @@ class RunPod:
             "RUNPOD_SKIP_GPU_CHECK": "true",
         }
 
+    def answer(self) -> None:
+        """Answer the poll that is open: with a job, if there is one by now."""
+        self._answered.set()
+
     def close(self) -> None:
         self._closed.set()
+        self._answered.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -198,6 +216,28 @@ def test_a_worker_of_runpod_leaves_nothing_and_gives_the_job_back(
         end(process, tmp_path)
     runpod.close()
     assert {body["status"] for body in runpod.posted} == {"IN_PROGRESS"}, "no result, no failure"
+
+
+def test_an_idle_worker_ends_at_once_and_leaves_the_job_that_comes_meanwhile(
+    tmp_path: Path, slow_job: dict[str, Any]
+) -> None:
+    """It has had no job yet; its open poll would bring one."""
+    runpod = RunPod(slow_job)
+    job, taken = runpod.jobs.pop(), threading.Event()
+    runpod.polled = taken.set
+    with worker(tmp_path, runpod.environment) as process:
+        wait_until(taken.is_set, "the worker polls for its first job")
+        with slowness() as slowness_here:
+            start = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            runpod.jobs.append(job)
+            runpod.answer()
+            assert process.wait(LAST_RESORT_SECONDS) == 0
+            seconds, allowed = time.monotonic() - start, IDLE_SECONDS * max(1.0, slowness_here())
+        assert seconds < allowed, f"ended after {seconds:.2f} s of {allowed:.2f} s"
+        assert comfyuis(tmp_path) == [] and list((tmp_path / "work").iterdir()) == []
+    runpod.close()
+    assert runpod.posted == [] and not (tmp_path / "seeds").exists()
 
 
 def test_a_comfyui_that_does_not_hear_keeps_nobody(

@@ -18,7 +18,7 @@ class WatchedStudio(Studio):
     def new_client(self) -> ComfyClient:
         return self.client
 
-    def close(self) -> None:
+    def close(self, *, for_good: bool = False) -> None:
         self.ended = True
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from talkinghead_windows.audio import CONTEXT, window_features
 from talkinghead_windows.colour import with_colours_of
+from talkinghead_windows.weights import in_place
 
 VOICE = torch.arange(200.0)[:, None]  # frame n says n
 SILENCE = torch.full((90, 1), -1.0)
@@ -59,3 +61,59 @@ def test_colours_become_those_of_the_reference_for_all_frames_alike() -> None:
 def test_a_picture_without_contrast_stays_finite() -> None:
     flat = torch.full((2, 8, 8, 3), 0.5)
     assert torch.isfinite(with_colours_of(torch.rand(1, 8, 8, 3), flat)).all()
+
+
+class Transformer(torch.nn.Module):
+    """Two blocks and a head, as the sampler has them on the GPU: here, "meta" is the GPU."""
+
+    def __init__(self, *devices: str, patched_linear: bool) -> None:
+        super().__init__()
+        first, second, head = (torch.nn.Linear(2, 2, device=device) for device in devices)
+        self.blocks = torch.nn.ModuleList([first, second])
+        self.head = head
+        self.patched_linear = patched_linear
+
+
+class Patcher:
+    """What in_place reads of a ModelPatcher."""
+
+    def __init__(
+        self,
+        *devices: str,
+        swap: int = 0,
+        patches: int = 1,
+        patched_linear: bool = True,
+        **pipeline: object,
+    ) -> None:
+        self.model = Pipeline(sd={}, gguf_reader=None, auto_cpu_offload=False)
+        self.model.update(pipeline)
+        self.model.diffusion_model = Transformer(*devices, patched_linear=patched_linear)
+        self.model_options = {"transformer_options": {"block_swap_args": {"blocks_to_swap": swap}}}
+        self.patches = dict.fromkeys(range(patches))
+
+
+class Pipeline(dict[str, object]):
+    """The model, which is asked for its settings by name."""
+
+    diffusion_model: Transformer
+
+
+@pytest.mark.parametrize(
+    ("patcher", "expected"),
+    [
+        (Patcher("meta", "meta", "meta"), True),
+        (Patcher("meta", "cpu", "meta", swap=1), True),
+        (Patcher("cpu", "cpu", "cpu"), False),  # taken off the GPU
+        (Patcher("meta", "meta", "meta", swap=1), False),  # another swap than before
+        (Patcher("meta", "cpu", "meta"), False),
+        (Patcher("meta", "meta", "meta", swap=1, patched_linear=False, patches=0), True),
+        (Patcher("meta", "meta", "meta", patched_linear=False), False),  # its first LoRA
+        (Patcher("meta", "meta", "meta", gguf_reader=[]), False),
+        (Patcher("meta", "meta", "meta", auto_cpu_offload=True), False),
+        (Patcher("meta", "meta", "meta", sd=None), False),  # there is no file to leave out
+    ],
+)
+def test_weights_stay_only_where_the_sampler_would_bring_them(
+    patcher: Patcher, expected: bool
+) -> None:
+    assert in_place(patcher, torch.device("meta"), torch.device("cpu")) is expected

@@ -18,7 +18,7 @@ from talkinghead.plan.windows import window
 from talkinghead.workflow import template
 from talkinghead.workflow.check import check, rejection
 from talkinghead.workflow.file_inputs import MODEL_SUFFIXES
-from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.graph import Graph, keeping_weights
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import traps
 from talkinghead.workflow.schemas import Schemas, load_schemas
@@ -316,3 +316,14 @@ def test_the_profiles_name_only_files_that_the_manifest_lists() -> None:
 def test_an_unknown_profile_is_named_with_those_that_are_there() -> None:
     with pytest.raises(ModelsMissing, match="MODEL_PROFILE is 'fp99', allowed: auto, gguf-q4, fp8"):
         load_manifest().profile("fp99")
+
+
+def test_a_server_without_the_node_that_keeps_weights_gets_the_graph_as_it_is(
+    schemas: Schemas,
+) -> None:
+    graph: Graph = {"50": {"class_type": "WanVideoSampler", "inputs": {"model": ["15", 0]}}}
+    keeping = keeping_weights(graph, schemas)
+    assert keeping["50"]["inputs"]["model"] == ["50-weights", 0]
+    assert keeping["50-weights"]["inputs"]["model"] == ["15", 0]
+    without = {name: each for name, each in schemas.items() if name != "TalkingHeadKeepWeights"}
+    assert keeping_weights(graph, without) == graph

@@ -36,12 +36,6 @@ from talkinghead.workflow.check import rejection
 from talkinghead.workflow.graph import Graph, loaders_only
 from talkinghead.workflow.gui_file import is_gui
 
-# Run after a job without models, so that ComfyUI drops what the job's nodes gave.
-NOTHING: Graph = {
-    "1": {"class_type": "PrimitiveInt", "inputs": {"value": 0}},
-    "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
-}
-
 
 def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
     """Run the job's workflow and deliver all that it makes; returns the job's result.
@@ -126,14 +120,17 @@ def _produce(
         gui = request.workflow if is_gui(request.workflow) else {}
         prompt = Prompt(str(uuid.uuid4()), gui, placed)
         # Asked for before the run: it is to happen after a render that fails or is cancelled, too.
-        turn.set_last_prompt(prompt.id, loaders or NOTHING)
+        turn.set_last_prompt(prompt.id, loaders)
         with job.at("render", "running the workflow"):
             outcome = execute(job, prompt, turn, NodeProgress(placed).see)
         # Within the turn: when it ends, the job's folders in ComfyUI are emptied.
         with job.at("collect", "collecting the outputs"), comfy_errors():
             made = collect_files(outcome.files, placed, folder / "made", turn.client, job.check)
         texts = [
-            (title_in(placed, node), text) for node, all_ in outcome.texts.items() for text in all_
+            (title_in(placed, node), text)
+            for node, all_ in outcome.texts.items()
+            for text in all_
+            if node in placed  # and not a loader beside them
         ]
     if not made and not texts:
         raise OutputMissing("ComfyUI ended well, and no node of the workflow reports an output")

@@ -1,0 +1,86 @@
+"""Whose a folder of a ComfyUI is: workers of several containers may share a WORK_DIR.
+
+A worker holds a lock on its folder for as long as it lives, however it ends; a folder that nobody
+holds is left over. The folder's name begins with that of the kernel's boot: of a lock on a shared
+volume, no more is certain than that it holds among the processes of one kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import shutil
+import time
+from pathlib import Path
+
+# The name is known beforehand, and start.sh follows the log there.
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+PROCESS_IDS = Path("/proc/self/ns/pid")  # within which an id is one process: a container's own
+SWEEP_SECONDS = 5.0  # at most: another worker takes a left over folder of our name for one
+_number = itertools.count(1)
+
+
+def new_name() -> str:
+    """A folder's name that no other worker has; each call in one process gives another."""
+    number = next(_number)
+    with contextlib.suppress(OSError):
+        ids = "".join(filter(str.isdigit, str(PROCESS_IDS.readlink())))
+        name = f"{_prefix()}{ids}-{os.getpid()}"
+        return name if number == 1 else f"{name}-{number}"
+    return f"comfyui-{os.getpid()}-{number}"
+
+
+def hold(folder: Path) -> int:
+    """Make the folder and hold it, until the descriptor that this returns is closed."""
+    end = time.monotonic() + SWEEP_SECONDS
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        if not _is_busy(descriptor) and _is_still(folder, descriptor):
+            return descriptor
+        if time.monotonic() > end:
+            return descriptor
+        os.close(descriptor)
+        time.sleep(0.01)
+
+
+def sweep(parent: Path) -> None:
+    """Delete what workers of this machine that were killed have left in `parent`."""
+    with contextlib.suppress(OSError):
+        for folder in parent.glob(f"{_prefix()}*"):
+            _delete_unless_held(folder)
+
+
+def _delete_unless_held(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def _is_busy(descriptor: int) -> bool:
+    """Whether another worker holds what is open there; if not, we do from now on."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # not every file system has locks: then nobody sweeps it either
+        return False
+    return False
+
+
+def _is_still(folder: Path, descriptor: int) -> bool:
+    """Whether the folder is the one that was opened, and not swept since."""
+    with contextlib.suppress(OSError):
+        return folder.stat().st_ino == os.fstat(descriptor).st_ino
+    return False
+
+
+def _prefix() -> str:
+    boot, _, _ = BOOT_ID.read_text().partition("-")
+    return f"comfyui-{boot}-"
