@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from talkinghead import logs
+from talkinghead.delivery.place import hash_request
 from talkinghead.delivery.retry import Patience
 from talkinghead.errors import Cancelled, DeadlineExceeded
 from talkinghead.render.progress import Progress, Report
@@ -38,6 +40,19 @@ class Job:
     def key(self) -> str:
         """The request's id, else the job's, as part of a file name or a storage key."""
         return self.request_id or re.sub(r"[^A-Za-z0-9_-]", "_", self.id)[:64] or "job"
+
+    @property
+    def place(self) -> str:
+        """Below which its video lies in a store.
+
+        An id that a caller chose may be somebody else's, too: there, each request has a folder.
+        """
+        return f"{self.key}/{self.request_hash[:32]}" if self.request_id else self.key
+
+    @functools.cached_property
+    def request_hash(self) -> str:
+        """That of its input: a job that RunPod gives out again has the same."""
+        return hash_request(self.input)
 
     @property
     def seconds(self) -> float:
