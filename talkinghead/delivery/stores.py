@@ -147,11 +147,17 @@ class Stores:
         deliver: Callable[[P | VolumePlace, Patience], T],
         kept: Callable[[JobError, T], JobError],
     ) -> T:
-        """What `deliver` says of the place; `kept` is the error with what it says of the volume."""
+        """What `deliver` says of the place; `kept` is the error with what it says of the volume.
+
+        Where the job's time is over and there is no other place, this one has KEEP_SECONDS more.
+        """
         try:
+            patience.check()
             return deliver(place, patience)
         except UNDELIVERED as error:
             if self._volume is None or place is self._volume:
+                if isinstance(error, DeadlineExceeded):
+                    return deliver(place, Patience(KEEP_SECONDS))
                 raise
             try:
                 where = deliver(self._volume, Patience(KEEP_SECONDS))

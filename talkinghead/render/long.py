@@ -143,7 +143,7 @@ class LongRender:
     ) -> VideoFile:
         """Make the video of the windows and the sound."""
         plan, job = log.plan, self._task.job
-        with job.at("collect", "joining the windows"):
+        with job.at("collect", "joining the windows", job.check_finishing):
             finish_segments(
                 list(log.segments),
                 tracks.delivered_sound.result(),
@@ -151,7 +151,7 @@ class LongRender:
                 starts=[delivered(plan, each).start for each in windows(plan)],
                 fps=plan.request.fps,
                 workflow=workflow,
-                check=job.check,
+                check=job.check_finishing,
             )
             return probe_video(target)
 

@@ -104,7 +104,7 @@ def _rendering(task: Task, plan: Plan) -> Rendering:
 def _deliver(task: Task, made: Made, path: Path, place: Place) -> dict[str, Any]:
     """Put the video where it shall go; returns the job's result."""
     job, studio = task.job, task.studio
-    with job.at("deliver", "delivering the video"):
+    with job.at("deliver", "delivering the video", job.check_finishing):
         result = completed(job, made)
         bundle = bundle_of(job, task.request, task.sources, made, result=result, studio=studio)
         video = FinishedVideo(job.place, job.request_hash, path, result, bundle)
