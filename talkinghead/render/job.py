@@ -20,7 +20,7 @@ from talkinghead.render.progress import Progress, Report
 from talkinghead.settings import Settings
 
 # What was rendered may be collected and muxed for so long after the job's time: it was paid for.
-FINISHING_SECONDS = 120.0
+FINISHING_SECONDS = 60.0
 
 
 @dataclass
