@@ -149,21 +149,30 @@ class Stores:
     ) -> T:
         """What `deliver` says of the place; `kept` is the error with what it says of the volume.
 
-        Where the job's time is over and there is no other place, this one has KEEP_SECONDS more.
+        Where the job's time is over before, and there is no other place, this one has KEEP_SECONDS.
         """
+        is_last = self._volume is None or place is self._volume
+        if is_last and _is_over(patience):
+            patience = Patience(KEEP_SECONDS)
         try:
             patience.check()
             return deliver(place, patience)
         except UNDELIVERED as error:
             if self._volume is None or place is self._volume:
-                if isinstance(error, DeadlineExceeded):
-                    return deliver(place, Patience(KEEP_SECONDS))
                 raise
             try:
                 where = deliver(self._volume, Patience(KEEP_SECONDS))
             except DeliveryFailed as other:
                 raise type(error)(f"{error}; {other}", **error.details) from None
             raise kept(error, where) from None
+
+
+def _is_over(patience: Patience) -> bool:
+    try:
+        patience.check()
+    except DeadlineExceeded:
+        return True
+    return False
 
 
 def _kept_video(error: JobError, where: Mapping[str, Any]) -> JobError:

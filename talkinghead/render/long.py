@@ -97,7 +97,7 @@ class LongRender:
         job, plan = self._task.job, self._plan
         folder.mkdir()
         with job.at("prepare", "looking for what was rendered before"):
-            ledger = self._find_ledger()
+            ledger = _find_ledger(self._checkpoints, job)
             found = ledger and self._checkpoints.restore(ledger, folder, job.check)
         if ledger is not None and found is None:
             job.notes.append("what an earlier job left is damaged: rendered from the beginning")
@@ -111,21 +111,6 @@ class LongRender:
         if changed := ", ".join(changes(found.state, self._means)):
             job.notes.append(f"from window {log.made + 1} on rendered with {changed}")
         return log
-
-    def _find_ledger(self) -> Ledger | None:
-        """What an earlier job left; of another render, nothing, unless the caller named it.
-
-        A job that RunPod gives out again has to end: nobody could remove what is in its way.
-        """
-        job = self._task.job
-        try:
-            return self._checkpoints.open(job.check)
-        except CheckpointRefused as refused:
-            if job.request_id is not None:
-                raise
-            reason = refused.details["reason"]
-            job.notes.append(f"rendered from the beginning: {reason}")
-            return None
 
     def _keep(self, window: Window, log: WindowLog, shown: LivePlaylist | None) -> None:
         """Have the window that was just made shown and written into the store, behind our back."""
@@ -190,6 +175,21 @@ class LongRender:
             f"{error}; {done} of {windows} windows are kept: {how}",
             **{**error.details, "windows_done": done, "windows": windows},
         )
+
+
+def _find_ledger(checkpoints: Checkpoints, job: Job) -> Ledger | None:
+    """What an earlier job left; of another render, nothing, unless the caller named it.
+
+    A job that RunPod gives out again has to end: nobody could remove what is in its way.
+    """
+    try:
+        return checkpoints.open(job.check)
+    except CheckpointRefused as refused:
+        if job.request_id is not None:
+            raise
+        reason = refused.details["reason"]
+        job.notes.append(f"rendered from the beginning: {reason}")
+        return None
 
 
 def check_kept(request: RenderRequest, studio: Studio) -> None:
