@@ -69,6 +69,10 @@ class Unreachable(ComfyError):
     """The server does not answer."""
 
 
+class UploadTooLarge(ComfyError):
+    """The server, or a proxy before it, takes no file so large."""
+
+
 class PromptRejected(ComfyError):
     """The graph failed validation; `node_errors` is ComfyUI's own account, by node id."""
 
@@ -317,6 +321,10 @@ class ComfyClient:
         kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         body = _form(path, boundary, subfolder=subfolder, overwrite="true")
         answer = self._request("POST", "/upload/image", data=body, headers=kind)
+        if answer.status_code == requests.codes.request_entity_too_large:
+            raise UploadTooLarge(
+                f"ComfyUI takes no file as large as {path.name}, {path.stat().st_size / 1e6:.0f} MB"
+            )
         if answer.status_code != 200:
             raise ComfyError(
                 f"ComfyUI refused the upload of {path.name}: HTTP {answer.status_code}"

@@ -22,6 +22,7 @@ from talkinghead.delivery.blobs import BlobStore, StoredFile
 from talkinghead.delivery.restore import (
     checkpoint_files,
     jobs_in,
+    ledgers_in,
     read_ledger,
     remove_checkpoint,
 )
@@ -98,7 +99,7 @@ def remove(
             found = [each for each in _all(store) if each.age_seconds >= least]
         for each in found:
             if each.files:
-                remove_checkpoint(store, each.job)
+                remove_checkpoint(store, each.job, each.files)
             typer.echo(f"{each.job}: " + (f"{each.size} removed" if each.files else "has none"))
     if not found:
         typer.echo("there are none so old")
@@ -134,8 +135,14 @@ def _all(store: BlobStore) -> list[Left]:
 
 
 def _progress(store: BlobStore, left: Left) -> str:
+    """How far the renders of this id are: there is more than one if several requests had it."""
+    found = [_progress_of(store, left.job, name) for name in ledgers_in(left.files)]
+    return ", ".join(found) or "none whole"
+
+
+def _progress_of(store: BlobStore, job: str, name: str) -> str:
     try:
-        ledger = read_ledger(store, left.job, lambda: None)
+        ledger = read_ledger(store, job, name)
     except CheckpointRefused:
         return "unreadable"
     return ledger.progress if ledger else "none whole"

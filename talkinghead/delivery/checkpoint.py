@@ -10,13 +10,20 @@ import functools
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from talkinghead.delivery.blobs import BlobStore, told
-from talkinghead.delivery.ledger import LEDGER, Ledger, motion_name, segment_name
+from talkinghead.delivery.ledger import Ledger, motion_name, segment_name
 from talkinghead.delivery.place import VIDEO_TYPE
-from talkinghead.delivery.restore import delete, read_ledger, remove_checkpoint, restore
+from talkinghead.delivery.restore import (
+    delete,
+    files_of_render,
+    find_ledger,
+    remove_checkpoint,
+    restore,
+)
 from talkinghead.delivery.writer import BackgroundWriter, warn
 from talkinghead.errors import DeliveryFailed
 
@@ -24,30 +31,33 @@ from talkinghead.errors import DeliveryFailed
 class Checkpoints:
     """A render's checkpoint, written behind its back. Without a store nothing is kept.
 
-    Windows are counted from 1 and saved in order, each once. `restore` is called before the first
-    `save`: from there on `_stored`, and all that writes or deletes, is the writer's thread's.
+    `fit` is what has to be equal to go on, and names the render's folder; `request_hash` is the
+    job's, and finds what earlier ones with the same request left in other folders. Windows are
+    counted from 1 and saved in order, each once. `restore` is called before the first `save`: from
+    there on `_stored`, and all that writes or deletes, is the writer's thread's.
     """
 
-    def __init__(self, store: BlobStore | None, job: str) -> None:
+    def __init__(
+        self, store: BlobStore | None, job: str, fit: Mapping[str, str], request_hash: str
+    ) -> None:
         self._store = store
         self._job = job
+        self._fit = fit
+        self._request_hash = request_hash
         self._token = uuid.uuid4().hex[:8]
         self._stored: Ledger | None = None  # as far as the store has it
         self._writer = BackgroundWriter()
         self._delivered = False
         self._littering = False
 
-    def open(self, fit: Mapping[str, str], check: Callable[[], None]) -> Ledger | None:
+    def open(self, check: Callable[[], None]) -> Ledger | None:
         """The ledger that an earlier job left, if there is one. What `check` raises ends it.
 
         Raises:
             CheckpointRefused: it is of another render, or cannot be read.
-            DeliveryFailed: the store does not answer: to start anew would overwrite it.
+            DeliveryFailed: the store does not answer: hours of a GPU may be in it.
         """
-        ledger = read_ledger(self._store, self._job, check) if self._store else None
-        if ledger is not None and dict(ledger.fit) != dict(fit):
-            raise ledger.refusal(self._job, fit)
-        return ledger
+        return find_ledger(self._store, self._job, self._fit, check) if self._store else None
 
     def restore(self, ledger: Ledger, folder: Path, check: Callable[[], None]) -> Ledger | None:
         """Bring the segments and the newest motion state into the folder, and verify them.
@@ -90,6 +100,11 @@ class Checkpoints:
         """Where anybody can read such a file, if the store is a bucket."""
         return self._store.url(self._job, name) if self._store else None
 
+    @property
+    def windows_done(self) -> int:
+        """How many windows are in the store: by now, or after `close`."""
+        return self._stored.windows_done if self._stored else 0
+
     def close(self, *, delivered: bool) -> None:
         """End it within 7 s: what is pending is written; if delivered, the checkpoint is removed.
 
@@ -110,14 +125,14 @@ class Checkpoints:
         """
         if self._delivered:
             return
-        before = ledger.going_on(self._stored)
+        before = replace(ledger, request_hash=self._request_hash).going_on(self._stored)
         new = before.with_window(
             window, segment=_sha256(segment), motion=_sha256(motion), token=self._token
         )
         self._write(store, new.stored(segment_name(window), window), segment, VIDEO_TYPE)
         motion_type = "application/octet-stream"
         self._write(store, new.stored(motion_name(window), window), motion, motion_type)
-        self._write(store, LEDGER, new.as_json(), "application/json")
+        self._write(store, new.name, new.as_json(), "application/json")
         self._stored = new
         old = [mark.window for mark in before.marks if mark not in new.marks]
         self._drop(store, [new.stored(motion_name(each), each) for each in old])
@@ -149,7 +164,8 @@ class Checkpoints:
 
     def _remove(self, store: BlobStore) -> None:
         try:
-            remove_checkpoint(store, self._job)
+            files = files_of_render(store, self._job, self._fit, self._request_hash)
+            remove_checkpoint(store, self._job, files)
         except DeliveryFailed as error:
             warn("the checkpoint stays", error)
 

@@ -1,13 +1,16 @@
 """The ledger of a render that goes on: what of it is stored, under which names, and how it is told.
 
-Under the job's key lie, in `checkpoint/`: the segments, the motion states of the last two windows,
-and the ledger, which is written last: what it names is there. Every run of the render gives its
-files names of its own, so that a worker that was taken for lost overwrites nothing.
+Under the job's key lie, in `checkpoint/` and a folder of the render's own there: the segments, the
+motion states of the last two windows, and the ledger, written last: what it names is there. The
+folder is named by what decides the frames, so that renders that differ in it, under one id,
+never meet. Every run of a render gives its files names of its own, so that a worker that was taken
+for lost overwrites nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,9 +21,15 @@ from pydantic import TypeAdapter, ValidationError
 from talkinghead.errors import CheckpointRefused
 
 FOLDER = "checkpoint/"
-LEDGER = f"{FOLDER}ledger.json"
+LEDGER = "ledger.json"
+# Older versions of the worker wrote no folder for each render: theirs is listed, told and removed.
+OLDER_LEDGER = FOLDER + LEDGER
 # What may be deleted: in a bucket, folders of this name may be somebody else's.
-OURS = re.compile(FOLDER + r"(ledger|(segment|motion)_\d{5,}_[0-9a-f]{8})\.(json|mp4|latent|part)")
+OURS = re.compile(
+    FOLDER + r"([0-9a-f]{32}/)?(ledger|(segment|motion)_\d{5,}_[0-9a-f]{8})"
+    r"\.(json|mp4|latent|part)(\.[0-9a-f]{8}\.part)?"
+)
+SHOWN = 12  # of a sum's digits, in a message
 MARKS = 2  # should the last window's files be damaged, the one before is continued
 OTHERS = {
     "picture": "another picture",
@@ -28,7 +37,6 @@ OTHERS = {
     "masks": "other masks",
     "plan": "another plan",
     "workflow": "another workflow",
-    "comfyui": "another ComfyUI",
     "packs": "other node packs",
     "models": "other model files",
 }
@@ -59,8 +67,8 @@ class Run:
 class Ledger:
     """What a checkpoint is of, and how far it is.
 
-    `fit` is what has to be equal to go on, and `state` what may have changed on the way. Windows
-    are counted from 1.
+    `fit` is what has to be equal to go on, and `state` how the last window was made, which may
+    change on the way. `request_hash` is that of the job that wrote it. Windows are counted from 1.
     """
 
     fit: Mapping[str, str]
@@ -69,7 +77,8 @@ class Ledger:
     state: Mapping[str, Any] = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
     runs: tuple[Run, ...] = ()
-    version: Literal[1] = 1
+    request_hash: str = ""
+    version: Literal[2] = 2
 
     @property
     def windows_done(self) -> int:
@@ -81,11 +90,16 @@ class Ledger:
         """How far it is, for people."""
         return f"{self.windows_done} of {self.windows} windows"
 
+    @property
+    def name(self) -> str:
+        """What the store calls it."""
+        return folder_of(self.fit) + LEDGER
+
     def stored(self, name: str, window: int) -> str:
         """What the store calls the segment or motion state of a window."""
         token = next((run.token for run in reversed(self.runs) if run.first <= window), "")
         stem, _, suffix = name.partition(".")
-        return f"{FOLDER}{stem}_{token}.{suffix}"
+        return f"{folder_of(self.fit)}{stem}_{token}.{suffix}"
 
     def going_on(self, stored: Ledger | None) -> Ledger:
         """This ledger, as far as the one that is stored."""
@@ -120,13 +134,14 @@ class Ledger:
         names = [name for name in {**self.fit, **fit} if self.fit.get(name) != fit.get(name)]
         differs = {name: [self.fit.get(name), fit.get(name)] for name in names}
         other = ", ".join(
-            f"{OTHERS.get(name, f'another {name}')} ({name}: {then or 'none'} there, "
-            f"{now or 'none'} here)"
+            f"{OTHERS.get(name, f'another {name}')} ({name}: {_shown(then)} there, "
+            f"{_shown(now)} here)"
             for name, (then, now) in differs.items()
         )
+        reason = f"the checkpoint of {job}, {self.progress}, was made with {other}"
         return CheckpointRefused(
-            f"the checkpoint of {job}, {self.progress}, was made with {other}; to finish it, use "
-            f"the same again; {_anew(job)}",
+            f"{reason}; to finish it, use the same again; {_anew(job)}",
+            reason=reason,
             differs=differs,
             windows=self.windows,
             windows_done=self.windows_done,
@@ -149,10 +164,29 @@ def parse_ledger(job: str, content: bytes) -> Ledger:
     try:
         return _LEDGER.validate_json(content)
     except ValidationError:
-        raise CheckpointRefused(
-            f"the checkpoint of {job} cannot be read: it is damaged, or another version of the "
-            f"worker made it; {_anew(job)}"
+        raise unreadable(
+            job, "cannot be read: it is damaged, or another version of the worker made it"
         ) from None
+
+
+def unreadable(job: str, why: str) -> CheckpointRefused:
+    """The refusal of a checkpoint whose ledger says nothing to this worker."""
+    reason = f"the checkpoint of {job} {why}"
+    return CheckpointRefused(f"{reason}; {_anew(job)}", reason=reason)
+
+
+def folder_of(fit: Mapping[str, str]) -> str:
+    """The folder of a render's checkpoint, below the job's key."""
+    return f"{FOLDER}{sum_of(fit)}/"
+
+
+def sum_of(fit: Mapping[str, str]) -> str:
+    """What tells a render from all others, in 32 digits."""
+    return hashlib.sha256(json.dumps(fit, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _shown(value: str | None) -> str:
+    return value[:SHOWN] if value else "none"
 
 
 def segment_name(window: int) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -15,30 +16,70 @@ from talkinghead.delivery.blobs import BlobStore, StoredFile, told
 from talkinghead.delivery.ledger import (
     FOLDER,
     LEDGER,
+    OLDER_LEDGER,
     OURS,
     Ledger,
+    folder_of,
     motion_name,
     parse_ledger,
     segment_name,
+    unreadable,
 )
 from talkinghead.delivery.retry import PassingFault, Patience, keep_trying
-from talkinghead.errors import NO_ROOM, DeliveryFailed
+from talkinghead.errors import NO_ROOM, CheckpointRefused, DeliveryFailed
 
 READ_SECONDS = 60.0  # a file of the checkpoint, with all repetitions
 DOWNLOADS = 8
 
 
-def read_ledger(store: BlobStore, job: str, check: Callable[[], None]) -> Ledger | None:
-    """The ledger of a job, if it has one.
+def find_ledger(
+    store: BlobStore, job: str, fit: Mapping[str, str], check: Callable[[], None]
+) -> Ledger | None:
+    """The ledger of the render with this `fit`, if it left one.
+
+    Raises:
+        CheckpointRefused: it is no ledger that this worker can read; or there is none, and there
+            is one of another render.
+        DeliveryFailed: the store does not answer.
+    """
+    ledger = read_ledger(store, job, folder_of(fit) + LEDGER, check)
+    if ledger is not None:
+        return ledger
+    try:
+        others = ledgers_in(checkpoint_files(store, job))
+    except DeliveryFailed as error:  # keys that may not list; nothing of others is overwritten
+        logs.tell(
+            "other checkpoints are not known",
+            level=logging.WARNING,
+            sentence=logs.sentence(error),
+        )
+        return None
+    for name in others:
+        if (other := read_ledger(store, job, name, check)) is not None:
+            raise other.refusal(job, fit)
+    return None
+
+
+def read_ledger(
+    store: BlobStore, job: str, name: str, check: Callable[[], None] = lambda: None
+) -> Ledger | None:
+    """The ledger of this name, if it is there.
 
     Raises:
         CheckpointRefused: it is no ledger that this worker can read.
         DeliveryFailed: the store does not answer.
     """
     content = io.BytesIO()
-    if not _read(store, job, LEDGER, content, check):
+    if not _read(store, job, name, content, check):
         return None
+    if name == OLDER_LEDGER:
+        raise unreadable(job, "was made by an older version of the worker")
     return parse_ledger(job, content.getvalue())
+
+
+def ledgers_in(files: Iterable[StoredFile]) -> list[str]:
+    """The names of the ledgers among a job's files."""
+    return [file.name for file in files if file.name.endswith(f"/{LEDGER}")]
 
 
 def restore(
@@ -124,17 +165,37 @@ def checkpoint_files(store: BlobStore, job: str) -> list[StoredFile]:
         return [file for file in store.files(job, FOLDER) if OURS.fullmatch(file.name)]
 
 
-def remove_checkpoint(store: BlobStore, job: str) -> None:
-    """Delete it, the ledger first: one that is half deleted shall not seem whole.
+def remove_checkpoint(store: BlobStore, job: str, files: Iterable[StoredFile]) -> None:
+    """Delete these files, the ledgers first: one that is half deleted shall not seem whole.
 
     Raises:
         DeliveryFailed: some files could not be deleted.
     """
-    names = sorted(file.name for file in checkpoint_files(store, job))
-    if LEDGER in names:
-        names.remove(LEDGER)
-        delete(store, job, [LEDGER])
-    delete(store, job, names)
+    listed = [*files]
+    ledgers = ledgers_in(listed)
+    if ledgers:
+        delete(store, job, ledgers)
+    delete(store, job, sorted({file.name for file in listed} - {*ledgers}))
+
+
+def files_of_render(
+    store: BlobStore, job: str, fit: Mapping[str, str], request_hash: str
+) -> list[StoredFile]:
+    """What is there of the render with this `fit`, and of those that this request left.
+
+    Of others under the same id, nothing: they may go on.
+
+    Raises:
+        DeliveryFailed
+    """
+    files = checkpoint_files(store, job)
+    folders = {folder_of(fit)}
+    for name in ledgers_in(files):
+        with contextlib.suppress(CheckpointRefused):
+            ledger = read_ledger(store, job, name)
+            if ledger is not None and ledger.request_hash == request_hash:
+                folders.add(folder_of(ledger.fit))
+    return [file for file in files if file.name.startswith(tuple(folders))]
 
 
 def delete(store: BlobStore, job: str, names: list[str]) -> None:

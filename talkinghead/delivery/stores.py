@@ -147,8 +147,15 @@ class Stores:
         deliver: Callable[[P | VolumePlace, Patience], T],
         kept: Callable[[JobError, T], JobError],
     ) -> T:
-        """What `deliver` says of the place; `kept` is the error with what it says of the volume."""
+        """What `deliver` says of the place; `kept` is the error with what it says of the volume.
+
+        Where the job's time is over before, and there is no other place, this one has KEEP_SECONDS.
+        """
+        is_last = self._volume is None or place is self._volume
+        if is_last and _is_over(patience):
+            patience = Patience(KEEP_SECONDS)
         try:
+            patience.check()
             return deliver(place, patience)
         except UNDELIVERED as error:
             if self._volume is None or place is self._volume:
@@ -158,6 +165,14 @@ class Stores:
             except DeliveryFailed as other:
                 raise type(error)(f"{error}; {other}", **error.details) from None
             raise kept(error, where) from None
+
+
+def _is_over(patience: Patience) -> bool:
+    try:
+        patience.check()
+    except DeadlineExceeded:
+        return True
+    return False
 
 
 def _kept_video(error: JobError, where: Mapping[str, Any]) -> JobError:

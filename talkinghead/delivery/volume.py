@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
 import json
 import os
 import shutil
 import stat
+import time
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +18,8 @@ from typing import Any, BinaryIO
 from talkinghead.delivery.blobs import CHUNK_BYTES, StoredFile, StoredPlace, StoreError
 from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, FinishedVideo, PlaceKind
 from talkinghead.settings import Settings
+
+ABANDONED_SECONDS = 3600.0  # since a write went on; a slow volume writes some each minute
 
 
 class VolumeStore:
@@ -73,13 +78,14 @@ class VolumeStore:
         return self.path(job, name).is_file()
 
     def files(self, job: str, folder: str) -> list[StoredFile]:
-        """The files of a folder of the job's, without those of its own folders."""
-        found = []
-        for path in self.path(job, folder).glob("*"):
+        """The files of a folder of the job's, and of all folders in it."""
+        found, base = [], self.path(job, "")
+        for path in self.path(job, folder).rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # the job is being rendered
                 state = path.stat()
                 if stat.S_ISREG(state.st_mode):
-                    found.append(StoredFile(folder + path.name, state.st_size, state.st_mtime))
+                    name = path.relative_to(base).as_posix()
+                    found.append(StoredFile(name, state.st_size, state.st_mtime))
         return found
 
     def jobs(self) -> list[str]:
@@ -98,10 +104,17 @@ class VolumeStore:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(error.strerror or str(error)) from None
-        for folder in [*{path.parent for path in paths}, self._folder / job]:
-            with contextlib.suppress(OSError):  # there is more in it
-                folder.rmdir()
+        self._forget_empty({path.parent for path in paths})
         return []
+
+    def _forget_empty(self, folders: Iterable[Path]) -> None:
+        """Delete the folders that nothing is in, and those above them up to the store's own."""
+        for folder in folders:
+            with contextlib.suppress(OSError):  # there is more in it
+                for each in (folder, *folder.parents):
+                    if each == self._folder:
+                        break
+                    each.rmdir()
 
     def url(self, job: str, name: str) -> None:
         """None: a volume is nobody else's to read."""
@@ -112,11 +125,20 @@ class VolumeStore:
     def forget(self, job: str) -> None:
         """Delete the job's folder, whatever is in it."""
         shutil.rmtree(self._folder / job, ignore_errors=True)
+        self._forget_empty([(self._folder / job).parent])
 
 
 def _write(read: BinaryIO, target: Path, check: Callable[[], None]) -> None:
-    """Copy so that the target is whole when it is there, after a loss of power, too."""
-    partial = target.with_suffix(".part")
+    """Copy so that the target is whole when it is there, after a loss of power, too.
+
+    The copy has a name of its own: another worker may be writing the same file. What one that was
+    killed left of it goes.
+    """
+    for left in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                left.unlink()
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with partial.open("wb") as written:
             _copy(read, written, check)

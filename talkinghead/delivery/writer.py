@@ -45,8 +45,11 @@ class BackgroundWriter:
     def close(self, last: Write | None = None) -> None:
         """Wait up to CLOSE_SECONDS for what is pending, and then for `last`, which is tried once.
 
-        Of what takes longer, the rest is done as long as this process lives.
+        Of what takes longer, the rest is done as long as this process lives. Done once: what is
+        asked of one that was closed before is nothing.
         """
+        if self._closing.is_set():
+            return
         if last is not None:
             self._start()  # it may not have had anything to write
         if self._thread is None:

@@ -146,7 +146,7 @@ class Chain:
         turn.set_last_prompt(prompt.id, loaders_only(prompt.graph, turn.schemas()))
         self._progress.begin(prompt.graph)
         outcome = execute(self._job, prompt, turn, self._progress.see)
-        _collect(log, at, outcome, turn.client, self._job.check)
+        _collect(log, at, outcome, turn.client, self._job.check_finishing)
         turn.between_prompts(prompt.id, place)
         # In this order: what is kept, told and asked from here on counts the window.
         log.add()

@@ -21,6 +21,7 @@ from comfy_client import (
     PromptRejected,
     TimedOut,
     Unreachable,
+    UploadTooLarge,
 )
 from talkinghead import logs
 from talkinghead.comfy.studio import Turn
@@ -30,6 +31,7 @@ from talkinghead.errors import (
     DeadlineExceeded,
     DiskFull,
     JobError,
+    MediaTooLarge,
     OutOfMemory,
     RenderFailed,
     RenderStalled,
@@ -182,6 +184,9 @@ JOB_ERRORS: Mapping[type[ComfyError], Callable[[Any], JobError]] = {
     ExecutionFailed: _execution_error,
     Interrupted: lambda error: Cancelled("the render was interrupted in ComfyUI"),
     TimedOut: lambda error: DeadlineExceeded("the render took longer than JOB_TIMEOUT_SECONDS"),
+    UploadTooLarge: lambda error: MediaTooLarge(
+        f"{error}: start it with a larger --max-upload-size, or raise its proxy's limit"
+    ),
     Unreachable: _unavailable,
     PromptLost: _unavailable,
     FileMissing: _unavailable,

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from talkinghead import logs
+from talkinghead.delivery.place import hash_request
 from talkinghead.delivery.retry import Patience
 from talkinghead.errors import Cancelled, DeadlineExceeded
 from talkinghead.render.progress import Progress, Report
 from talkinghead.settings import Settings
+
+# What was rendered may be collected and muxed for so long after the job's time: it was paid for.
+FINISHING_SECONDS = 60.0
 
 
 @dataclass
@@ -40,6 +45,19 @@ class Job:
         return self.request_id or re.sub(r"[^A-Za-z0-9_-]", "_", self.id)[:64] or "job"
 
     @property
+    def place(self) -> str:
+        """Below which its video lies in a store.
+
+        An id that a caller chose may be somebody else's, too: there, each request has a folder.
+        """
+        return f"{self.key}/{self.request_hash[:32]}" if self.request_id else self.key
+
+    @functools.cached_property
+    def request_hash(self) -> str:
+        """That of its input: a job that RunPod gives out again has the same."""
+        return hash_request(self.input)
+
+    @property
     def seconds(self) -> float:
         """Time since the job began."""
         return time.monotonic() - self.started
@@ -49,22 +67,36 @@ class Job:
         return f"{self.key}-{uuid.uuid4().hex[:8]}"
 
     @contextlib.contextmanager
-    def at(self, stage: str, message: str) -> Iterator[None]:
-        """A stage of the story: said, timed, and not begun once the job is cancelled."""
-        self.check()
+    def at(
+        self, stage: str, message: str, check: Callable[[], None] | None = None
+    ) -> Iterator[None]:
+        """A stage of the story: said, timed, and not begun once `check`, or the job's own, raises.
+
+        One that fails was paid for, too: its time counts, and that of each attempt.
+        """
+        (check or self.check)()
         self.stage = stage
         self.report(Progress(stage, message))
         start = time.monotonic()
-        yield
-        seconds = time.monotonic() - start
-        self.timings[stage] = round(self.timings.get(stage, 0.0) + seconds, 3)
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - start
+            self.timings[stage] = round(self.timings.get(stage, 0.0) + seconds, 3)
         logs.tell("stage ended", name=stage, seconds=round(seconds, 3))
 
     def check(self) -> None:
         """Raise `Cancelled` if the job was, `DeadlineExceeded` if its time is used up."""
+        self._check(spare_seconds=0.0)
+
+    def check_finishing(self) -> None:
+        """`check`, once something is rendered: it has a while longer to be brought home."""
+        self._check(FINISHING_SECONDS)
+
+    def _check(self, spare_seconds: float) -> None:
         if self.cancelled.is_set():
             raise Cancelled("the job was cancelled")
-        if self.seconds > self.timeout_seconds:
+        if self.seconds > self.timeout_seconds + spare_seconds:
             seconds = f"{self.timeout_seconds:g} s"
             raise DeadlineExceeded(f"the job took longer than JOB_TIMEOUT_SECONDS, {seconds}")
 

@@ -18,7 +18,7 @@ from talkinghead.plan.windows import Window, delivered, windows
 from talkinghead.render import playlist
 from talkinghead.render.window_log import WindowLog
 
-FOLDER = "watch"  # beside the video
+PLAYLISTS = "watch"  # the folder of all playlists under a job's key
 NAME = "playlist.m3u8"
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 
@@ -30,9 +30,13 @@ class LivePlaylist:
 
     Args:
         sound: the delivered sound, which may still be being encoded.
+        folder: where it lies below the job's key; jobs that go on with a render have the same.
     """
 
-    def __init__(self, log: WindowLog, sound: Future[Path], checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, log: WindowLog, sound: Future[Path], checkpoints: Checkpoints, folder: str
+    ) -> None:
+        self._folder = folder
         self._log = log
         self._sound = sound
         self._checkpoints = checkpoints
@@ -59,7 +63,7 @@ class LivePlaylist:
         self._put(NAME, lambda: self._text(made).encode(), PLAYLIST_TYPE)
 
     def _put(self, name: str, make: Callable[[], Path | bytes], content_type: str) -> None:
-        self._checkpoints.put(f"{FOLDER}/{name}", lambda: self._made(make), content_type)
+        self._checkpoints.put(f"{self._folder}/{name}", lambda: self._made(make), content_type)
 
     def _made(self, make: Callable[[], Path | bytes]) -> Path | bytes | None:
         if self._ended:
@@ -97,7 +101,7 @@ class LivePlaylist:
         return playlist.playlist_text(parts[:made], self._url, ended=made == len(parts))
 
     def _url_of(self, name: str) -> str:
-        return self._checkpoints.url(f"{FOLDER}/{name}") or name
+        return self._checkpoints.url(f"{self._folder}/{name}") or name
 
 
 def part_name(window: Window) -> str:

@@ -9,23 +9,22 @@ from typing import Any, Self
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.checkpoint import Checkpoints
-from talkinghead.delivery.ledger import Ledger, motion_name
-from talkinghead.errors import InvalidRequest, JobError
+from talkinghead.delivery.ledger import Ledger, motion_name, sum_of
+from talkinghead.errors import CheckpointRefused, InvalidRequest, JobError
 from talkinghead.media.mux import VideoFile, finish_segments, probe_video
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest
 from talkinghead.plan.windows import Window, delivered, windows
 from talkinghead.render.chain import Chain
-from talkinghead.render.fit import fit_of
+from talkinghead.render.fit import changes, fit_of, lighter_of, means_of, state_of
 from talkinghead.render.job import Job
-from talkinghead.render.live_playlist import LivePlaylist
+from talkinghead.render.live_playlist import PLAYLISTS, LivePlaylist
 from talkinghead.render.prepare import Tracks
 from talkinghead.render.rendering import Made, Task, Unfinished, refuse_too_long
 from talkinghead.render.window_log import WindowLog
 
 # Before a job ends for another to continue: a slow window more, and the way out.
 SPARE_WINDOWS, SPARE_SECONDS = 1.5, 30.0
-RESUMED = ("blocks_to_swap", "tiled_vae")  # what running out of memory changes on the way
 
 
 class LongRender:
@@ -39,7 +38,9 @@ class LongRender:
         self._task = task
         self._plan = plan
         self._fit = fit_of(task, plan)
-        self._checkpoints = Checkpoints(task.studio.stores.checkpoints(), task.job.key)
+        self._means = means_of(task.studio)
+        store, job = task.studio.stores.checkpoints(), task.job
+        self._checkpoints = Checkpoints(store, job.key, self._fit, job.request_hash)
         self._is_delivered = False
 
     def prepare(self) -> None:
@@ -56,7 +57,7 @@ class LongRender:
         """Render what is left of the windows, or of them what the job has time for, and join all.
 
         Raises:
-            CheckpointRefused: what an earlier job left is of another render.
+            CheckpointRefused: what another job of this `request_id` left is of another render.
             DeliveryFailed: the store cannot be asked for it.
             and what `Chain.render` raises, with the windows that are kept, if any are.
         """
@@ -66,7 +67,8 @@ class LongRender:
             tracks = task.tracks(log.plan)
         shown = None
         if task.request.playlist:
-            shown = LivePlaylist(log, tracks.delivered_sound, self._checkpoints)
+            folder = f"{PLAYLISTS}/{sum_of(self._fit)}"
+            shown = LivePlaylist(log, tracks.delivered_sound, self._checkpoints, folder)
         chain = Chain(
             job,
             tracks,
@@ -95,17 +97,19 @@ class LongRender:
         job, plan = self._task.job, self._plan
         folder.mkdir()
         with job.at("prepare", "looking for what was rendered before"):
-            found = self._checkpoints.open(self._fit, job.check)
-            if found is not None:
-                state = {name: found.state[name] for name in RESUMED}
-                plan = replace(plan, seed=found.seed, **state)
-                found = self._checkpoints.restore(found, folder, job.check)
+            ledger = _find_ledger(self._checkpoints, job)
+            found = ledger and self._checkpoints.restore(ledger, folder, job.check)
+        if ledger is not None and found is None:
+            job.notes.append("what an earlier job left is damaged: rendered from the beginning")
         if found is None:
             if not self._task.request.continue_later:
                 refuse_too_long(job, plan, self._task.studio)
             return WindowLog(plan, folder)
+        plan = replace(plan, seed=found.seed, **lighter_of(found.state, self._means))
         log = WindowLog(plan, folder, found.windows_done)
         job.notes.append(f"{log} were rendered by an earlier job")
+        if changed := ", ".join(changes(found.state, self._means)):
+            job.notes.append(f"from window {log.made + 1} on rendered with {changed}")
         return log
 
     def _keep(self, window: Window, log: WindowLog, shown: LivePlaylist | None) -> None:
@@ -113,8 +117,7 @@ class LongRender:
         if shown:
             shown.add_part(window)
         plan, number = log.plan, window.index + 1
-        state = {name: getattr(plan, name) for name in RESUMED}
-        ledger = Ledger(self._fit, plan.seed, plan.windows, state)
+        ledger = Ledger(self._fit, plan.seed, plan.windows, state_of(self._means, plan))
         motion = log.folder / motion_name(number)
         self._checkpoints.save(number, log.segment(number), motion, ledger)
         if shown:
@@ -125,7 +128,7 @@ class LongRender:
     ) -> VideoFile:
         """Make the video of the windows and the sound."""
         plan, job = log.plan, self._task.job
-        with job.at("collect", "joining the windows"):
+        with job.at("collect", "joining the windows", job.check_finishing):
             finish_segments(
                 list(log.segments),
                 tracks.delivered_sound.result(),
@@ -133,7 +136,7 @@ class LongRender:
                 starts=[delivered(plan, each).start for each in windows(plan)],
                 fps=plan.request.fps,
                 workflow=workflow,
-                check=job.check,
+                check=job.check_finishing,
             )
             return probe_video(target)
 
@@ -147,13 +150,14 @@ class LongRender:
 
     def _unfinished(self, log: WindowLog, shown: LivePlaylist | None) -> Unfinished:
         job = self._task.job
+        self._checkpoints.close(delivered=False)  # what is told below is what is stored
         return Unfinished(
             {
                 "status": "incomplete",
                 "job_id": job.id,
                 "request_id": job.key,
                 "windows": log.plan.windows,
-                "windows_done": log.made,
+                "windows_done": self._checkpoints.windows_done,
                 "timings": job.timings,
                 "warnings": [*log.plan.warnings, *job.notes],
                 **({"playlist_url": shown.url} if shown else {}),
@@ -162,11 +166,30 @@ class LongRender:
 
     def _with_what_is_kept(self, error: JobError, log: WindowLog) -> JobError:
         """The error, and how to go on from there."""
-        if not log.made or self._task.studio.stores.checkpoints() is None:
+        self._checkpoints.close(delivered=False)
+        done, windows = self._checkpoints.windows_done, log.plan.windows
+        if not done:
             return error
         how = f'the same request with request_id "{self._task.job.key}" continues after them'
-        details = {**error.details, "windows_done": log.made, "windows": log.plan.windows}
-        return type(error)(f"{error}; {log} are kept: {how}", **details)
+        return type(error)(
+            f"{error}; {done} of {windows} windows are kept: {how}",
+            **{**error.details, "windows_done": done, "windows": windows},
+        )
+
+
+def _find_ledger(checkpoints: Checkpoints, job: Job) -> Ledger | None:
+    """What an earlier job left; of another render, nothing, unless the caller named it.
+
+    A job that RunPod gives out again has to end: nobody could remove what is in its way.
+    """
+    try:
+        return checkpoints.open(job.check)
+    except CheckpointRefused as refused:
+        if job.request_id is not None:
+            raise
+        reason = refused.details["reason"]
+        job.notes.append(f"rendered from the beginning: {reason}")
+        return None
 
 
 def check_kept(request: RenderRequest, studio: Studio) -> None:
@@ -196,4 +219,5 @@ def _no_place(field: str, what: str) -> InvalidRequest:
 def clear_checkpoint(job: Job, result: Mapping[str, Any], studio: Studio) -> None:
     """Remove what a worker left that was lost between delivery and clean-up."""
     if result.get("generation_params", {}).get("way") == "chain":
-        Checkpoints(studio.stores.checkpoints(), job.key).close(delivered=True)
+        store, unknown = studio.stores.checkpoints(), dict[str, str]()
+        Checkpoints(store, job.key, unknown, job.request_hash).close(delivered=True)

@@ -73,7 +73,6 @@ class OnePrompt:
             else:
                 if failed:
                     job.notes.append(f"the GPU ran out of memory; rendered {how}")
-                studio.pace.saw(plan, job.timings["render"] / plan.windows)
                 return made
         raise OutOfMemory(f"{last}; so it did {', '.join(failed)}", **last.details, tried=failed)
 
@@ -93,9 +92,11 @@ class OnePrompt:
                     inputs = replace(inputs, frames_folder=str(task.studio.output_dir / subfolder))
                 prompt = patch(plan, inputs, turn)
             turn.set_last_prompt(prompt.id, loaders_only(prompt.graph, turn.schemas()))
+            before = job.timings.get("render", 0.0)  # of attempts that failed
             with job.at("render", "rendering"):
                 rendered = run(job, plan, prompt, turn)
-            with job.at("collect", "collecting the video"):
+            task.studio.pace.saw(plan, (job.timings["render"] - before) / plan.windows)
+            with job.at("collect", "collecting the video", job.check_finishing):
                 shown = prompt.workflow if plan.request.embed_workflow else None
                 collect(rendered, plan, tracks, target, turn.client, workflow=shown, job=job)
                 return Made(plan, prompt, mux.probe_video(target))
@@ -169,13 +170,13 @@ def collect(
     if plan.frames_on_disk:
         folder = target.parent
         fetched = frames.pictures(
-            rendered, plan, client, folder, report=job.report, check=job.check
+            rendered, plan, client, folder, report=job.report, check=job.check_finishing
         )
         finish = partial(mux.finish_pictures, fetched, rendered_fps=plan.fps)
     else:
         video = target.with_name("rendered.mp4")
         with comfy_errors():
-            client.download(rendered, video, watch=job.check)
+            client.download(rendered, video, watch=job.check_finishing)
         finish = partial(mux.finish_video, video)
     finish(
         tracks.delivered_sound.result(),
@@ -183,5 +184,5 @@ def collect(
         fps=plan.request.fps,
         frames=plan.delivered_frames,
         workflow=workflow,
-        check=job.check,
+        check=job.check_finishing,
     )

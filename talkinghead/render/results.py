@@ -29,6 +29,7 @@ def failure(job: Job, error: JobError) -> dict[str, Any]:
         "stage": job.stage,
         "retryable": error.retryable,
         "job_id": job.id,
+        "timings": job.timings,
         "details": dict(error.details),
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 from talkinghead import logs
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.inline import check_room
-from talkinghead.delivery.place import VIDEO_NAME, FinishedVideo, Place, hash_request
+from talkinghead.delivery.place import VIDEO_NAME, FinishedVideo, Place
 from talkinghead.errors import NO_ROOM, DiskFull, InternalError, JobError
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest, parse_request
@@ -90,7 +90,7 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
 def _rendered_before(job: Job, place: Place, studio: Studio) -> dict[str, Any] | None:
     """The result of a job that RunPod gives out again, though its video was delivered, or kept."""
     limit = patience(job, studio.settings)
-    result = studio.stores.find(place, job.key, hash_request(job.input), limit)
+    result = studio.stores.find(place, job.place, job.request_hash, limit)
     if result is not None:
         logs.tell("the job was rendered before")
         clear_checkpoint(job, result, studio)
@@ -104,9 +104,9 @@ def _rendering(task: Task, plan: Plan) -> Rendering:
 def _deliver(task: Task, made: Made, path: Path, place: Place) -> dict[str, Any]:
     """Put the video where it shall go; returns the job's result."""
     job, studio = task.job, task.studio
-    with job.at("deliver", "delivering the video"):
+    with job.at("deliver", "delivering the video", job.check_finishing):
         result = completed(job, made)
         bundle = bundle_of(job, task.request, task.sources, made, result=result, studio=studio)
-        video = FinishedVideo(job.key, hash_request(job.input), path, result, bundle)
+        video = FinishedVideo(job.place, job.request_hash, path, result, bundle)
         where = studio.stores.deliver(video, place, patience(job, studio.settings))
         return where | result

@@ -155,10 +155,10 @@ class Ordeal:
     def stored(self) -> int:
         """How many windows the ledger in the bucket has."""
         client = self._s3.client()
-        with contextlib.suppress(client.exceptions.NoSuchKey):
-            key = f"{self._job['id']}/{LEDGER}"
-            ledger = json.loads(client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
-            return int(ledger["marks"][-1]["window"])
+        for key in self._s3.keys(f"{self._job['id']}/"):
+            if key.endswith(LEDGER):
+                ledger = json.loads(client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+                return int(ledger["marks"][-1]["window"])
         return 0
 
     def suffer(self, fate: Sequence[Blow]) -> None:

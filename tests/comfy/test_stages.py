@@ -226,11 +226,11 @@ def test_a_job_ends_while_it_samples(
     assert still_works(studio, short_job)
 
 
-@ends
-def test_a_job_ends_while_its_video_is_collected(
-    studio: Studio, short_job: dict[str, Any], end: End
+def test_a_cancelled_job_ends_while_its_video_is_collected(
+    studio: Studio, short_job: dict[str, Any]
 ) -> None:
-    result = ended(end, short_job, studio, at="collect")
+    """One whose time ends then is brought home: tests/comfy/test_paid_for.py."""
+    result = ended("cancelled", short_job, studio, at="collect")
     assert result["stage"] == "collect"
     assert still_works(studio, short_job)
 

@@ -14,7 +14,7 @@ import textwrap
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +25,19 @@ import requests
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
-from talkinghead.delivery.blobs import BlobStore
+from talkinghead.delivery.blobs import BlobStore, StoredFile, StoreError
 from talkinghead.delivery.checkpoint import Checkpoints
 from talkinghead.delivery.inline import InlinePlace
-from talkinghead.delivery.ledger import LEDGER, Ledger, Mark, Run, motion_name, segment_name
+from talkinghead.delivery.ledger import (
+    OLDER_LEDGER,
+    Ledger,
+    Mark,
+    Run,
+    folder_of,
+    motion_name,
+    segment_name,
+)
+from talkinghead.delivery.place import hash_request
 from talkinghead.delivery.restore import checkpoint_files, read_ledger
 from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumeStore
@@ -38,6 +47,8 @@ from tests.store import BUCKET, SECRET, S3Server, Wire
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 FIT = {"request": "a1", "packs": "b2", "models": "c3"}
+OTHER_FIT = FIT | {"packs": "e5", "voices": "f6"}
+REQUEST = hash_request({"image_url": "https://x/i.jpg"})
 BEGUN = Ledger(fit=FIT, seed=7, windows=5, state={"blocks_to_swap": 20})
 
 
@@ -87,19 +98,25 @@ def go_on() -> None:
     """A job that is not cancelled."""
 
 
-def save(to: Checkpoints, folder: Path, windows: Iterable[int], said: str = "") -> None:
+def save(
+    to: Checkpoints,
+    folder: Path,
+    windows: Iterable[int],
+    said: str = "",
+    fit: Mapping[str, str] = FIT,
+) -> None:
     for window in windows:
         segment, motion = folder / segment_name(window), folder / motion_name(window)
         segment.write_bytes(f"frames of {window}{said}".encode() * 100)
         motion.write_bytes(f"motion of {window}{said}".encode() * 100)
-        to.save(window, segment, motion, BEGUN)
+        to.save(window, segment, motion, replace(BEGUN, fit=fit))
 
 
 def rendered(
     store: BlobStore | None, job: str, folder: Path, windows: Iterable[int], said: str = ""
 ) -> Checkpoints:
     """A worker's checkpoints after these windows, all written."""
-    checkpoints = Checkpoints(store, job)
+    checkpoints = Checkpoints(store, job, FIT, REQUEST)
     save(checkpoints, folder, windows, said)
     checkpoints.close(delivered=False)
     return checkpoints
@@ -107,21 +124,21 @@ def rendered(
 
 def restored(store: BlobStore, job: str, folder: Path) -> Ledger | None:
     """What another worker goes on from."""
-    checkpoints = Checkpoints(store, job)
-    ledger = checkpoints.open(FIT, go_on)
+    checkpoints = Checkpoints(store, job, FIT, REQUEST)
+    ledger = checkpoints.open(go_on)
     assert ledger is not None
     return checkpoints.restore(ledger, folder, go_on)
 
 
-def done(store: BlobStore, job: str) -> int:
-    ledger = read_ledger(store, job, go_on)
+def done(store: BlobStore, job: str, fit: Mapping[str, str] = FIT) -> int:
+    ledger = read_ledger(store, job, replace(BEGUN, fit=fit).name)
     return ledger.windows_done if ledger else 0
 
 
 def names(store: BlobStore, job: str) -> list[str]:
-    """What the checkpoint holds, without the token of the run."""
+    """What the checkpoint holds, without the token of the run and the render's folder."""
     files = checkpoint_files(store, job)
-    return sorted(re.sub("_[0-9a-f]{8}", "", file.name) for file in files)
+    return sorted(re.sub("_[0-9a-f]{8}|/[0-9a-f]{32}", "", file.name) for file in files)
 
 
 def stored_as(store: BlobStore, job: str, name: str) -> str:
@@ -129,14 +146,16 @@ def stored_as(store: BlobStore, job: str, name: str) -> str:
     found = [
         file.name
         for file in checkpoint_files(store, job)
-        if re.fullmatch(f"checkpoint/{stem}_.*{suffix}", file.name)
+        if re.fullmatch(f"checkpoint/[0-9a-f]{{32}}/{stem}_.*{suffix}", file.name)
     ]
     assert len(found) == 1
     return found[0]
 
 
-def wait_for_windows(store: BlobStore, job: str, windows: int) -> None:
-    wait_until(lambda: done(store, job) == windows, f"{windows} windows in the store")
+def wait_for_windows(
+    store: BlobStore, job: str, windows: int, fit: Mapping[str, str] = FIT
+) -> None:
+    wait_until(lambda: done(store, job, fit) == windows, f"{windows} windows in the store")
 
 
 def wait_for_message(caplog: pytest.LogCaptureFixture, message: str) -> None:
@@ -160,7 +179,7 @@ def test_another_worker_goes_on_after_the_last_whole_window_with_an_empty_disk(
 
 
 def test_a_render_that_nothing_is_left_of_begins_anew(store: BlobStore, job: str) -> None:
-    assert Checkpoints(store, job).open(FIT, go_on) is None
+    assert Checkpoints(store, job, FIT, REQUEST).open(go_on) is None
 
 
 def test_a_render_can_be_continued_again_and_again(
@@ -168,8 +187,8 @@ def test_a_render_can_be_continued_again_and_again(
 ) -> None:
     for worker in range(4):
         folder = new_disk(tmp_path, f"worker-{worker}")
-        checkpoints = Checkpoints(store, job)
-        ledger = checkpoints.open(FIT, go_on)
+        checkpoints = Checkpoints(store, job, FIT, REQUEST)
+        ledger = checkpoints.open(go_on)
         if ledger is not None:
             assert checkpoints.restore(ledger, folder, go_on) is not None
         save(checkpoints, folder, [worker + 1], f" by {worker}")
@@ -192,7 +211,7 @@ def test_the_store_keeps_two_motion_states_and_the_disk_one(
 
 
 def test_the_ledger_does_not_grow_with_the_windows(volume: Path, job: str, disk: Path) -> None:
-    ledger = volume / "talkinghead" / job / LEDGER
+    ledger = volume / "talkinghead" / job / BEGUN.name
     rendered(store_of(), job, disk, [1, 2])
     small = ledger.stat().st_size
     rendered(store_of(), job, disk, range(1, 101))
@@ -203,11 +222,11 @@ def test_the_ledger_does_not_grow_with_the_windows(volume: Path, job: str, disk:
 def test_a_worker_that_was_taken_for_lost_and_goes_on_damages_nothing_of_its_successor(
     store: BlobStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
 ) -> None:
-    lost = Checkpoints(store, job)
+    lost = Checkpoints(store, job, FIT, REQUEST)
     save(lost, disk, [1, 2])
     wait_for_windows(store, job, 2)
-    successor = Checkpoints(store, job)
-    ledger = successor.open(FIT, go_on)
+    successor = Checkpoints(store, job, FIT, REQUEST)
+    ledger = successor.open(go_on)
     assert ledger is not None and successor.restore(ledger, empty_disk, go_on)
     save(lost, disk, [3], " by the lost one")
     wait_for_windows(store, job, 3)
@@ -219,6 +238,62 @@ def test_a_worker_that_was_taken_for_lost_and_goes_on_damages_nothing_of_its_suc
     assert restored(store, job, third)
     said = {re.sub(rb".* by", b"", path.read_bytes())[:10] for path in third.glob("*_0000[345].*")}
     assert len(said) == 1, "the render is that of one worker"
+
+
+def test_two_renders_of_one_id_keep_what_is_theirs_also_after_one_is_delivered(
+    store: BlobStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
+) -> None:
+    ours = Checkpoints(store, job, FIT, REQUEST)
+    theirs = Checkpoints(store, job, OTHER_FIT, hash_request("another"))
+    assert ours.open(go_on) is theirs.open(go_on) is None
+    for window in (1, 2, 3):
+        save(ours, disk, [window])
+        save(theirs, empty_disk, [window], " of others", OTHER_FIT)
+        wait_for_windows(store, job, window)
+        wait_for_windows(store, job, window, OTHER_FIT)
+    ours.close(delivered=True)
+    theirs.close(delivered=False)
+    assert done(store, job) == 0
+    third = Checkpoints(store, job, OTHER_FIT, hash_request("another"))
+    ledger = third.open(go_on)
+    assert ledger is not None
+    kept = third.restore(ledger, new_disk(tmp_path, "third"), go_on)
+    assert kept is not None and kept.windows_done == 3
+
+
+def test_what_the_same_request_left_on_another_card_goes_with_its_delivery(
+    store: BlobStore, job: str, disk: Path, empty_disk: Path
+) -> None:
+    before = Checkpoints(store, job, OTHER_FIT, REQUEST)
+    save(before, disk, [1], fit=OTHER_FIT)
+    before.close(delivered=False)
+    now = Checkpoints(store, job, FIT, REQUEST)
+    save(now, empty_disk, [1])
+    now.close(delivered=False)
+    Checkpoints(store, job, FIT, REQUEST).close(delivered=True)
+    assert checkpoint_files(store, job) == []
+
+
+def test_how_many_windows_are_done_is_how_many_are_stored(
+    volume: Path, job: str, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talkinghead.delivery.writer.CLOSE_SECONDS", 0.1)
+    stored = threading.Event()
+
+    class Slow(VolumeStore):
+        def put(
+            self, job: str, name: str, content: Path | bytes, content_type: str, **more: Any
+        ) -> None:
+            if segment_name(2)[:-4] in name:
+                stored.wait(LAST_RESORT_SECONDS)
+            super().put(job, name, content, content_type, **more)
+
+    checkpoints = Checkpoints(Slow(volume), job, FIT, REQUEST)
+    save(checkpoints, disk, [1, 2])
+    wait_for_windows(Slow(volume), job, 1)
+    checkpoints.close(delivered=False)
+    assert checkpoints.windows_done == 1
+    stored.set()
 
 
 # When something is damaged
@@ -268,18 +343,18 @@ def test_a_worker_killed_between_segment_and_ledger_leaves_a_ledger_that_is_whol
         from talkinghead.delivery.ledger import LEDGER
         from talkinghead.delivery.s3 import S3Store
         from talkinghead.settings import Settings
-        from tests.unit.test_checkpoint import save
+        from tests.unit.test_checkpoint import FIT, save
 
         class Dying(S3Store):
             ledgers = 0
             def put(self, job, name, content, content_type):
-                self.ledgers += name == LEDGER
+                self.ledgers += name.endswith(LEDGER)
                 if self.ledgers == 3:
                     os.kill(os.getpid(), signal.SIGKILL)
                 super().put(job, name, content, content_type)
 
         writer.CLOSE_SECONDS = float(sys.argv[3])
-        checkpoints = Checkpoints(Dying(Settings().bucket, Settings()), sys.argv[1])
+        checkpoints = Checkpoints(Dying(Settings().bucket, Settings()), sys.argv[1], FIT, "")
         save(checkpoints, Path(sys.argv[2]), [1, 2, 3])
         checkpoints.close(delivered=False)
     """)
@@ -308,7 +383,7 @@ def test_a_store_that_is_away_for_a_while_costs_the_render_nothing_and_gets_ever
     here = store_of()
     with Wire(s3.port) as wire:
         on_s3.setenv("S3_ENDPOINT", wire.url)
-        checkpoints = Checkpoints(store_of(), job)
+        checkpoints = Checkpoints(store_of(), job, FIT, REQUEST)
         save(checkpoints, disk, [1])
         wait_for_windows(here, job, 1)
         wire.limit = wire.passed  # it hears nothing more: the render is not kept waiting
@@ -333,7 +408,7 @@ def test_a_volume_that_cannot_be_written_to_gets_everything_when_it_can(
     volume: Path, job: str, disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (volume / "talkinghead").write_text("a file where the folder should be")
-    checkpoints = Checkpoints(store_of(), job)
+    checkpoints = Checkpoints(store_of(), job, FIT, REQUEST)
     save(checkpoints, disk, [1, 2])
     wait_for_message(caplog, "checkpoint is not saved")
     (volume / "talkinghead").unlink()
@@ -345,7 +420,7 @@ def test_a_volume_that_cannot_be_written_to_gets_everything_when_it_can(
 def test_a_segment_that_is_gone_from_the_disk_is_told_and_the_job_lives(
     volume: Path, job: str, disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoints = Checkpoints(store_of(), job)
+    checkpoints = Checkpoints(store_of(), job, FIT, REQUEST)
     checkpoints.save(1, disk / "gone.mp4", disk / "gone.latent", BEGUN)
     wait_for_message(caplog, "checkpoint is not saved")
     assert done(store_of(), job) == 0
@@ -354,7 +429,7 @@ def test_a_segment_that_is_gone_from_the_disk_is_told_and_the_job_lives(
 def test_a_part_that_cannot_be_made_costs_no_window(
     volume: Path, job: str, disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoints = Checkpoints(store_of(), job)
+    checkpoints = Checkpoints(store_of(), job, FIT, REQUEST)
     save(checkpoints, disk, [1])
     checkpoints.put("watch/part", lambda: next(iter(())), "video/mp4")
     save(checkpoints, disk, [2])
@@ -375,7 +450,7 @@ def test_a_failed_job_leaves_its_last_windows_behind_though_the_store_was_away(
     with Wire(s3.port) as wire:
         wire.away = True
         on_s3.setenv("S3_ENDPOINT", wire.url)
-        checkpoints = Checkpoints(store_of(), job)
+        checkpoints = Checkpoints(store_of(), job, FIT, REQUEST)
         save(checkpoints, disk, [1, 2])
         wait_for_message(caplog, "checkpoint is not saved")
         wire.away = False
@@ -394,7 +469,7 @@ def test_the_end_of_a_job_does_not_wait_long_for_a_store_that_stays_away(
     ended = "checkpoint ended before all was written"
     with Wire(s3.port, limit=0) as wire:
         on_s3.setenv("S3_ENDPOINT", wire.url)
-        checkpoints = Checkpoints(store_of(), job)
+        checkpoints = Checkpoints(store_of(), job, FIT, REQUEST)
         save(checkpoints, disk, [1, 2])
         checkpoints.close(delivered=False)
         assert ended not in caplog.messages, "the wire still held all back"
@@ -407,7 +482,7 @@ def test_a_playlist_is_written_after_its_window_and_stays_when_the_checkpoint_go
 ) -> None:
     part = disk / "part.m4s"
     part.write_bytes(b"part")
-    checkpoints = Checkpoints(store_of(), job)
+    checkpoints = Checkpoints(store_of(), job, FIT, REQUEST)
     save(checkpoints, disk, [1])
     checkpoints.put("playlist/1.m4s", lambda: part, "video/mp4")
     checkpoints.put("playlist/index.m3u8", lambda: b"#EXTM3U", "application/vnd.apple.mpegurl")
@@ -425,14 +500,14 @@ def test_a_playlist_is_written_after_its_window_and_stays_when_the_checkpoint_go
 
 
 def test_a_volume_has_no_urls(volume: Path, job: str) -> None:
-    assert Checkpoints(store_of(), job).url("playlist/index.m3u8") is None
+    assert Checkpoints(store_of(), job, FIT, REQUEST).url("playlist/index.m3u8") is None
 
 
 def test_without_a_store_nothing_is_kept(job: str, disk: Path) -> None:
     checkpoints = rendered(None, job, disk, [1, 2, 3])
     checkpoints.put("playlist/index.m3u8", lambda: b"#EXTM3U", "application/vnd.apple.mpegurl")
     checkpoints.close(delivered=True)
-    assert checkpoints.open(FIT, go_on) is None
+    assert checkpoints.open(go_on) is None
     assert checkpoints.url("playlist/index.m3u8") is None
     assert [path.name for path in disk.glob("*.latent")] == ["motion_00003.latent"]
 
@@ -453,7 +528,9 @@ def test_checkpoints_go_to_the_bucket_else_to_the_volume_else_nowhere(
 
 def fill(store: BlobStore, job: str, windows: int) -> None:
     """A checkpoint of so many windows, each an object."""
-    paths = [f"checkpoint/segment_{window:05}_0123abcd.mp4" for window in range(1, windows + 1)]
+    paths = [
+        f"{folder_of(FIT)}segment_{window:05}_0123abcd.mp4" for window in range(1, windows + 1)
+    ]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda path: store.put(job, path, b"", "video/mp4"), paths))
 
@@ -465,7 +542,7 @@ def test_what_was_delivered_leaves_nothing_and_nothing_else_is_touched(
     for name in others:
         store.put(job, name, b"of others", "video/mp4")
     fill(store, job, 1100)
-    checkpoints = Checkpoints(store, job)
+    checkpoints = Checkpoints(store, job, FIT, REQUEST)
     save(checkpoints, disk, [1, 2])
     wait_for_windows(store, job, 2)
     checkpoints.close(delivered=True)
@@ -487,7 +564,7 @@ def test_what_was_delivered_is_no_longer_saved(volume: Path, job: str, disk: Pat
             saved.append(name)
             super().put(job, name, content, content_type, **more)
 
-    checkpoints = Checkpoints(Slow(volume), job)
+    checkpoints = Checkpoints(Slow(volume), job, FIT, REQUEST)
     save(checkpoints, disk, range(1, 51))
     assert begun.wait(LAST_RESORT_SECONDS)
     checkpoints.close(delivered=True)
@@ -496,7 +573,7 @@ def test_what_was_delivered_is_no_longer_saved(volume: Path, job: str, disk: Pat
 
 
 def test_a_volume_has_no_empty_folders_left(volume: Path, job: str, disk: Path) -> None:
-    checkpoints = Checkpoints(store_of(), job)
+    checkpoints = Checkpoints(store_of(), job, FIT, REQUEST)
     save(checkpoints, disk, [1, 2])
     wait_for_windows(store_of(), job, 2)
     checkpoints.close(delivered=True)
@@ -513,7 +590,9 @@ class Picky(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         time = "<LastModified>2026-01-01T00:00:00Z</LastModified>"
-        keys = (f"job/checkpoint/segment_{n:05}_0123abcd.mp4" for n in range(1, self.segments + 1))
+        keys = (
+            f"job/{folder_of(FIT)}segment_{n:05}_0123abcd.mp4" for n in range(1, self.segments + 1)
+        )
         listed = (f"<Contents><Key>{key}</Key><Size>1</Size>{time}</Contents>" for key in keys)
         self._answer(200, f"<ListBucketResult>{''.join(listed)}</ListBucketResult>")
 
@@ -550,7 +629,7 @@ def picky(on_s3: pytest.MonkeyPatch) -> Iterator[type[Picky]]:
 
 def test_no_more_files_are_deleted_at_once_than_s3_takes(picky: type[Picky]) -> None:
     picky.status, picky.segments = 200, 2500
-    Checkpoints(store_of(), "job").close(delivered=True)
+    Checkpoints(store_of(), "job", FIT, REQUEST).close(delivered=True)
     assert (picky.at_once, picky.deleted) == ([1000, 1000, 500], [])
 
 
@@ -559,15 +638,15 @@ def test_a_store_that_does_not_delete_many_at_once_is_asked_for_each(
     picky: type[Picky], status: int
 ) -> None:
     picky.status = status  # MissingContentMD5, NotImplemented
-    Checkpoints(store_of(), "job").close(delivered=True)
-    assert picky.deleted == [f"/{BUCKET}/job/checkpoint/segment_00001_0123abcd.mp4"]
+    Checkpoints(store_of(), "job", FIT, REQUEST).close(delivered=True)
+    assert picky.deleted == [f"/{BUCKET}/job/{folder_of(FIT)}segment_00001_0123abcd.mp4"]
 
 
 def test_a_key_that_may_not_delete_is_told_in_the_log_alone(
     picky: type[Picky], caplog: pytest.LogCaptureFixture
 ) -> None:
     picky.status = 403
-    Checkpoints(store_of(), "job").close(delivered=True)
+    Checkpoints(store_of(), "job", FIT, REQUEST).close(delivered=True)
     assert picky.deleted == []
     assert caplog.messages == ["the checkpoint stays"]
 
@@ -580,7 +659,7 @@ def test_a_checkpoint_of_another_render_is_refused_and_the_message_says_what_dif
 ) -> None:
     rendered(store, job, disk, [1, 2])
     with pytest.raises(CheckpointRefused) as caught:
-        Checkpoints(store, job).open(FIT | {"packs": "e5", "voices": "f6"}, go_on)
+        Checkpoints(store, job, OTHER_FIT, REQUEST).open(go_on)
     assert str(caught.value) == (
         f"the checkpoint of {job}, 2 of 5 windows, was made with other node packs (packs: b2 "
         "there, e5 here), other voices (voices: none there, f6 here); to finish it, use the same "
@@ -588,6 +667,7 @@ def test_a_checkpoint_of_another_render_is_refused_and_the_message_says_what_dif
         f"checkpoints remove {job}`"
     )
     assert caught.value.details == {
+        "reason": str(caught.value).partition(";")[0],
         "differs": {"packs": ["b2", "e5"], "voices": [None, "f6"]},
         "windows": 5,
         "windows_done": 2,
@@ -601,7 +681,7 @@ def test_a_checkpoint_of_another_render_is_refused_and_the_message_says_what_dif
     [
         lambda text: text[:-20],
         lambda text: "{}",
-        lambda text: text.replace('"version":1', '"version":2'),
+        lambda text: text.replace('"version":2', '"version":3'),
     ],
     ids=["cut off", "empty", "of another version"],
 )
@@ -610,10 +690,34 @@ def test_a_ledger_that_cannot_be_read_is_refused_and_not_overwritten(
 ) -> None:
     rendered(store, job, disk, [1])
     ledger = io.BytesIO()
-    assert store.get(job, LEDGER, ledger)
-    store.put(job, LEDGER, change(ledger.getvalue().decode()).encode(), "application/json")
+    assert store.get(job, BEGUN.name, ledger)
+    store.put(job, BEGUN.name, change(ledger.getvalue().decode()).encode(), "application/json")
     with pytest.raises(CheckpointRefused, match=rf"checkpoint of {job} cannot be read: it is dam"):
-        Checkpoints(store, job).open(FIT, go_on)
+        Checkpoints(store, job, FIT, REQUEST).open(go_on)
+
+
+def test_what_an_older_version_left_is_said_to_be_that(store: BlobStore, job: str) -> None:
+    store.put(job, OLDER_LEDGER, b'{"version": 1}', "application/json")
+    with pytest.raises(CheckpointRefused, match="was made by an older version of the worker; to"):
+        Checkpoints(store, job, FIT, REQUEST).open(go_on)
+
+
+def test_keys_that_may_not_list_continue_what_is_theirs_and_know_of_no_others(
+    store: BlobStore,
+    job: str,
+    disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: object) -> list[StoredFile]:
+        raise StoreError("AccessDenied")
+
+    rendered(store, job, disk, [1, 2])
+    monkeypatch.setattr(store, "files", refuse)
+    ledger = Checkpoints(store, job, FIT, REQUEST).open(go_on)
+    assert ledger is not None and ledger.windows_done == 2
+    assert Checkpoints(store, job, OTHER_FIT, REQUEST).open(go_on) is None
+    assert "other checkpoints are not known" in caplog.messages
 
 
 def test_a_bucket_that_refuses_ends_the_job_before_it_overwrites_what_is_there(
@@ -621,7 +725,7 @@ def test_a_bucket_that_refuses_ends_the_job_before_it_overwrites_what_is_there(
 ) -> None:
     on_s3.setenv("S3_KEY", "nobody")
     with pytest.raises(DeliveryFailed, match=f"{BUCKET} did not give the checkpoint") as caught:
-        Checkpoints(store_of(), job).open(FIT, go_on)
+        Checkpoints(store_of(), job, FIT, REQUEST).open(go_on)
     assert SECRET not in str(caught.value)
 
 
@@ -636,9 +740,9 @@ def test_a_cancelled_job_does_not_wait_for_a_store_that_is_away(
             if wire.refused:
                 raise Cancelled("the job was cancelled")
 
-        checkpoints = Checkpoints(store_of(), job)
+        checkpoints = Checkpoints(store_of(), job, FIT, REQUEST)
         with pytest.raises(Cancelled):
-            checkpoints.open(FIT, check)
+            checkpoints.open(check)
         with pytest.raises(Cancelled):
             checkpoints.restore(ledger_of_40(), empty_disk, check)
 
@@ -671,7 +775,7 @@ def test_the_list_tells_how_far_how_old_and_how_large(
 
 
 def test_a_ledger_that_cannot_be_read_is_listed_too(volume: Path, job: str) -> None:
-    store_of().put(job, LEDGER, b"{", "application/json")
+    store_of().put(job, BEGUN.name, b"{", "application/json")
     assert f"{job}  unreadable" in command("list")[1]
 
 
@@ -687,7 +791,7 @@ def test_a_checkpoint_is_removed_by_its_id(store: BlobStore, job: str, disk: Pat
     assert re.fullmatch(rf"{job}: \d\.\d kB removed\n{job}-c: has none\n", output)
     assert (names(store, job), done(store, f"{job}-b")) == ([], 1)
     assert command("remove", f"{job}-b")[0] == 0
-    assert Checkpoints(store, job).open(FIT, go_on) is None
+    assert Checkpoints(store, job, FIT, REQUEST).open(go_on) is None
 
 
 def test_old_checkpoints_are_removed_at_once_and_young_ones_stay(

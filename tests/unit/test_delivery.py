@@ -23,6 +23,7 @@ from talkinghead.delivery.place import FinishedVideo, Place, hash_request
 from talkinghead.delivery.retry import POLL_SECONDS, Patience
 from talkinghead.delivery.s3 import BucketPlace, S3Store
 from talkinghead.delivery.stores import Stores
+from talkinghead.delivery.volume import VolumeStore
 from talkinghead.errors import (
     Cancelled,
     DeliveryFailed,
@@ -521,3 +522,40 @@ def test_a_cancelled_job_is_not_kept(volume: Path, video: Path) -> None:
         stores.deliver(finished(video), chosen(stores, delivery="volume"), Patience(9, check))
     assert isinstance(caught.value, Cancelled)
     assert not list(volume.rglob("*.mp4")) and not list(volume.rglob("*.part"))
+
+
+# Two workers and one volume
+
+
+def test_a_worker_that_is_killed_while_it_writes_spoils_nothing_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, others = VolumeStore(tmp_path), VolumeStore(tmp_path)
+    fsync = os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        """As this file is whole, and not yet in its place, another worker begins the same."""
+        fsync(descriptor)
+        monkeypatch.setattr(os, "fsync", killed)
+        with contextlib.suppress(KeyboardInterrupt):
+            others.put("job", "checkpoint/ledger.json", b"", "application/json")
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    def killed(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    store.put("job", "checkpoint/ledger.json", b"ours", "application/json")
+    assert store.path("job", "checkpoint/ledger.json").read_bytes() == b"ours"
+
+
+def test_what_a_killed_worker_was_writing_goes_with_the_next_write(tmp_path: Path) -> None:
+    store = VolumeStore(tmp_path)
+    store.put("job", "talkinghead.mp4", b"first", "video/mp4")
+    left, young = (store.path("job", f"talkinghead.mp4.{token}.part") for token in ("0a", "0b"))
+    for path in (left, young):
+        path.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    store.put("job", "talkinghead.mp4", b"second", "video/mp4")
+    assert not left.exists()
+    assert young.exists(), "somebody may be writing it"

@@ -17,6 +17,7 @@ from talkinghead.errors import (
     DeadlineExceeded,
     DiskFull,
     JobError,
+    MediaTooLarge,
     OutOfMemory,
     RenderFailed,
     RenderStalled,
@@ -61,6 +62,12 @@ FAILED = "Video generation failed: Sampler (node 7): "
             "the render took longer than JOB_TIMEOUT_SECONDS",
         ),
         (comfy_client.Unreachable("away"), ComfyUIUnavailable, "away"),
+        (
+            comfy_client.UploadTooLarge("no file so large"),
+            MediaTooLarge,
+            "no file so large: start it with a larger --max-upload-size, "
+            "or raise its proxy's limit",
+        ),
         (comfy_client.PromptLost("restarted?"), ComfyUIUnavailable, "restarted?"),
         (comfy_client.FileMissing("no file"), ComfyUIUnavailable, "no file"),
         (ComfyError("upload refused"), ComfyUIUnavailable, "upload refused"),

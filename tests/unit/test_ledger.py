@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from talkinghead.delivery.ledger import Ledger, motion_name, parse_ledger, segment_name
+from talkinghead.delivery.ledger import Ledger, folder_of, motion_name, parse_ledger, segment_name
 from talkinghead.delivery.writer import BackgroundWriter
 from talkinghead.errors import DeliveryFailed
 from tests.timing import LAST_RESORT_SECONDS
@@ -26,8 +26,9 @@ def test_a_ledger_has_the_last_two_marks_and_each_run_once() -> None:
     assert [mark.window for mark in ledger.marks] == [4, 5]
     assert [(run.first, run.token) for run in ledger.runs] == [(1, "0000000a"), (4, "0000000b")]
     assert ledger.progress == "5 of 9 windows"
-    assert ledger.stored(segment_name(3), 3) == "checkpoint/segment_00003_0000000a.mp4"
-    assert ledger.stored(motion_name(4), 4) == "checkpoint/motion_00004_0000000b.latent"
+    folder = folder_of(BEGUN.fit)
+    assert ledger.stored(segment_name(3), 3) == f"{folder}segment_00003_0000000a.mp4"
+    assert ledger.stored(motion_name(4), 4) == f"{folder}motion_00004_0000000b.latent"
     assert parse_ledger("job", ledger.as_json()) == ledger
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from comfy_client import Event
+from comfy_client import ComfyClient, Event, OutputFile
 from talkinghead.delivery.inline import InlinePlace
 from talkinghead.delivery.place import Item
 from talkinghead.delivery.retry import Patience
@@ -17,6 +18,7 @@ from talkinghead.delivery.volume import VolumePlace, VolumeStore
 from talkinghead.errors import DeliveryFailed, InvalidRequest, MediaInvalid, ResultTooLarge
 from talkinghead.render.workflow_job.graph import read_graph
 from talkinghead.render.workflow_job.inputs import check_file, check_masks
+from talkinghead.render.workflow_job.outputs import collect_files
 from talkinghead.render.workflow_job.paths import path_problems, set_paths
 from talkinghead.render.workflow_job.progress import NodeProgress
 from talkinghead.render.workflow_job.request import read_request
@@ -210,3 +212,21 @@ def test_what_cannot_be_delivered_is_kept_on_the_volume(
     (tmp_path / "volume" / "talkinghead" / "other").write_text("a file where a folder should be")
     with pytest.raises(DeliveryFailed, match="the volume did not take the outputs"):
         stores.put("other", items, stores.named("volume"), Patience(5))
+
+
+def test_every_output_of_a_workflow_is_delivered_whatever_their_names(tmp_path: Path) -> None:
+    class Server(ComfyClient):
+        def download(
+            self, file: OutputFile, path: Path, *, watch: Callable[[], None] = lambda: None
+        ) -> None:
+            path.write_text(file.node_id)
+
+    names = ["3-a.png", "a.png", "a.png", "2-a.png", "a.png"]
+    reported = [
+        OutputFile(str(node), "images", name, f"folder-{node}", "output")
+        for node, name in enumerate(names)
+    ]
+    server = Server("http://127.0.0.1:9")
+    made = collect_files(reported, {}, tmp_path / "made", server, lambda: None)
+    assert [each.item.path.read_text() for each in made] == ["0", "1", "2", "3", "4"]
+    assert len({each.item.path for each in made}) == 5

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -44,13 +45,17 @@ def collect_files(
     folder.mkdir(exist_ok=True)  # of a first try, whose ComfyUI died
     made: dict[str, MadeFile] = {}
     for file in dict.fromkeys(reported):
-        name = PurePosixPath(file.filename).name
-        if name in made:
-            name = f"{len(made) + 1}-{name}"
+        name = _free_name(PurePosixPath(file.filename).name, made)
         path = folder / name
         client.download(file, path, watch=check)
         made[name] = MadeFile(title_in(graph, file.node_id), Item(path, content_type(name)))
     return list(made.values())
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    """The name, with the first number before it that makes it another than all before."""
+    numbered = (f"{number}-{name}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)
 
 
 def describe(

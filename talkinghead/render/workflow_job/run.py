@@ -58,7 +58,7 @@ def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
         outputs = once_more_if_comfyui_dies(
             job, partial(_produce, job, request, graph, files, folder=folder, studio=studio)
         )
-        with job.at("deliver", "delivering the outputs"):
+        with job.at("deliver", "delivering the outputs", job.check_finishing):
             items = [each.item for each in outputs.files]
             places = studio.stores.put(job.key, items, store, patience(job, studio.settings))
             described = describe(outputs, places, studio.settings.max_inline_mb)
@@ -124,8 +124,9 @@ def _produce(
         with job.at("render", "running the workflow"):
             outcome = execute(job, prompt, turn, NodeProgress(placed).see)
         # Within the turn: when it ends, the job's folders in ComfyUI are emptied.
-        with job.at("collect", "collecting the outputs"), comfy_errors():
-            made = collect_files(outcome.files, placed, folder / "made", turn.client, job.check)
+        check = job.check_finishing
+        with job.at("collect", "collecting the outputs", check), comfy_errors():
+            made = collect_files(outcome.files, placed, folder / "made", turn.client, check)
         texts = [
             (title_in(placed, node), text)
             for node, all_ in outcome.texts.items()

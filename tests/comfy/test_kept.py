@@ -1,0 +1,193 @@
+"""What a long render has left, and who may go on with it: on a real ComfyUI with the doubles."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.ledger import FOLDER, LEDGER, segment_name
+from talkinghead.delivery.stores import Stores
+from talkinghead.delivery.volume import VolumeStore
+from talkinghead.models.gpu import Attention, Gpu, Host, Tuning
+from talkinghead.models.manifest import load_manifest
+from talkinghead.net.guard import UrlGuard
+from talkinghead.render import long as long_render
+from talkinghead.render.job import Job
+from talkinghead.render.run import run_job
+from talkinghead.render.window_log import WindowLog
+from talkinghead.settings import Settings
+from tests.conftest import FileServer, write_tone
+from tests.timing import LAST_RESORT_SECONDS
+
+Control = Callable[..., None]
+
+
+@pytest.fixture
+def long_job(files: FileServer, portrait: Path) -> dict[str, Any]:
+    """Three windows."""
+    (files.folder / "portrait.jpg").write_bytes(portrait.read_bytes())
+    write_tone(files.folder / "a.wav", seconds=9.0)
+    urls = {"image_url": files.url("portrait.jpg"), "wav_url": files.url("a.wav")}
+    return urls | {"width": 256, "height": 256, "long": True, "seed": 7}
+
+
+@pytest.fixture
+def kept_in(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The studio's network volume."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    stores = Stores(Settings(volume_dir=volume), guard=UrlGuard(blocked=()))
+    monkeypatch.setattr(studio, "stores", stores)
+    return volume
+
+
+@pytest.fixture
+def card(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts another card into the worker, with what suits it: card("L40S", "sageattn")."""
+    profile = studio.profile
+
+    def put(
+        name: str,
+        attention: Attention = "sdpa",
+        *,
+        force_offload: bool = True,
+        bf16: bool = True,
+        models: str | None = None,
+    ) -> None:
+        chosen = load_manifest().profile(models) if models else profile
+        tuned = Tuning("of the doubles", attention, 0, force_offload, bf16).apply(chosen)
+        monkeypatch.setattr(studio, "profile", tuned)
+        monkeypatch.setattr(studio, "host", Host(Gpu(name, 48.0, 8.9), 256.0))
+
+    return put
+
+
+def fail_in_window(done: int, control: Control) -> None:
+    """Have the sampler raise after so many windows of the next job are done."""
+    control(WanVideoSampler={"action": "raise", "after": done})
+
+
+def files_in(volume: Path) -> list[str]:
+    return sorted(path.name for path in volume.rglob("*") if path.is_file())
+
+
+def test_a_lost_workers_job_goes_on_on_another_card_and_the_result_says_what_changed(
+    long_job: dict[str, Any],
+    studio: Studio,
+    kept_in: Path,
+    card: Callable[..., None],
+    control: Control,
+) -> None:
+    card("RTX 4090", "sdpa", force_offload=True)
+    fail_in_window(2, control)
+    lost = run_job(Job("retried", long_job), studio)
+    assert lost["details"]["windows_done"] == 2
+    control()
+    card("L40S", "sageattn", force_offload=False, bf16=False)
+    result = run_job(Job("retried", long_job), studio)
+    assert result.get("status") == "completed", result
+    told = " ".join(result["warnings"])
+    assert "2 of 3 windows were rendered by an earlier job" in told
+    assert "from window 3 on rendered with card L40S instead of RTX 4090" in told
+    assert "attention sageattn instead of sdpa" in told
+    assert "precision of the VAE fp32 instead of bf16" in told
+    assert files_in(kept_in) == []
+
+
+def test_what_a_card_ran_out_of_memory_of_is_not_another_cards(
+    long_job: dict[str, Any],
+    studio: Studio,
+    kept_in: Path,
+    card: Callable[..., None],
+    control: Control,
+) -> None:
+    for name, blocks in (("RTX 4090", 20), ("L40S", 0)):
+        job = long_job | {"request_id": f"on-{blocks}"}
+        card("RTX 4090")
+        fail_in_window(1, control)
+        run_job(Job("lost", job | {"use_block_swap": True}), studio)
+        control()
+        card(name)
+        result = run_job(Job("next", job | {"use_block_swap": False}), studio)
+        assert result["generation_params"]["blocks_to_swap"] == blocks
+
+
+def test_a_retry_that_finds_a_render_with_other_models_begins_anew_and_says_so(
+    long_job: dict[str, Any],
+    studio: Studio,
+    kept_in: Path,
+    card: Callable[..., None],
+    control: Control,
+) -> None:
+    fail_in_window(1, control)
+    run_job(Job("retried", long_job), studio)
+    control()
+    card("L40S", models="fp8")
+    result = run_job(Job("retried", long_job), studio)
+    assert result.get("status") == "completed", result
+    (warning,) = [each for each in result["warnings"] if "from the beginning" in each]
+    assert "1 of 3 windows, was made with other model files" in warning
+    assert "talkinghead checkpoints remove" not in warning
+    assert files_in(kept_in) == [], "both are of this job, and it is delivered"
+
+
+def test_a_retry_that_finds_what_it_cannot_read_begins_anew_and_says_so(
+    long_job: dict[str, Any], studio: Studio, kept_in: Path, control: Control
+) -> None:
+    fail_in_window(1, control)
+    run_job(Job("retried", long_job), studio)
+    (ledger,) = kept_in.rglob(LEDGER)
+    ledger.write_text("{")
+    control()
+    result = run_job(Job("retried", long_job), studio)
+    assert result.get("status") == "completed", result
+    (warning,) = [each for each in result["warnings"] if "from the beginning" in each]
+    assert "cannot be read" in warning
+
+
+def test_the_windows_that_are_told_as_done_are_those_in_the_store(
+    long_job: dict[str, Any],
+    studio: Studio,
+    kept_in: Path,
+    control: Control,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The store takes the first window and is then too slow for the end of the job."""
+    monkeypatch.setattr("talkinghead.delivery.writer.CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(
+        long_render.LongRender, "_stops", lambda self, seconds: seconds is not None and made() >= 2
+    )
+    job = long_job | {"request_id": "slow", "continue_later": True}
+    over, begun = threading.Event(), threading.Event()
+    put, add = VolumeStore.put, WindowLog.add
+    count = [0]
+
+    def made() -> int:
+        return count[0]
+
+    def counted(log: WindowLog) -> None:
+        add(log)
+        count[0] += 1
+        if count[0] == 2:  # the first has to be there before the job ends
+            begun.wait(LAST_RESORT_SECONDS)
+
+    def slow(store: VolumeStore, job: str, name: str, *rest: Any, **more: Any) -> None:
+        if segment_name(2).removesuffix(".mp4") in name:
+            over.wait(LAST_RESORT_SECONDS)
+        put(store, job, name, *rest, **more)
+        if name.startswith(FOLDER) and name.endswith(LEDGER):
+            begun.set()
+
+    monkeypatch.setattr(VolumeStore, "put", slow)
+    monkeypatch.setattr(WindowLog, "add", counted)
+    try:
+        result = run_job(Job("slow", job), studio)
+    finally:
+        over.set()
+    assert result["status"] == "incomplete"
+    assert (made(), result["windows_done"]) == (2, 1)
