@@ -129,7 +129,7 @@ class Watch:
         """Take note of an event: the render goes on."""
         self._last_event = time.monotonic()
         if (progress := self._see(event)) is not None:
-            self._job.report(progress)
+            self._job.tell(progress)
 
     def check(self) -> None:
         """Let the prompt go on, or not.

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from talkinghead import logs
 from talkinghead.delivery.retry import Patience
@@ -33,6 +33,13 @@ class Job:
     timeout_seconds: float = math.inf
 
     request_id: str | None = None
+    percent: float = 0.0
+
+    def tell(self, progress: Progress) -> None:
+        """Report how far it is. What is done once more, after a failure, takes no percent back."""
+        told = replace(progress, least_percent=self.percent)
+        self.percent = told.percent
+        self.report(told)
 
     @property
     def key(self) -> str:
@@ -53,7 +60,7 @@ class Job:
         """A stage of the story: said, timed, and not begun once the job is cancelled."""
         self.check()
         self.stage = stage
-        self.report(Progress(stage, message))
+        self.tell(Progress(stage, message))
         start = time.monotonic()
         yield
         seconds = time.monotonic() - start

@@ -73,7 +73,6 @@ class OnePrompt:
             else:
                 if failed:
                     job.notes.append(f"the GPU ran out of memory; rendered {how}")
-                studio.pace.saw(plan, job.timings["render"] / plan.windows)
                 return made
         raise OutOfMemory(f"{last}; so it did {', '.join(failed)}", **last.details, tried=failed)
 
@@ -141,6 +140,8 @@ def run(job: Job, plan: Plan, prompt: Prompt, turn: Turn) -> OutputFile:
     steps = plan.sampling.steps - plan.sampling.start_step
     seen = RenderProgress(prompt.graph, windows=plan.windows, steps=steps)
     outcome = execute(job, prompt, turn, seen.see)
+    if seen.window_seconds is not None:
+        turn.studio.pace.saw(plan, seen.window_seconds)
     return frames.first_frame(outcome, prompt.graph) if plan.frames_on_disk else _video_of(outcome)
 
 
@@ -168,9 +169,7 @@ def collect(
     """
     if plan.frames_on_disk:
         folder = target.parent
-        fetched = frames.pictures(
-            rendered, plan, client, folder, report=job.report, check=job.check
-        )
+        fetched = frames.pictures(rendered, plan, client, folder, report=job.tell, check=job.check)
         finish = partial(mux.finish_pictures, fetched, rendered_fps=plan.fps)
     else:
         video = target.with_name("rendered.mp4")
