@@ -16,9 +16,9 @@ Twelve lines run any workflow, in API format, on any server:
 
 It knows ComfyUI, and nothing of what the graphs are for. The truth about a prompt is ComfyUI's
 history under the prompt id that we chose; the WebSocket only makes it known sooner, so a socket
-that closes or goes deaf costs a second, never the result, and an event that is left out nothing:
-newer servers tell of progress ten times a second at most. Nothing waits for ever: a server that
-stops to answer ends a run within `unreachable_seconds` and a few seconds more.
+that closes or goes deaf costs some events until there is another, never the result, and an event
+that is left out nothing: newer servers tell of progress ten times a second at most. Nothing waits
+for ever: a server that stops to answer ends a run within `unreachable_seconds` and a few more.
 
     ComfyError
      +- Unreachable      the server does not answer
@@ -49,6 +49,8 @@ Graph = Mapping[str, Mapping[str, Any]]
 EVENT_SECONDS = 0.5  # between two calls of `watch`
 POLL_SECONDS = 1.0  # between reads of history, whatever the socket says
 REREAD_SECONDS = 0.1  # the same, when neither history nor queue knows the prompt
+RECONNECT_SECONDS = 3.0  # after a socket was lost; until then the server has forgotten it
+QUIET_SECONDS = 60.0  # a socket that replaced another is replaced, if so long no event comes
 HISTORY_SECONDS = 10.0  # history is written after the success event; on a busy host much later
 UNREACHABLE_SECONDS = 30.0  # a server that loads a model may not answer for some seconds
 HTTP_SECONDS = 30.0  # uploads, downloads, schemas and the validation of a graph take their time
@@ -114,6 +116,18 @@ class Event:
 
     type: str
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where our prompt is, as the server said when it was last asked.
+
+    `ahead` are the prompts that it works on before ours; with none, ours is executed. `hears` is
+    whether an event of ours would have come: without it, silence says nothing.
+    """
+
+    ahead: int
+    hears: bool
 
 
 @dataclass(frozen=True)
@@ -184,6 +198,7 @@ class ComfyClient:
         prompt_id: str | None = None,
         workflow: Mapping[str, Any] | None = None,
         on_event: Callable[[Event], None] = lambda event: None,
+        on_place: Callable[[Place], None] = lambda place: None,
         watch: Callable[[], None] = lambda: None,
     ) -> Outcome:
         """Queue the graph and follow it to its end.
@@ -194,6 +209,7 @@ class ComfyClient:
             prompt_id: one of our own makes the prompt traceable; a random UUID if not given.
             workflow: the graph's GUI file, for nodes that write it into what they save.
             on_event: called with each event of this prompt.
+            on_place: called about once a second with what the server says of a prompt that goes on.
             watch: called about twice a second, and every `answer_seconds` while the server does
                 not answer; what it raises stops the prompt and comes out here.
         """
@@ -202,7 +218,8 @@ class ComfyClient:
         with _Listener.connect(self.url, server_id(prompt_id), self._answer_seconds) as listener:
             try:
                 self.submit(graph, prompt_id, client_id=listener.client_id, workflow=workflow)
-                return _Run(self, prompt_id).follow(listener, deadline, on_event, watch)
+                run = _Run(self, prompt_id, listener)
+                return run.follow(deadline, on_event=on_event, on_place=on_place, watch=watch)
             except PromptRejected:
                 raise
             except BaseException:  # a submission without an answer may have been queued too
@@ -274,9 +291,20 @@ class ComfyClient:
 
     def is_queued(self, prompt_id: str) -> bool:
         """Whether the prompt waits or runs."""
+        return self.queue_position(prompt_id) is not None
+
+    def queue_position(self, prompt_id: str) -> int | None:
+        """How many prompts are done before this one: 0 if it runs, or is the next while none does.
+
+        None if it neither waits nor runs.
+        """
         queue = _json(self._request("GET", "/queue", self._answer_seconds))
-        items = [*queue.get("queue_running", []), *queue.get("queue_pending", [])]
-        return server_id(prompt_id) in (item[1] for item in items)
+        its_id, running = server_id(prompt_id), queue.get("queue_running", [])
+        if its_id in (item[1] for item in running):
+            return 0
+        waiting = sorted(queue.get("queue_pending", []), key=lambda item: item[0])
+        ids = [item[1] for item in waiting]
+        return len(running) + ids.index(its_id) if its_id in ids else None
 
     def wait_idle(self, prompt_id: str, *, deadline_seconds: float) -> None:
         """Return when the prompt neither waits nor runs.
@@ -369,18 +397,20 @@ class _Run:
     Only answers count: while the server is unreachable, nothing is unknown to it.
     """
 
-    def __init__(self, client: ComfyClient, prompt_id: str) -> None:
+    def __init__(self, client: ComfyClient, prompt_id: str, listener: _Listener) -> None:
         self._client = client
         self._prompt_id = prompt_id
+        self._listener = listener
         self._last_answer = time.monotonic()
         self._next_poll = self._last_answer + POLL_SECONDS
         self._unknown_since: float | None = None
 
     def follow(
         self,
-        listener: _Listener,
         deadline: float,
+        *,
         on_event: Callable[[Event], None],
+        on_place: Callable[[Place], None],
         watch: Callable[[], None],
     ) -> Outcome:
         """The outcome, when there is one; `deadline` is a time of the monotonic clock."""
@@ -389,30 +419,31 @@ class _Run:
             now = time.monotonic()
             if now > deadline:
                 raise TimedOut(f"prompt {self._prompt_id} did not end within its deadline")
-            event = listener.next_event(min(EVENT_SECONDS, self._next_poll - now))
+            event = self._listener.next_event(min(EVENT_SECONDS, self._next_poll - now))
             if event is not None:
                 on_event(event)
             ended = event is not None and _is_last(event)
             if ended or now >= self._next_poll:
                 self._next_poll = now + POLL_SECONDS
-                outcome = self._reconcile(ended)
+                outcome = self._reconcile(ended, on_place)
                 if outcome is not None:
                     return outcome
 
-    def _reconcile(self, ended: bool) -> Outcome | None:
+    def _reconcile(self, ended: bool, on_place: Callable[[Place], None]) -> Outcome | None:
         """What history and queue say: an outcome, an error, or None while it goes on."""
         try:
             entry = self._client.history(self._prompt_id)
             if entry is not None:
                 return _outcome(self._prompt_id, entry)
-            queued = self._client.is_queued(self._prompt_id)
+            ahead = self._client.queue_position(self._prompt_id)
         except Unreachable:
             if time.monotonic() - self._last_answer > self._client._unreachable_seconds:
                 raise
             return None
         now = self._last_answer = time.monotonic()
-        if queued and not ended:
+        if ahead is not None and not ended:
             self._unknown_since = None
+            on_place(Place(ahead, self._listener.still_hears()))
             return None
         self._unknown_since = self._unknown_since or now
         if now - self._unknown_since > self._client._history_seconds:
@@ -433,37 +464,52 @@ def _is_last(event: Event) -> bool:
 class _Listener:
     """The WebSocket, under a client id of its own; without a connection it hears nothing.
 
-    A lost one is not opened again. ComfyUI sends a prompt's events only to the client id that
-    submitted it: a fresh id hears nothing of it, and under the same id ComfyUI's clean-up of the
-    old socket can remove the new one. Polling alone brings the rest.
+    A prompt's events go only to the client id that submitted it, so another socket is opened under
+    the same one, as ComfyUI's own page does. When a socket ends, the server forgets the client id,
+    even if it is a newer socket's by then. Therefore the old one is ended first, with some time
+    between; and a newer one counts as hearing only after an event has come by it.
     """
 
-    def __init__(self, its_id: str, client_id: str, socket: websocket.WebSocket | None) -> None:
-        self.client_id = client_id
+    def __init__(self, url: str, its_id: str, seconds: float) -> None:
+        self.client_id = uuid.uuid4().hex
+        self._address = f"ws{url.removeprefix('http')}/ws?clientId={self.client_id}"
         self._its_id = its_id  # the prompt's, on the server
-        self._socket = socket
+        self._seconds = seconds
+        self._socket: websocket.WebSocket | None = None
+        self._is_answered = True  # the last ping
+        self._is_proven = True  # that events come by it
+        self._changed = time.monotonic()  # since when the socket is open, or is not, or is silent
 
     @classmethod
     def connect(cls, url: str, its_id: str, seconds: float) -> Self:
         """A listener; a server that refuses the socket is followed by polling alone."""
-        client_id = uuid.uuid4().hex
-        address = f"ws{url.removeprefix('http')}/ws?clientId={client_id}"
-        try:
-            # ComfyUI's JSON is UTF-8; the library would check that in Python, byte by byte.
-            socket = websocket.create_connection(
-                address, timeout=seconds, skip_utf8_validation=True, http_no_proxy=["*"]
-            )
-        except (websocket.WebSocketException, OSError):
-            return cls(its_id, client_id, None)
-        return cls(its_id, client_id, socket)
+        listener = cls(url, its_id, seconds)
+        listener._open()
+        return listener
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(websocket.WebSocketException, OSError):
-                self._socket.close(timeout=1)
+        self._close(1)
+
+    def still_hears(self) -> bool:
+        """Whether an event would have come; to be asked about once a second, as it also looks.
+
+        A server that answers polls answers a ping, too: if not, the socket is deaf. A newer socket
+        by which nothing has come for long may have been forgotten, and is replaced again.
+        """
+        hears = self._socket is not None and self._is_answered and self._is_proven
+        silence = time.monotonic() - self._changed
+        if self._socket is None and silence > RECONNECT_SECONDS:
+            self._open()
+        elif not self._is_answered and silence > RECONNECT_SECONDS:
+            self._close(0)
+        elif not self._is_proven and silence > QUIET_SECONDS:
+            self._close(1)
+        elif self._socket is not None and self._is_answered:
+            self._ping(self._socket)
+        return hears
 
     def next_event(self, seconds: float) -> Event | None:
         """The next event of our prompt, if one comes within so many seconds."""
@@ -473,22 +519,60 @@ class _Listener:
             return None
         try:
             self._socket.settimeout(seconds)
-            message = self._socket.recv()
+            opcode, data = self._socket.recv_data(control_frame=True)
         except websocket.WebSocketTimeoutException:
             return None
         except (websocket.WebSocketException, OSError, UnicodeDecodeError):
-            self._socket.close(timeout=0)
-            self._socket = None
+            self._close(0)
             return None
-        return self._parse(message) if isinstance(message, str) else None
+        self._is_answered = True
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            self._close(0)
+        return self._parse(data) if opcode == websocket.ABNF.OPCODE_TEXT else None
 
-    def _parse(self, message: str) -> Event | None:
+    def _open(self) -> None:
+        self._changed = time.monotonic()
+        try:
+            # ComfyUI's JSON is UTF-8; the library would check that in Python, byte by byte.
+            self._socket = websocket.create_connection(
+                self._address,
+                timeout=self._seconds,
+                skip_utf8_validation=True,
+                http_no_proxy=["*"],
+            )
+            self._is_answered = True
+        except (websocket.WebSocketException, OSError):
+            self._is_proven = False
+
+    def _close(self, seconds: float) -> None:
+        """End the socket; the server has so long to agree."""
+        socket, self._socket = self._socket, None
+        self._is_proven = False
+        self._changed = time.monotonic()
+        if socket is not None:
+            with contextlib.suppress(websocket.WebSocketException, OSError):
+                socket.close(timeout=seconds)
+
+    def _ping(self, socket: websocket.WebSocket) -> None:
+        try:
+            socket.ping()
+        except (websocket.WebSocketException, OSError):
+            self._close(0)
+        else:
+            self._is_answered = False
+            if self._is_proven:
+                self._changed = time.monotonic()
+
+    def _parse(self, message: bytes) -> Event | None:
         try:
             content = json.loads(message)
             event = Event(content["type"], content["data"])
         except (ValueError, KeyError, TypeError):
             return None
-        return event if event.data.get("prompt_id") == self._its_id else None
+        if event.data.get("prompt_id") != self._its_id:
+            return None
+        self._is_proven = True
+        return event
 
 
 def _outcome(prompt_id: str, entry: Mapping[str, Any]) -> Outcome:

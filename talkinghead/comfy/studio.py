@@ -184,8 +184,14 @@ class Studio:
             self._lock.release()
 
     def new_client(self) -> ComfyClient:
-        """A client of the ComfyUI, which need not be ready."""
-        return ComfyClient(self.server.url if self.server else str(self.settings.comfyui_url))
+        """A client of the ComfyUI, which need not be ready.
+
+        Ours may be silent for longer than a render may stall: `check_alive` knows whether it lives.
+        """
+        if self.server is None:
+            return ComfyClient(str(self.settings.comfyui_url))
+        seconds = 2 * self.settings.stall_seconds
+        return ComfyClient(self.server.url, unreachable_seconds=seconds)
 
     def _ensure_ready(self, check: Callable[[], None]) -> None:
         if self.server is None:

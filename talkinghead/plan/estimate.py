@@ -166,14 +166,17 @@ def _time(
     """How long, how long at least, and who says so."""
     if plan.request.draft:
         return None, None, None
-    if (measured := pace.measured(plan)) is not None:
-        seconds = windows * measured.window_seconds
-        share = LEAST_OF_MEASURED if measured.trusted else LEAST_OF_PUBLISHED
-        return seconds, share * seconds, "measured on this worker"
-    if card is None:
-        return None, None, None
-    seconds = windows * window_seconds(plan) / card.speed
-    return seconds, LEAST_OF_PUBLISHED * seconds, f"{card.source} for {card.name}"
+    published = windows * window_seconds(plan) / card.speed if card else None
+    measured = pace.measured(plan)
+    if measured is None:
+        source = f"{card.source} for {card.name}" if card else None
+        return published, published and LEAST_OF_PUBLISHED * published, source
+    seconds = windows * measured.window_seconds
+    if measured.least_seconds is not None:
+        least: float | None = LEAST_OF_MEASURED * windows * measured.least_seconds
+    else:  # windows of other kinds may show that this worker is faster, but never that it is slower
+        least = published and LEAST_OF_PUBLISHED * min(published, seconds)
+    return seconds, least, "measured on this worker"
 
 
 def _by_card(plan: Plan) -> dict[str, float]:

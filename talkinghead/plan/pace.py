@@ -7,7 +7,7 @@ import statistics
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES, frames_of
 from talkinghead.plan.plan import Plan
@@ -21,8 +21,7 @@ SQUARE_SHARE = 0.4  # of a step: attention, which grows with the square of the t
 MASK_SHARE = 0.05  # of a step, for each mask: one more product of queries and keys
 
 REMEMBERED_WINDOWS = 20
-ALIKE = 0.2  # windows count as alike if their published times differ by less
-TRUSTED_WINDOWS = 3  # the first of a worker has the models' way to the GPU in it
+TRUSTED_WINDOWS = 3
 
 Source = Literal["published", "derived"]
 
@@ -82,36 +81,80 @@ def _masks(plan: Plan) -> int:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What decides how long a window of a plan takes on a worker.
+
+    The attention does, too; it is the worker's, and the same for all that it renders.
+    """
+
+    mode: str
+    size: tuple[int, int]
+    window_frames: int
+    passes: int  # all steps of a window
+    speakers: int
+    blocks_to_swap: int
+    tiled_vae: bool
+    chained: bool
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """That of a window of the plan."""
+        return cls(
+            mode=plan.request.mode,
+            size=(plan.framing.render_width, plan.framing.render_height),
+            window_frames=plan.window_frames,
+            passes=_passes(plan) * (plan.sampling.steps - plan.sampling.start_step),
+            speakers=len(plan.offsets),
+            blocks_to_swap=plan.blocks_to_swap,
+            tiled_vae=plan.tiled_vae,
+            chained=plan.chained,
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A window that was rendered: its kind, its published seconds, and its own."""
+
+    kind: Kind
+    published_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Measured:
-    """What this worker's windows say of a plan's; `trusted` if enough of them were alike."""
+    """What this worker's windows say of a plan's, in seconds.
+
+    `least_seconds` is what the quickest of its kind took; None if there were too few of them.
+    """
 
     window_seconds: float
-    trusted: bool
+    least_seconds: float | None
 
 
 class Pace:
     """How fast this worker is, by the windows that it has rendered. Threads may share it."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, float]] = deque(maxlen=REMEMBERED_WINDOWS)
+        self._seen: deque[Seen] = deque(maxlen=REMEMBERED_WINDOWS)
         self._lock = threading.Lock()
 
     def saw(self, plan: Plan, seconds: float) -> None:
-        """A window of the plan took so long; of several in one prompt, give their mean."""
+        """A window of the plan took so long, without what comes once, as the models' loading."""
         if not plan.request.draft:
             with self._lock:
-                self._seen.append((window_seconds(plan), seconds))
+                self._seen.append(Seen(Kind.of(plan), window_seconds(plan), seconds))
 
     def measured(self, plan: Plan) -> Measured | None:
-        """Seconds of a window of the plan: the median of those alike, else of all; or None."""
-        published = window_seconds(plan)
+        """Seconds of a window of the plan: the median of its kind, else by all others; or None."""
+        kind = Kind.of(plan)
         with self._lock:
             seen = list(self._seen)
-        alike = [(of, took) for of, took in seen if abs(of - published) < ALIKE * published]
+        alike = [each for each in seen if each.kind == kind]
         if not seen:
             return None
-        ratio = statistics.median(took / of for of, took in alike or seen)
-        return Measured(ratio * published, len(alike) >= TRUSTED_WINDOWS)
+        ratio = statistics.median(each.seconds / each.published_seconds for each in alike or seen)
+        least = min(each.seconds for each in alike) if len(alike) >= TRUSTED_WINDOWS else None
+        return Measured(ratio * window_seconds(plan), least)
 
 
 # ---- The table of docs/tuning.md

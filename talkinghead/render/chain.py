@@ -133,6 +133,7 @@ class Chain:
                 turn = stack.enter_context(self._studio.comfy(subfolder, job.check))
             with job.at("patch", "handing the files to ComfyUI"):
                 files = _Files(turn, subfolder, self._tracks, self._log.folder, self._loudest)
+            self._progress.start()
             with job.at("render", "rendering"):
                 while not self._is_over():
                     self._render_window(turn, files, subfolder)
@@ -150,9 +151,10 @@ class Chain:
         turn.between_prompts(prompt.id, place)
         # In this order: what is kept, told and asked from here on counts the window.
         log.add()
-        self._studio.pace.saw(log.plan, self._progress.end())
+        if (seconds := self._progress.end()) is not None:
+            self._studio.pace.saw(log.plan, seconds)
         self._keep(at)
-        self._job.report(self._progress.now())
+        self._job.tell(self._progress.now())
 
 
 def _patched(plan: Plan, at: Window, inputs: WindowInputs, turn: Turn) -> Prompt:

@@ -17,6 +17,7 @@ from comfy_client import (
     FileMissing,
     Interrupted,
     Outcome,
+    Place,
     PromptLost,
     PromptRejected,
     TimedOut,
@@ -105,6 +106,7 @@ def execute(
             deadline_seconds=watch.seconds_left,
             workflow=prompt.workflow,
             on_event=watch.saw,
+            on_place=watch.found,
             watch=watch.check,
         )
 
@@ -112,15 +114,20 @@ def execute(
 class Watch:
     """Over one prompt on ComfyUI: reports how far it is, and ends it when it shall not go on.
 
-    The client calls `saw` with each event and `check` about twice a second, both in the thread
-    that runs the prompt; what they raise makes it interrupt the prompt.
+    A stall is no progress of our own prompt while it executes. Nothing else is one: neither the
+    time behind another client's prompt, nor the silence of a socket that is lost or deaf. A ComfyUI
+    that does not answer at all has as long as one that makes no progress.
+
+    The client calls `saw` with each event, `found` with each answer to a poll, and `check` about
+    twice a second, all in the thread that runs the prompt; what they raise makes it interrupt the
+    prompt.
     """
 
     def __init__(self, job: Job, turn: Turn, see: Callable[[Event], Progress | None]) -> None:
         self._job = job
         self._studio = turn.studio
         self._see = see
-        self._last_event = time.monotonic()
+        self._last_sign = time.monotonic()  # that it goes on, or has not begun
 
     @property
     def seconds_left(self) -> float:
@@ -129,9 +136,17 @@ class Watch:
 
     def saw(self, event: Event) -> None:
         """Take note of an event: the render goes on."""
-        self._last_event = time.monotonic()
+        self._last_sign = time.monotonic()
         if (progress := self._see(event)) is not None:
-            self._job.report(progress)
+            self._job.tell(progress)
+
+    def found(self, place: Place) -> None:
+        """Take note of where the prompt is: it waits, or is executed and may be heard."""
+        if place.ahead or not place.hears:
+            self._last_sign = time.monotonic()
+        if place.ahead:
+            others = "another prompt" if place.ahead == 1 else f"{place.ahead} other prompts"
+            self._job.tell(Progress("render", f"ComfyUI is at {others} first"))
 
     def check(self) -> None:
         """Let the prompt go on, or not.
@@ -139,12 +154,12 @@ class Watch:
         Raises:
             Cancelled, DeadlineExceeded: the job shall end.
             ComfyUIUnavailable: our ComfyUI has died.
-            RenderStalled: no event has come for `stall_seconds` of the settings.
+            RenderStalled: there was no sign of life for `stall_seconds` of the settings.
         """
         self._job.check()
         self._studio.check_alive()  # before the stall: it says why nothing comes
         stall_seconds = self._studio.settings.stall_seconds
-        if time.monotonic() - self._last_event > stall_seconds:
+        if time.monotonic() - self._last_sign > stall_seconds:
             raise RenderStalled(
                 f"the render made no progress for {stall_seconds:g} s and was stopped"
             )

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from talkinghead import logs
 from talkinghead.delivery.place import hash_request
@@ -38,6 +38,13 @@ class Job:
     timeout_seconds: float = math.inf
 
     request_id: str | None = None
+    percent: float = 0.0
+
+    def tell(self, progress: Progress) -> None:
+        """Report how far it is. What is done once more, after a failure, takes no percent back."""
+        told = replace(progress, least_percent=self.percent)
+        self.percent = told.percent
+        self.report(told)
 
     @property
     def key(self) -> str:
@@ -76,7 +83,7 @@ class Job:
         """
         (check or self.check)()
         self.stage = stage
-        self.report(Progress(stage, message))
+        self.tell(Progress(stage, message))
         start = time.monotonic()
         try:
             yield

@@ -142,6 +142,8 @@ def run(job: Job, plan: Plan, prompt: Prompt, turn: Turn) -> OutputFile:
     steps = plan.sampling.steps - plan.sampling.start_step
     seen = RenderProgress(prompt.graph, windows=plan.windows, steps=steps)
     outcome = execute(job, prompt, turn, seen.see)
+    if seen.window_seconds is not None:
+        turn.studio.pace.saw(plan, seen.window_seconds)
     return frames.first_frame(outcome, prompt.graph) if plan.frames_on_disk else _video_of(outcome)
 
 
@@ -170,7 +172,7 @@ def collect(
     if plan.frames_on_disk:
         folder = target.parent
         fetched = frames.pictures(
-            rendered, plan, client, folder, report=job.report, check=job.check_finishing
+            rendered, plan, client, folder, report=job.tell, check=job.check_finishing
         )
         finish = partial(mux.finish_pictures, fetched, rendered_fps=plan.fps)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from comfy_client import Event
+from talkinghead.render.clock import SamplerClock, WindowClock
 from talkinghead.render.window_log import WindowLog
 from talkinghead.workflow.graph import Graph
 
@@ -37,7 +37,6 @@ COUNTED = {
     "Draft": (0.0, 1.0),
 }
 SAMPLED_SHARE = 0.9  # of a window's time; the rest goes to the VAE
-PACE_WINDOWS = 30
 SEND_EVERY_SECONDS = 1.0  # each is a request, and a person who looks does not see more
 DRAIN_SECONDS = 4.0  # longer than one sending may take; the job's result waits for it
 
@@ -49,7 +48,8 @@ class Progress:
     While the sampler works, `window` and `step` are those just done or under way, from 1.
     `eta_seconds` are left until the sampler is done; the encode and the delivery after it are not
     in them. It is None until one window is done. `playlist_url` is where the windows that are done
-    can be watched.
+    can be watched. `least_percent` is how far the job was already: work that is done again does not
+    take it back.
     """
 
     stage: str
@@ -61,12 +61,13 @@ class Progress:
     steps: int | None = None
     eta_seconds: float | None = None
     playlist_url: str | None = None
+    least_percent: float = 0.0
 
     @property
     def percent(self) -> float:
         """How far the whole job is, 0 to 100."""
         begin, end = STAGES[self.stage]
-        return round(begin + (end - begin) * self.fraction, 1)
+        return max(self.least_percent, round(begin + (end - begin) * self.fraction, 1))
 
     def payload(self) -> dict[str, Any]:
         """What a caller gets."""
@@ -87,8 +88,9 @@ Report = Callable[[Progress], None]
 class RenderProgress:
     """ComfyUI's events about one prompt, as progress of the stage "render".
 
-    Several nodes count, each something else: the loader tensors, the sampler the steps of all
-    windows, the draft and the video node frames. The node's title tells which.
+    Several nodes count, each something else: the loader tensors, the sampler those too as it takes
+    the weights to the GPU, and then the steps of all windows; the draft and the video node frames.
+    The node's title and how far it counts tell which.
 
     Args:
         graph: whose titles name the nodes.
@@ -109,6 +111,11 @@ class RenderProgress:
         self._sampler = SamplerClock(windows, steps, clock)
         self._fraction = 0.0
 
+    @property
+    def window_seconds(self) -> float | None:
+        """What one window takes here, without what comes once; None before the second begins."""
+        return self._sampler.window_seconds
+
     def see(self, event: Event) -> Progress | None:
         """What the event says of the render; None if nothing."""
         node = self._graph.get(str(event.data.get("node")), {})
@@ -126,9 +133,12 @@ class RenderProgress:
     def _at(self, message: str) -> Progress:
         return Progress("render", message, self._fraction, eta_seconds=self._sampler.eta_seconds)
 
-    def _count(self, title: str, value: int, total: int) -> Progress:
+    def _count(self, title: str, value: int, total: int) -> Progress | None:
         if title == "Sampler":
-            return self._sampled(value)
+            if self._sampler.counts_to(total):
+                return self._sampled(value)
+            self._sampler.begin()  # weights still go to the GPU, which is no part of a window
+            return None
         self._advance(title, value / total)
         if title in ("Draft", "Video"):
             return self._at(f"{title.lower()}: frame {value} of {total}")
@@ -174,28 +184,25 @@ class ChainProgress:
     ) -> None:
         self._log = log
         self._playlist_url = playlist_url
-        self._clock = clock
+        self._pace = WindowClock(clock)
         self._graph: Graph = {}
-        self._began = clock()
-        self._seconds: list[float] = []  # of the last windows made here
 
     @property
     def window_seconds(self) -> float | None:
         """What one window takes here; None before the first is done."""
-        return statistics.median(self._seconds) if self._seconds else None
+        return self._pace.window_seconds
+
+    def start(self) -> None:
+        """A ComfyUI is about to get the windows that are left, and has perhaps no model yet."""
+        self._pace.start()
 
     def begin(self, graph: Graph) -> None:
         """The prompt of the next window is queued."""
         self._graph = graph
-        self._began = self._clock()
 
-    def end(self) -> float:
-        """That window is done, and in the log; returns the seconds that it took."""
-        seconds = self._clock() - self._began
-        # The first also loads the models; the pace of some dozens is that of the next ones.
-        self._seconds = [*self._seconds, seconds][-PACE_WINDOWS:]
-        self._began = self._clock()
-        return seconds
+    def end(self) -> float | None:
+        """That window is done, and in the log; returns its seconds, None if models were loaded."""
+        return self._pace.end()
 
     def now(self) -> Progress:
         """How far it is, between two windows."""
@@ -204,7 +211,10 @@ class ChainProgress:
     def see(self, event: Event) -> Progress | None:
         """What the event says of the render; None if nothing."""
         node = self._graph.get(str(event.data.get("node")), {})
-        if node.get("_meta", {}).get("title") != "Sampler" or event.type != "progress":
+        if node.get("_meta", {}).get("title") != "Sampler":
+            return None
+        if event.type != "progress" or event.data.get("max") != self._steps:
+            self._pace.load()  # it begins, or counts the model's tensors on their way to the GPU
             return None
         window, step = self._log.made + 1, int(event.data["value"])
         message = f"window {window} of {self._windows}, step {step} of {self._steps}"
@@ -219,7 +229,7 @@ class ChainProgress:
         return self._log.plan.sampling.steps
 
     def _at(self, message: str, window: int, step: int) -> Progress:
-        sampled = SAMPLED_SHARE * min(step / self._steps, 1.0)
+        sampled = SAMPLED_SHARE * step / self._steps
         return Progress(
             "render",
             message,
@@ -228,74 +238,9 @@ class ChainProgress:
             self._windows,
             step or None,
             self._steps,
-            self._eta(),
+            self._pace.eta_seconds(self._windows - self._log.made, sampled),
             self._playlist_url,
         )
-
-    def _eta(self) -> float | None:
-        if self.window_seconds is None:
-            return None
-        left = (self._windows - self._log.made) * self.window_seconds
-        return max(0.0, left - (self._clock() - self._began))
-
-
-class SamplerClock:
-    """When the sampler will be done, judged by the windows that are.
-
-    A window's time goes from one window's end to the next, so that the VAE's work between them is
-    in it. The first is timed from the sampler's start, and left out once there is a second: it
-    holds the model's way to the GPU, and no decode.
-
-    ComfyUI leaves out events that come fast, or tell of less than half a percent: a window's end
-    may be known by a step of the next one only.
-    """
-
-    def __init__(self, windows: int, steps: int, clock: Callable[[], float]) -> None:
-        self.windows = windows
-        self.steps = steps
-        self._clock = clock
-        self._from: tuple[int, float] | None = None  # a number of steps done, and when
-        self._first: tuple[int, float] | None = None  # the same, of the window under way
-        self._ended = 0  # windows
-        self._done_at: float | None = None
-
-    @property
-    def eta_seconds(self) -> float | None:
-        """Seconds until the last window is decoded; None before the first one is sampled."""
-        return None if self._done_at is None else max(0.0, self._done_at - self._clock())
-
-    def begin(self) -> None:
-        """The sampler starts."""
-        self._from = (0, self._clock())
-
-    def step(self, count: int) -> None:
-        """So many steps are done, over all windows."""
-        now = self._clock()
-        if self._first is None or self._window(count) != self._window(self._first[0]):
-            self._first = (count, now)
-        if count // self.steps > self._ended:
-            self._ended = count // self.steps
-            self._end(count, now)
-
-    def _window(self, count: int) -> int:
-        """The window whose step was done last, from 0."""
-        return (count - 1) // self.steps
-
-    def _end(self, count: int, now: float) -> None:
-        """One window more is done, and perhaps some steps of the next one."""
-        if self._from is not None and count > self._from[0]:
-            window_seconds = self.steps * (now - self._from[1]) / (count - self._from[0])
-            left = (self.windows - count / self.steps) * window_seconds
-            self._done_at = now + left + self._decode(count, window_seconds, now)
-        if self._from is None or self._from[0] == 0:
-            self._from = (count, now)
-
-    def _decode(self, count: int, window_seconds: float, now: float) -> float:
-        """Seconds of a window that are not its steps, if the last one's are still to come."""
-        if self._first is None or count % self.steps or count == self._first[0]:
-            return 0.0
-        step_seconds = (now - self._first[1]) / (count - self._first[0])
-        return max(0.0, window_seconds - self.steps * step_seconds)
 
 
 class ProgressSender:

@@ -83,7 +83,7 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
                 return made.result
             result = _deliver(task, made, folder / VIDEO_NAME, place)
             rendering.delivered()
-        job.report(Progress("done", "done"))
+        job.tell(Progress("done", "done"))
         return result | {"processing_time_seconds": round(job.seconds, 1)}
 
 

@@ -123,7 +123,24 @@ def test_a_render_that_is_done_again_tells_it_by_starting_again(
     assert result["status"] == "completed", result
     stages = [told.stage for _, told in seen.reports]
     assert stages.count("start") == 2
+    assert seen.percents == sorted(seen.percents)
     assert seen.percents[-1] == 100
+
+
+def test_the_percentage_of_a_chain_never_falls_at_a_window_or_when_comfyui_dies(
+    studio: Studio, served: FileServer, control: Callable[..., None]
+) -> None:
+    control(
+        step_seconds=EACH_STEP_IS_TOLD_SECONDS,
+        WanVideoSampler={"action": "kill", "times": 1, "after": 2, "at_step": 2},
+    )
+    seen = Seen()
+    result = run_job(Job("chain", request(served, long=True), report=seen), studio)
+    assert result["status"] == "completed", result
+    assert [told.stage for _, told in seen.reports].count("start") == 2
+    assert seen.percents == sorted(seen.percents)
+    assert {told.step for _, told in seen.sampled} <= {None, *range(1, STEPS + 1)}
+    assert all(told.eta_seconds for _, told in seen.sampled if told.window in (3, 4))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from talkinghead.media.sound import Voice, probe_sound, save_mix
 from talkinghead.models.manifest import load_manifest
 from talkinghead.plan.request import parse_request
 from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
 from talkinghead.render.run import render
 from talkinghead.settings import Settings
 from tests.conftest import write_pan, write_tone
@@ -130,7 +131,13 @@ def test_the_graph_runs_on_the_real_nodes(
     studio.profile = load_manifest().profile(fields.pop("profile", "tiny"))
     request = parse_request(fields | {"seed": 7}, local_files=True)
     small = request.model_copy(update={"width": WIDTH, "height": HEIGHT})
-    result = render(Job(name, fields), small, studio)
+    told: list[Progress] = []
+    result = render(Job(name, fields, report=told.append), small, studio)
+
+    percents = [each.percent for each in told]
+    assert percents == sorted(percents)
+    sampled = [each for each in told if each.step]
+    assert sampled and all((each.step or 0) <= (each.steps or 0) for each in sampled)
 
     info = result["video_info"]
     fps = fields.get("fps", 25)

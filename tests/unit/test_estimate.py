@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
@@ -223,6 +225,71 @@ def test_a_pace_is_read_while_others_write() -> None:
 
 
 # ---- Time that is left
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [(plan(3), 140.0)] * 3,  # one prompt each, of one window, with what comes once in it
+        [(plan(3), 300.0)],  # the models were loaded
+        [(replace(plan(10, long=True), blocks_to_swap=40), 160.0)] * 3,
+        [(replace(plan(10, long=True), tiled_vae=True), 160.0)] * 3,
+        [(plan(10, long=True, people=2), 160.0)] * 3,
+        [(plan(10, long=True), 300.0)] * 2 + [(plan(10, long=True), 80.0)],
+    ],
+    ids=["short jobs", "a load", "blocks swapped", "tiled", "two speakers", "a busy host"],
+)
+def test_what_other_renders_took_refuses_no_job_that_fits(seen: list[tuple[Plan, float]]) -> None:
+    long, pace = plan(600, long=True), Pace()
+    for made, seconds in seen:
+        pace.saw(made, seconds)
+    really = 60 + long.windows * 80.0
+    assert can_end_within(of(long, pace=pace), really)
+
+
+KINDS = st.builds(
+    lambda swap, tiled, people, long: replace(
+        plan(10, people=people, long=long), blocks_to_swap=swap, tiled_vae=tiled
+    ),
+    st.sampled_from([0, 20, 40]),
+    st.booleans(),
+    st.sampled_from([1, 2]),
+    st.booleans(),
+)
+
+
+# How much longer than truly: of up to two windows that met a busy host, and of one that did not.
+LUCK = st.tuples(st.lists(st.floats(1.0, 10.0), max_size=2), st.floats(0.5, 1.35))
+
+
+@given(
+    made=KINDS,
+    before=st.lists(st.tuples(KINDS, LUCK), max_size=20),
+    gpu=st.sampled_from(["NVIDIA GeForce RTX 4090", "NVIDIA H100 80GB HBM3", "Tesla T4"]),
+    slower=st.floats(0.5, 20.0),
+    load=st.floats(0, 600),
+)
+def test_a_job_that_truly_takes_less_than_four_fifths_of_its_time_is_never_refused(
+    made: Plan,
+    before: list[tuple[Plan, tuple[list[float], float]]],
+    gpu: str,
+    slower: float,
+    load: float,
+) -> None:
+    """Whatever was rendered before, on a card that is at most twice as fast as published."""
+    card = card_named(gpu)
+
+    def true_seconds(kind: Plan) -> float:
+        swapped = 1 + kind.blocks_to_swap / 40
+        published = window_seconds(kind) / (card.speed if card else 1)
+        return slower * swapped * (1.5 if kind.tiled_vae else 1) * published
+
+    pace = Pace()
+    for kind, (bad, good) in before:
+        for luck in (*bad, good):
+            pace.saw(kind, luck * true_seconds(kind))
+    takes = load + made.windows * true_seconds(made)
+    assert can_end_within(of(made, gpu, pace=pace), takes / 0.8)
 
 
 @pytest.mark.parametrize(

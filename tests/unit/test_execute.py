@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import comfy_client
-from comfy_client import ComfyError, Event
+from comfy_client import ComfyError, Event, Place
 from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.errors import (
     Cancelled,
@@ -146,6 +147,46 @@ def test_a_death_is_said_and_not_the_silence_that_follows() -> None:
     die(job, studio)
     with pytest.raises(ComfyUIUnavailable):
         watch.check()
+
+
+@pytest.mark.parametrize(
+    ("place", "stalls"),
+    [
+        (Place(ahead=0, hears=True), True),
+        (Place(ahead=0, hears=False), False),
+        (Place(ahead=2, hears=True), False),
+    ],
+    ids=["executed and silent", "nobody hears it", "behind others"],
+)
+def test_only_a_prompt_that_is_executed_and_would_be_heard_is_stalled(
+    place: Place, stalls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("talkinghead.render.execute.time.monotonic", clock)
+    seen: list[Progress] = []
+    watch, _ = watched(Job("watched", {}, report=seen.append), stall_seconds=300)
+    clock.now += 299
+    watch.found(place)
+    clock.now += 2
+    with pytest.raises(RenderStalled) if stalls else contextlib.nullcontext():
+        watch.check()
+    assert [each.message for each in seen] == (
+        ["ComfyUI is at 2 other prompts first"] if place.ahead else []
+    )
+
+
+class Clock:
+    """Stands for the monotonic clock."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_our_own_comfyui_may_be_silent_for_longer_than_a_render_may_stall(tmp_path: Path) -> None:
+    own = Studio(Settings(work_dir=tmp_path, stall_seconds=300))
+    assert own.new_client()._unreachable_seconds > 300
 
 
 def test_a_watch_reports_what_an_event_says() -> None:

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from comfy_client import Event
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.plan.plan import Plan, make_plan
+from talkinghead.plan.request import parse_request
+from talkinghead.render.clock import SamplerClock, WindowClock
+from talkinghead.render.job import Job
 from talkinghead.render.progress import (
     COUNTED,
     STAGES,
+    ChainProgress,
     Progress,
     ProgressSender,
     RenderProgress,
-    SamplerClock,
 )
+from talkinghead.render.window_log import WindowLog
+from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.template import load_template
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 FOREVER = 100 * LAST_RESORT_SECONDS
 
+TENSORS = 1233  # as the real sampler counts them, under its own node, before its first step
 TITLES = ["Wan model", "Audio embeds", "Sampler", "Frames", "Video", "Draft"]
 GRAPH: Graph = {
     str(number): {"class_type": "Any", "inputs": {}, "_meta": {"title": title}}
@@ -70,6 +81,167 @@ def sampled(
             (told,) = seen(progress, counted("Sampler", done, (windows + 1) * steps))
             yield done, clock.now, told
         clock.now += between
+
+
+def weighed() -> Iterator[Event]:
+    """The sampler's way to its first step, as recorded on the real packs."""
+    yield executing("Sampler")
+    yield from (counted("Sampler", value, TENSORS) for value in range(1, TENSORS + 1))
+    yield counted("Sampler", 0, TENSORS)
+
+
+@pytest.mark.parametrize("windows", [1, 3, 6])
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_the_tensors_that_the_sampler_counts_are_no_steps(windows: int, steps: int) -> None:
+    progress = render(windows, steps)
+    told = seen(progress, *weighed(), counted("Sampler", 1, windows * steps))
+    assert [each.message for each in told] == [
+        "Sampler",
+        f"window 1 of {windows}, step 1 of {steps}",
+    ]
+    assert told[0].fraction == 0
+
+
+# --- what the real packs send, recorded with tiny models on both ComfyUIs -------------------
+
+
+RECORDED = json.loads((PROJECT_DIR / "tests/recordings/sampler_events.json").read_text("utf-8"))
+RECORDED_TITLES = {"WanVideoSampler": "Sampler", "VHS_VideoCombine": "Video"}
+
+
+def recorded(version: str, case: str, clock: Clock) -> Iterator[Event]:
+    """The events of a real render, as the clock comes to them; nodes are named by their class."""
+    for seconds, kind, class_type, value, most in RECORDED[version][case]:
+        clock.now = 1000 + seconds
+        yield Event(kind, {"node": class_type, "value": value, "max": most})
+
+
+def recorded_graph() -> Graph:
+    return {
+        class_type: {"class_type": class_type, "inputs": {}, "_meta": {"title": title}}
+        for class_type, title in RECORDED_TITLES.items()
+    }
+
+
+def check_told(told: list[tuple[float, Progress]], windows: int, steps: int) -> None:
+    """No step too many, no percent back, and an ETA."""
+    sampled = [(at, each) for at, each in told if each.step]
+    assert [(each.window, each.step) for _, each in sampled] == [
+        (window, step) for window in range(1, windows + 1) for step in range(1, steps + 1)
+    ]
+    percents = [each.percent for _, each in told]
+    assert percents == sorted(percents)
+    assert all(each.eta_seconds for _, each in sampled if each.window not in (1, windows))
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_a_real_render_in_one_prompt_is_told_as_it_is(version: str) -> None:
+    clock, told = Clock(), list[tuple[float, Progress]]()
+    progress = RenderProgress(recorded_graph(), windows=3, steps=4, clock=clock)
+    for event in recorded(version, "one", clock):
+        told += [(clock.now, each) for each in [progress.see(event)] if each]
+    check_told(told, 3, 4)
+    assert told[-1][1].percent == STAGES["render"][1]
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_a_real_render_of_gguf_files_is_told_as_it_is(version: str) -> None:
+    clock, told = Clock(), list[tuple[float, Progress]]()
+    progress = RenderProgress(recorded_graph(), windows=1, steps=4, clock=clock)
+    for event in recorded(version, "gguf", clock):
+        told += [(clock.now, each) for each in [progress.see(event)] if each]
+    check_told(told, 1, 4)
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_a_real_chain_is_told_as_it_is(version: str) -> None:
+    clock, told = Clock(), list[tuple[float, Progress]]()
+    log = WindowLog(chain_plan(seconds=8.0), Path("unused"))
+    progress = ChainProgress(log, clock=clock)
+    for event in recorded(version, "chain", clock):
+        if event.data["node"] == "WanVideoSampler" and event.type == "executing":
+            progress.begin(recorded_graph())
+        told += [(clock.now, each) for each in [progress.see(event)] if each]
+        is_video = event.data["node"] == "VHS_VideoCombine"
+        if is_video and event.data["value"] and event.data["value"] == event.data["max"]:
+            log.add()
+            progress.end()
+            told.append((clock.now, progress.now()))
+    check_told(told, 3, 4)
+
+
+def chain_plan(seconds: float) -> Plan:
+    fields = {"image_url": "http://x/p.png", "wav_url": "http://x/a.wav", "long": True}
+    sound = Sound(seconds, 16_000, 1, False)
+    return make_plan(parse_request(fields), [sound], Picture(512, 512))
+
+
+def test_the_weights_way_to_the_gpu_is_no_part_of_the_eta() -> None:
+    clock = Clock()
+    progress = render(3, 4, clock)
+    for event in weighed():
+        clock.now += 0.1
+        progress.see(event)
+    for step in range(1, 5):
+        clock.now += 2
+        (told,) = seen(progress, counted("Sampler", step, 12))
+    assert told.eta_seconds == pytest.approx(2 * 4 * 2)
+
+
+@pytest.mark.parametrize("encode", [0.0, 4.0])
+def test_the_first_step_of_the_second_window_tells_what_a_window_takes(encode: float) -> None:
+    """Before its steps the VAE encodes, and after them it decodes."""
+    clock, windows, steps, decode = Clock(), 6, 4, 15.0
+    progress, told = render(windows, steps, clock), list[tuple[int, float, float | None]]()
+    seen(progress, *weighed())
+    for window in range(windows):
+        clock.now += encode
+        for step in range(1, steps + 1):
+            clock.now += 2
+            (each,) = seen(progress, counted("Sampler", window * steps + step, windows * steps))
+            told.append((window, clock.now, each.eta_seconds))
+        clock.now += decode
+    for window, at, eta in told:
+        if window:
+            assert eta == pytest.approx(clock.now - at, rel=0.25, abs=encode)
+    assert progress.window_seconds == pytest.approx(encode + 8 + decode)
+
+
+def test_a_chain_does_not_count_the_models_way_from_the_disk_as_a_windows_time() -> None:
+    clock, windows = Clock(), 6
+    chain = WindowClock(clock)
+    for comfyui in range(2):
+        chain.start()
+        clock.now += 300
+        for window in range(windows // 2):
+            chain.load()
+            clock.now += 80
+            seconds = chain.end()
+            assert seconds == (80 if window else None)
+            left = windows - comfyui * windows // 2 - window - 1
+            assert chain.eta_seconds(left, 0.0) == pytest.approx(left * 80)
+
+
+def test_a_window_that_takes_longer_takes_no_time_from_the_others() -> None:
+    clock = Clock()
+    chain = WindowClock(clock)
+    chain.load()
+    clock.now += 80
+    chain.end()
+    clock.now += 500
+    assert chain.eta_seconds(3, 0.5) == pytest.approx(2 * 80 + 40)
+    assert chain.eta_seconds(0, 0.0) == 0
+
+
+def test_what_is_done_again_takes_no_percent_back() -> None:
+    told: list[Progress] = []
+    job = Job("again", {}, report=told.append)
+    job.tell(Progress("render", "window 3", 0.5))
+    with job.at("start", "waiting for ComfyUI"):
+        job.tell(Progress("render", "window 1", 0.1))
+    job.tell(Progress("render", "window 4", 0.6))
+    assert [each.percent for each in told] == [51.5, 51.5, 51.5, 60.6]
+    assert told[1].payload()["percent"] == 51.5
 
 
 def test_a_step_of_the_sampler_tells_window_and_step() -> None:

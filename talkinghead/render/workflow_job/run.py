@@ -62,7 +62,7 @@ def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
             items = [each.item for each in outputs.files]
             places = studio.stores.put(job.key, items, store, patience(job, studio.settings))
             described = describe(outputs, places, studio.settings.max_inline_mb)
-    job.report(Progress("done", "done"))
+    job.tell(Progress("done", "done"))
     return {
         "status": "completed",
         "job_id": job.id,

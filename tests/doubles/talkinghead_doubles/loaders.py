@@ -4,12 +4,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
-from comfy.utils import ProgressBar
 
 from .frames import SampledFrames
 from .schemas import Behaviour, Outputs
-
-MODEL_TENSORS = 1233  # of a 14B model with its talk module
 
 Settings: TypeAlias = dict[str, object]
 
@@ -74,16 +71,8 @@ def load_model(
         raise ValueError("GGUF models do not support LoRA merging, please disable merge_loras.")
     if multitalk_model and not is_gguf and str(multitalk_model["model"]).endswith(".gguf"):
         raise ValueError("The talk model is a GGUF model, main model also has to be a GGUF model.")
-    count_tensors()
     wired = {"lora": lora, "multitalk_model": multitalk_model, **settings}
     return ({"class_type": "WanVideoModelLoader", "model": model, **wired},)
-
-
-def count_tensors() -> None:
-    """Progress that is not the sampler's: the real loader counts tensors."""
-    progress = ProgressBar(MODEL_TENSORS)
-    for _ in range(9):
-        progress.update(MODEL_TENSORS // 9)
 
 
 def select_lora(

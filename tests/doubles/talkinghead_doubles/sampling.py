@@ -18,6 +18,7 @@ from .speech import MultiTalkEmbeds
 
 FIXED_STEPS = {"multitalk": 4, "rcm": 4}
 CAUSVID_STEPS = 9
+MODEL_TENSORS = 1233  # of the tiny models; of a 14B model with its talk module about as many
 
 
 class Samples(TypedDict, total=False):
@@ -114,9 +115,11 @@ def embed_for_one_window(
     start_image: torch.Tensor | None = None,
     **settings: object,
 ) -> Outputs:
+    length = _whole_latents(num_frames)
+    count_to((length + 3) // 4)  # latents of the VAE
     embeds = ImageEmbeds(
         multitalk_start_image=stretched(start_image, width, height),
-        num_frames=_whole_latents(num_frames),
+        num_frames=length,
         target_h=height,
         target_w=width,
         settings=settings,
@@ -155,6 +158,7 @@ def sample(
             raise ValueError("start_step must be 0 when denoise_strength is used")
         start_step = steps - int(steps * denoise_strength) - 1
     control.tell_seed(seed)
+    count_to(MODEL_TENSORS)  # it takes the weights to the GPU, each time
     count = steps_to_run(scheduler, steps, start_step, end_step)
     check_masks(multitalk_embeds)
     if "multitalk_sampling" in image_embeds:
@@ -199,6 +203,19 @@ def _sample_windows(
     video = torch.zeros(1, 64, 64, 3) if folder else frames
     # The loop returns one output, whatever the schema says.
     return (Samples(video=video, output_path=folder),)
+
+
+def count_to(total: int) -> None:
+    """Progress that is not of the steps, as the real pack sends it: up one by one, and back to 0.
+
+    Where ComfyUI leaves out events, the pack sees to it that the last one is sent.
+    """
+    progress = ProgressBar(total)
+    for _ in range(total):
+        progress.update(1)
+    if hasattr(progress, "_last_sent_value"):
+        progress._last_sent_value = -1
+    progress.update_absolute(0)
 
 
 def run_steps(first: int, stop: int, total: int) -> None:

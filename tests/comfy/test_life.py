@@ -1,0 +1,156 @@
+"""One truth of life: what stalls a job, and what looks like it and is none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from comfy_client import ComfyClient, Event
+from talkinghead.comfy.studio import Studio
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.render.run import run_job
+from talkinghead.settings import Settings
+from talkinghead.workflow.graph import Graph
+from tests.comfy.proxy import Kind, Proxy, SocketFault, port_of
+from tests.timing import LAST_RESORT_SECONDS, wait_until
+
+STALL_SECONDS = 3.0
+POLLS_TOO_MANY = 5  # a second lies between two: these take longer than a render may stall
+
+
+@pytest.fixture
+def proxy(client: ComfyClient) -> Iterator[Proxy]:
+    with Proxy(port_of(client.url)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def far(proxy: Proxy, settings: Settings) -> Iterator[Studio]:
+    """A worker with COMFYUI_URL, whose patience with a stalled render is short."""
+    changes = {"comfyui_url": proxy.url, "stall_seconds": STALL_SECONDS}
+    with Studio(settings.model_copy(update=changes)) as studio:
+        studio.idle_seconds = LAST_RESORT_SECONDS
+        yield studio
+
+
+def polled(proxy: Proxy, since: int = 0) -> bool:
+    """Whether so much time has gone by, in looks at the queue, that a render would be stalled."""
+    return proxy.paths.count("/queue") > since + POLLS_TOO_MANY
+
+
+@pytest.mark.parametrize("kind", ["cut", "deaf"])
+def test_a_job_whose_socket_is_lost_renders_to_its_end(
+    far: Studio,
+    proxy: Proxy,
+    short_job: dict[str, Any],
+    held: Callable[[], None],
+    control: Callable[..., None],
+    *,
+    kind: Kind,
+) -> None:
+    proxy.websocket = SocketFault(kind)
+
+    def release() -> None:
+        held()
+        before = proxy.paths.count("/queue")
+        wait_until(lambda: polled(proxy, before), "it is silent for longer than it may stall")
+        control()
+
+    threading.Thread(target=release, daemon=True).start()
+    result = run_job(Job("lost", short_job), far)
+    assert result["status"] == "completed", result
+    assert not result.get("warnings"), "it was rendered once"
+
+
+@pytest.mark.parametrize("kind", ["cut", "deaf"])
+def test_a_lost_socket_is_followed_by_another_that_tells_of_the_same_prompt(
+    client: ComfyClient,
+    proxy: Proxy,
+    slow_graph: Graph,
+    control: Callable[..., None],
+    *,
+    kind: Kind,
+) -> None:
+    events, far = list[Event](), ComfyClient(proxy.url, unreachable_seconds=LAST_RESORT_SECONDS)
+    proxy.websocket = SocketFault(kind, after='"progress"')
+
+    def mend() -> None:
+        wait_until(lambda: any(each.type == "progress" for each in events), "it begins")
+        wait_until(lambda: polled(proxy), "it is lost")
+        proxy.websocket = None
+        wait_until(lambda: proxy.paths.count("/ws") > 1, "another is opened")
+        before = proxy.paths.count("/queue")
+        wait_until(lambda: proxy.paths.count("/queue") > before + 1, "the other is open")
+        control()  # the held sampler goes on
+
+    threading.Thread(target=mend, daemon=True).start()
+    far.run(slow_graph, deadline_seconds=LAST_RESORT_SECONDS, on_event=events.append)
+    assert proxy.paths.count("/ws") > 1
+    assert "executed" in {each.type for each in events}, "that of the video, at the end"
+
+
+def test_a_job_behind_another_clients_prompt_waits_for_it_and_says_so(
+    far: Studio,
+    client: ComfyClient,
+    short_job: dict[str, Any],
+    slow_graph: Graph,
+    held: Callable[[], None],
+    *,
+    control: Callable[..., None],
+) -> None:
+    other, waits = str(uuid.uuid4()), list[Progress]()
+    client.submit(slow_graph, other, client_id="other")
+    held()
+
+    def report(progress: Progress) -> None:
+        if progress.message == "ComfyUI is at another prompt first":
+            waits.append(progress)
+        if len(waits) > POLLS_TOO_MANY:
+            control()  # the other goes on
+
+    result = run_job(Job("behind", short_job, report=report), far)
+    assert result["status"] == "completed", result
+    assert len(waits) > POLLS_TOO_MANY
+
+
+def test_a_prompt_that_makes_no_progress_is_stalled_though_the_server_answers(
+    far: Studio, proxy: Proxy, short_job: dict[str, Any], held: Callable[[], None]
+) -> None:
+    result = run_job(Job("stalled", short_job), far)
+    assert result["error_code"] == "render_stalled", result
+    assert proxy.paths.count("/queue") > 1
+
+
+def test_our_own_comfyui_may_be_silent_and_loses_nothing(
+    studio: Studio,
+    short_job: dict[str, Any],
+    held: Callable[[], None],
+    control: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    impatient = {"answer_seconds": 0.5, "unreachable_seconds": 0.5, "history_seconds": 10.0}
+    monkeypatch.setattr(ComfyClient.__init__, "__kwdefaults__", impatient)
+
+    def be_silent() -> None:
+        held()
+        assert studio.server is not None and studio.server.process is not None
+        group = studio.server.process.pid
+        os.killpg(group, signal.SIGSTOP)
+        time.sleep(4)  # eight times what the client would wait for a server that it knows not
+        os.killpg(group, signal.SIGCONT)
+        control()
+
+    thread = threading.Thread(target=be_silent, daemon=True)
+    thread.start()
+    result = run_job(Job("silent", short_job), studio)
+    thread.join()
+    assert result["status"] == "completed", result
+    assert not result.get("warnings"), result
