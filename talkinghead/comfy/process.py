@@ -54,6 +54,11 @@ class ComfyProcess:
             return f"by {signal.Signals(-code).name}{hint}"
         return f"with exit code {code}"
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether SIGKILL ended it, or what a shell started in its place: who is out of memory."""
+        return self._process.poll() in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
     def memory_mb(self) -> float:
         """What it and its children hold in RAM, MB; model files mapped from disk not counted.
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from comfy_client import ComfyClient, ComfyError, TimedOut
+from comfy_client import ComfyClient, ComfyError, ExecutionFailed, TimedOut
+from talkinghead.comfy.failures import kind_of
+from talkinghead.comfy.health import SICK, Health
 from talkinghead.comfy.process import ComfyProcess
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.delivery.place import Place
 from talkinghead.delivery.stores import Stores
-from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.errors import ComfyUIUnavailable, GpuFailed, JobError
 from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile, read_host
 from talkinghead.net.fetch import Fetcher
@@ -54,9 +56,11 @@ class Studio:
             seconds=settings.download_seconds, guard=guard, local_files=local_files
         )
         self.stores = Stores(settings, only=store, guard=guard)
-        self.profile = active_profile(settings)
         self.host = read_host(settings)
+        self.profile = active_profile(settings, self.host)
         self.pace = Pace()
+        self.health = Health()
+        self.lighter_ways: dict[str, str] = {}  # what memory suffices for, by kind of render
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
         self.server = server
@@ -65,6 +69,7 @@ class Studio:
         if self.server is not None:
             self.server.use_models(self.models)
         self._lock = threading.Lock()  # of the turn at ComfyUI
+        self._is_open = False
         self._schemas: tuple[ComfyProcess | None, Schemas] | None = None
 
     @property
@@ -80,6 +85,7 @@ class Studio:
 
     def __enter__(self) -> Self:
         """Start ComfyUI, without waiting for it."""
+        self._is_open = True
         if self.server is not None and not self.server.is_running():
             self.server.start()
         return self
@@ -88,7 +94,8 @@ class Studio:
         self.close()
 
     def close(self) -> None:
-        """End our ComfyUI."""
+        """End our ComfyUI; the next job starts another, nobody else does."""
+        self._is_open = False
         if self.server is not None:
             self.server.stop()
 
@@ -97,6 +104,7 @@ class Studio:
         """ComfyUI, ready, for one job alone; what the job left in `folder` is deleted after.
 
         After a success that is done in the background: the result does not wait, the next job does.
+        After a failure that is not the job's fault the next one gets another process.
 
         Args:
             folder: the job's subfolder of ComfyUI's input and output.
@@ -104,6 +112,7 @@ class Studio:
 
         Raises:
             ComfyUIUnavailable: ComfyUI does not start.
+            ComfyUIDied, ComfyUIKilled: it died, where the job only saw that it does not answer.
         """
         while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
             check()
@@ -113,8 +122,14 @@ class Studio:
         try:
             self._ensure_ready(check)
             yield turn
-        except BaseException:
-            turn.end()
+        except BaseException as error:
+            death = self._death_behind(error)
+            is_sick = death is not None or isinstance(error, SICK)
+            if is_sick:
+                self.health.failed(death or error)
+            turn.end(replace=is_sick)
+            if death is not None:
+                raise death from error
             raise
         log_context = contextvars.copy_context()
         threading.Thread(target=log_context.run, args=(turn.end,), daemon=True).start()
@@ -158,21 +173,30 @@ class Studio:
         return self._schemas[1]
 
     def revive(self) -> None:
-        """Start a ComfyUI that died between two jobs, so that the next need not wait for it."""
-        if self.server is None or not self._lock.acquire(blocking=False):
+        """Start a ComfyUI that ended between two jobs, so that the next need not wait for it.
+
+        A server at COMFYUI_URL that has not answered yet is asked once more what it has.
+        """
+        self.meet_server()
+        if self.server is None or not self._is_open or not self._lock.acquire(blocking=False):
             return  # who has the turn sees to it
         try:
-            if self.server.has_died():
-                log.warning("ComfyUI died between two jobs, and is started again")
-                self.server.start()
+            self.server.revive()
         finally:
             self._lock.release()
+
+    def meet_server(self) -> None:
+        """Choose the models by what the server at COMFYUI_URL has, if it has not answered yet."""
+        if not self.host.is_known:
+            self.host = read_host(self.settings)
+            self.profile = active_profile(self.settings, self.host)
 
     def new_client(self) -> ComfyClient:
         """A client of the ComfyUI, which need not be ready."""
         return ComfyClient(self.server.url if self.server else str(self.settings.comfyui_url))
 
     def _ensure_ready(self, check: Callable[[], None]) -> None:
+        self._is_open = True
         if self.server is None:
             return
         try:
@@ -180,6 +204,11 @@ class Studio:
         except ComfyUIUnavailable:
             self.server.stop()  # one that lives, but does not answer, would fail all jobs to come
             raise
+
+    def _death_behind(self, error: BaseException) -> JobError | None:
+        """The death of our ComfyUI, if it is what this error comes from."""
+        silent = isinstance(error, (ComfyUIUnavailable, ComfyError))
+        return self.server.death() if self.server is not None and silent else None
 
 
 class Turn:
@@ -211,15 +240,18 @@ class Turn:
         if self.studio.server is not None:
             self.studio.server.folders.clear(folder)
 
-    def end(self) -> None:
+    def end(self, *, replace: bool = False) -> None:
         """Leave ComfyUI as the next job wants it: idle, without history, files or frames.
 
-        Its models stay loaded. One that does not come to rest, or holds too much memory, is ended;
-        the next job starts another.
+        Its models stay loaded. One that does not come to rest, or holds too much memory, or that is
+        to be replaced, is ended; the next job starts another.
         """
         server = self.studio.server
         try:
-            self._trim()
+            if replace and server is not None:
+                server.stop()
+            else:
+                self._trim()
             if server is not None:
                 server.folders.clear(self.folder)  # only now: before, a node might yet write
                 server.recycle()
@@ -243,6 +275,9 @@ class Turn:
                 with contextlib.suppress(TimedOut):
                     kept = client.run(loaders, deadline_seconds=studio.idle_seconds)
                     client.forget(kept.prompt_id)
+        except ExecutionFailed as error:  # of a loader: it fails in the job, too, and is told there
+            if kind_of(error) is GpuFailed:
+                studio.close()
         except ComfyError as error:
             log.warning("ComfyUI does not come to rest, and is ended: %s", error)
             studio.close()

@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Self
 
 from comfy_client import ComfyClient, Outcome, OutputFile
-from talkinghead import logs
+from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.studio import Turn
 from talkinghead.errors import OutOfMemory, OutputMissing
 from talkinghead.media import mux
-from talkinghead.plan.plan import Plan, lighter_plans
+from talkinghead.plan.plan import Plan
 from talkinghead.render import frames
 from talkinghead.render.execute import (
+    REPLACED,
+    REPLACED_OR_KILLED,
     Prompt,
     check_graph,
-    comfy_errors,
     execute,
-    once_more_if_comfyui_dies,
+    once_more_on_a_new_comfyui,
 )
 from talkinghead.render.job import Job
+from talkinghead.render.ladder import Ladder
 from talkinghead.render.prepare import Tracks
 from talkinghead.render.progress import RenderProgress
 from talkinghead.render.rendering import Made, Task, refuse_too_long
@@ -60,22 +62,18 @@ class OnePrompt:
             OutOfMemory: the lightest way, too, takes too much.
         """
         job, studio = self._task.job, self._task.studio
-        failed: list[str] = []
-        for how, plan in [("as planned", self._plan), *lighter_plans(self._plan)]:
-            if failed:
-                logs.retry(how, OutOfMemory.code)
+        ladder = Ladder(job, self._plan, studio)
+        reasons = REPLACED_OR_KILLED if self._plan.request.draft else REPLACED
+        while True:
+            attempt = partial(self._render, ladder.plan, target)
             try:
-                made = once_more_if_comfyui_dies(job, partial(self._render, plan, target))
+                made = once_more_on_a_new_comfyui(job, studio, attempt, reasons)
             except OutOfMemory as error:
-                failed.append(how)
-                studio.free_memory()
-                last = error
+                ladder.step_down(error)
             else:
-                if failed:
-                    job.notes.append(f"the GPU ran out of memory; rendered {how}")
-                studio.pace.saw(plan, job.timings["render"] / plan.windows)
+                ladder.worked()
+                studio.pace.saw(made.plan, job.timings["render"] / made.plan.windows)
                 return made
-        raise OutOfMemory(f"{last}; so it did {', '.join(failed)}", **last.details, tried=failed)
 
     def delivered(self) -> None:
         """Nothing was kept."""
