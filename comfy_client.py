@@ -25,7 +25,6 @@ stops to answer ends a run within `unreachable_seconds` and a few seconds more.
      +- PromptRejected   the graph failed validation
      +- PromptLost       the server no longer knows the prompt: it was restarted, or cleared
      +- FileMissing      the server has no such output
-     +- UploadRefused    the server does not take the file
      +- ExecutionFailed  a node raised
      +- Interrupted      the prompt was interrupted, or deleted from the queue
      +- TimedOut         the deadline passed; the prompt has been interrupted
@@ -84,14 +83,6 @@ class PromptLost(ComfyError):
 
 class FileMissing(ComfyError):
     """The server has no such output."""
-
-
-class UploadRefused(ComfyError):
-    """The server does not take the file; `status` is its HTTP status: 413 of one too large."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class ExecutionFailed(ComfyError):
@@ -327,8 +318,9 @@ class ComfyClient:
         body = _form(path, boundary, subfolder=subfolder, overwrite="true")
         answer = self._request("POST", "/upload/image", data=body, headers=kind)
         if answer.status_code != 200:
-            status = answer.status_code
-            raise UploadRefused(f"ComfyUI refused the upload of {path.name}: HTTP {status}", status)
+            raise ComfyError(
+                f"ComfyUI refused the upload of {path.name}: HTTP {answer.status_code}"
+            )
         stored = _json(answer)
         return "/".join(part for part in (stored["subfolder"], stored["name"]) if part)
 

@@ -18,7 +18,6 @@ from comfy_client import (
     PromptRejected,
     TimedOut,
     Unreachable,
-    UploadRefused,
 )
 from talkinghead.errors import (
     Cancelled,
@@ -100,6 +99,5 @@ JOB_ERRORS: Mapping[type[ComfyError], Callable[[Any], JobError]] = {
     Unreachable: _died,
     PromptLost: _died,
     FileMissing: lambda error: OutputMissing(str(error)),
-    UploadRefused: _unavailable,
-    ComfyError: _unavailable,  # an answer that is no JSON
+    ComfyError: _unavailable,  # a refused upload, or an answer that is no JSON
 }

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
 
-from talkinghead.errors import ComfyUIUnavailable, GpuFailed, RenderStalled
+from talkinghead.errors import ComfyUIKilled, ComfyUIUnavailable, GpuFailed, RenderStalled
 from talkinghead.workflow.graph import Graph
 
 # What is not the input's fault: the next job gets another ComfyUI.
-SICK = (ComfyUIUnavailable, GpuFailed, RenderStalled)
+SICK = (ComfyUIUnavailable, ComfyUIKilled, GpuFailed, RenderStalled)
 FAILURES_IN_A_ROW = 3  # of one worker, whatever the jobs: then RunPod shall replace it
-# Between two starts of a ComfyUI that ends again and again; the worker is idle, and paid for.
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 5.0, 300.0
 
 
 def one_operation() -> Graph:
@@ -33,9 +30,11 @@ class Health:
     def __init__(self) -> None:
         self._failures: list[str] = []
 
-    def failed(self, error: BaseException) -> None:
-        """Take note of one more."""
-        self._failures.append(str(error).partition("\n")[0])
+    def is_sick(self, error: BaseException) -> bool:
+        """Whether ComfyUI is to be replaced, after what a job ended in; taken note of if so."""
+        if isinstance(error, SICK):
+            self._failures.append(str(error).partition("\n")[0])
+        return isinstance(error, SICK)
 
     def computed(self) -> None:
         """A prompt went well: it is none of this worker's habits to fail."""
@@ -53,26 +52,3 @@ class Health:
             if self._failures
             else "no render has failed here since one went well"
         )
-
-
-class Pauses:
-    """Between the starts of a ComfyUI that does not stay alive: each twice the one before."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._last_start = time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it may be started now."""
-        return time.monotonic() - self._last_start >= self.seconds
-
-    def started(self) -> None:
-        """It is started now: the next time is after a pause of `seconds`."""
-        self._last_start = time.monotonic()
-        self.seconds = min(max(2 * self.seconds, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)
-
-    def lives(self) -> None:
-        """It lives now: if it has for the longest pause, the next is the shortest."""
-        if time.monotonic() - self._last_start >= LAST_PAUSE_SECONDS:
-            self.seconds = 0.0

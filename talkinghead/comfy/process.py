@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.errors import ComfyUIDied, ComfyUIKilled, ComfyUIUnavailable, JobError
 
 STOP_SECONDS = 8  # RunPod kills a worker about 10 s after its SIGTERM
 LOG_TAIL_LINES = 15
@@ -97,6 +97,15 @@ def unavailable(what: str, log_path: Path) -> ComfyUIUnavailable:
     """The error for what happened to a ComfyUI, with the last lines of its log."""
     tail = log_tail(log_path)
     return ComfyUIUnavailable(f"{what}; the end of its log:\n{tail}", log_tail=tail)
+
+
+def death_of(process: ComfyProcess | None, log_path: Path) -> JobError | None:
+    """What its death is for the job that had it; None of one that lives, or that we ended."""
+    if process is None or (how := process.how_it_ended()) is None:
+        return None
+    tail = log_tail(log_path)
+    kind = ComfyUIKilled if process.was_killed else ComfyUIDied
+    return kind(f"ComfyUI ended {how}; the end of its log:\n{tail}", log_tail=tail)
 
 
 def _members(group: int) -> Iterator[int]:

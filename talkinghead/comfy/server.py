@@ -17,10 +17,9 @@ from typing import Self
 
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.comfy.folders import Folders, command_line
-from talkinghead.comfy.health import Pauses
 from talkinghead.comfy.options import memory_options
-from talkinghead.comfy.process import ComfyProcess, log_tail, unavailable
-from talkinghead.errors import ComfyUIDied, ComfyUIKilled, ComfyUIUnavailable, JobError
+from talkinghead.comfy.process import ComfyProcess, unavailable
+from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.memory import GIB, ram_gib
 from talkinghead.settings import Settings
 
@@ -67,7 +66,6 @@ class ComfyServer:
         self._start_seconds = start_seconds
         self._max_memory_mb = max_memory_mb
         self._models: Mapping[str, Path] = {}
-        self._pauses = Pauses()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -136,31 +134,6 @@ class ComfyServer:
         if (how := process.how_it_ended()) is not None:
             raise unavailable(f"ComfyUI ended {how}", self.folders.log)
         return process
-
-    def death(self) -> JobError | None:
-        """What its death is for the job that had it; None of one that lives, or that we ended."""
-        process = self.process
-        if process is None or (how := process.how_it_ended()) is None:
-            return None
-        tail = log_tail(self.folders.log)
-        kind = ComfyUIKilled if process.was_killed else ComfyUIDied
-        return kind(f"ComfyUI ended {how}; the end of its log:\n{tail}", log_tail=tail)
-
-    def revive(self) -> None:
-        """Start it if it does not run; one that ends again and again, after longer and longer."""
-        if self.is_running():
-            self._pauses.lives()
-        elif self._pauses.is_over:
-            self._pauses.started()
-            log.warning(
-                "ComfyUI %s between two jobs, and is started again; should it end again, in %g s",
-                "died" if self.has_died() else "was ended",
-                self._pauses.seconds,
-            )
-            try:
-                self.start()
-            except (ComfyUIUnavailable, OSError) as error:
-                log.warning("ComfyUI cannot be started: %s", error)
 
     def ensure_ready(self, check: Callable[[], None] = lambda: None) -> None:
         """Return when ComfyUI answers. `check` is called while waiting, and may raise.

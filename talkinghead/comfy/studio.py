@@ -12,8 +12,9 @@ from typing import Any, Self
 
 from comfy_client import ComfyClient, ComfyError, ExecutionFailed, TimedOut
 from talkinghead.comfy.failures import kind_of
-from talkinghead.comfy.health import SICK, Health
-from talkinghead.comfy.process import ComfyProcess
+from talkinghead.comfy.health import Health
+from talkinghead.comfy.process import ComfyProcess, death_of
+from talkinghead.comfy.revival import Pauses, revive
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.delivery.place import Place
 from talkinghead.delivery.stores import Stores
@@ -69,6 +70,7 @@ class Studio:
         if self.server is not None:
             self.server.use_models(self.models)
         self._lock = threading.Lock()  # of the turn at ComfyUI
+        self._pauses = Pauses()  # between the starts of a ComfyUI that does not stay alive
         self._is_open = False
         self._schemas: tuple[ComfyProcess | None, Schemas] | None = None
 
@@ -124,10 +126,7 @@ class Studio:
             yield turn
         except BaseException as error:
             death = self._death_behind(error)
-            is_sick = death is not None or isinstance(error, SICK)
-            if is_sick:
-                self.health.failed(death or error)
-            turn.end(replace=is_sick)
+            turn.end(replace=self.health.is_sick(death or error))
             if death is not None:
                 raise death from error
             raise
@@ -181,7 +180,7 @@ class Studio:
         if self.server is None or not self._is_open or not self._lock.acquire(blocking=False):
             return  # who has the turn sees to it
         try:
-            self.server.revive()
+            revive(self.server, self._pauses)
         finally:
             self._lock.release()
 
@@ -208,7 +207,8 @@ class Studio:
     def _death_behind(self, error: BaseException) -> JobError | None:
         """The death of our ComfyUI, if it is what this error comes from."""
         silent = isinstance(error, (ComfyUIUnavailable, ComfyError))
-        return self.server.death() if self.server is not None and silent else None
+        server = self.server
+        return death_of(server.process, server.folders.log) if server and silent else None
 
 
 class Turn:

@@ -174,7 +174,7 @@ def test_an_upload_that_is_refused_is_not_taken_for_a_death_and_not_rendered_twi
     settings: Settings, client: ComfyClient, short_job: dict[str, Any]
 ) -> None:
     with Proxy(port_of(client.url)) as proxy:
-        proxy.canned["/upload/image"] = Canned({"error": "too large"}, status=413)
+        proxy.canned["/upload/image"] = Canned({"error": "no"}, status=500)
         job = Job("refused", short_job)
         result = run_job(job, Studio(settings.model_copy(update={"comfyui_url": proxy.url})))
     assert "refused the upload" in result["error"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from talkinghead.comfy import health, warm_up
-from talkinghead.comfy.health import Pauses
+from talkinghead.comfy import revival, warm_up
+from talkinghead.comfy.revival import Pauses
 from talkinghead.comfy.studio import Studio
 from talkinghead.memory import GIB
 from talkinghead.render.job import Job
@@ -35,7 +35,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(health, "time", clock)
+    monkeypatch.setattr(revival, "time", clock)
     return clock
 
 
