@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from comfy_client import ComfyError
+from talkinghead.comfy.failures import comfy_errors
+from talkinghead.comfy.health import one_operation
 from talkinghead.comfy.options import CLASSIC, keeps_frames
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.stores import KINDS
@@ -91,7 +93,7 @@ def _drafts_only(settings: Settings) -> bool:
 def _gpu(settings: Settings) -> Check:
     host = read_host(settings)
     if host.gpu is not None:
-        tuning = tuning_for(settings, load_manifest())
+        tuning = tuning_for(settings, load_manifest(), host)
         capability = f", compute capability {host.gpu.capability}" if host.gpu.capability else ""
         found = f"{host.gpu.name}, {host.gpu.vram_gib:.0f} GB{capability}: {tuning}"
         return Check("GPU", "ok", f"{found}; host memory {host.ram_gib:.0f} GB")
@@ -181,9 +183,24 @@ def _comfyui(studio: Studio) -> Iterator[Check]:
         return
     version = system.get("comfyui_version", "")
     yield Check("ComfyUI", "ok", f"{version} with {len(schemas)} node classes".strip())
+    yield _computes(studio)
     yield _cache(system, studio.settings)
     for path in sorted((PROJECT_DIR / "workflows").glob("*.json")):
         yield _workflow(path, studio, schemas)
+
+
+def _computes(studio: Studio) -> Check:
+    """Whether the device computes, by one operation; and what this worker's renders say of it."""
+    name = "device"
+    if studio.health.is_lost:
+        return Check(name, "failed", f"{studio.health}; let RunPod replace the worker")
+    try:
+        with studio.comfy("doctor", lambda: None) as turn, comfy_errors():
+            done = turn.client.run(one_operation(), deadline_seconds=studio.settings.stall_seconds)
+            turn.client.forget(done.prompt_id)
+    except (JobError, ComfyError) as error:
+        return Check(name, "failed", f"{error}; let RunPod replace the worker")
+    return Check(name, "ok", "it computes")
 
 
 def _cache(system: Mapping[str, Any], settings: Settings) -> Check:

@@ -1,7 +1,7 @@
 """Every way in which a job can fail. `JobError` is their base, and each has a code of its own.
 
 Codes are part of the interface: they are added to, never renamed. What a class's docstring says is
-what README.md says of its code.
+what README.md says of its code. A class of a class has its base's code, and is for us to act on.
 """
 
 from __future__ import annotations
@@ -77,6 +77,10 @@ class ComfyUIUnavailable(JobError):
     retryable = True
 
 
+class ComfyUIDied(ComfyUIUnavailable):
+    """The ComfyUI that had the prompt is gone, or no longer knows it."""
+
+
 class WorkflowRejected(JobError):
     """The graph does not fit this ComfyUI's nodes."""
 
@@ -95,10 +99,20 @@ class OutOfMemory(JobError):
     code = "out_of_memory"
 
 
+class ComfyUIKilled(OutOfMemory):
+    """ComfyUI was ended by SIGKILL: so the kernel does when the host has no memory left."""
+
+
 class RenderFailed(JobError):
     """A node raised."""
 
     code = "render_failed"
+
+
+class GpuFailed(RenderFailed):
+    """A node raised what CUDA or one of its libraries says: the process may not compute again."""
+
+    retryable = True
 
 
 class RenderStalled(JobError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ from talkinghead.logs import about
 from talkinghead.render.job import Job
 from talkinghead.render.progress import ProgressSender
 from talkinghead.render.run import run_job
+
+log = logging.getLogger("talkinghead")
 
 CANCEL_SECONDS = 8  # RunPod kills the worker about 10 s after it asked
 EXIT_SECONDS = 9  # for what cannot be stopped, such as a decoder or a store that is silent
@@ -84,8 +87,9 @@ async def handle(job: dict[str, Any], studio: Studio) -> dict[str, Any]:
     try:
         result = await asyncio.shield(rendering)
         failed_at = result.get("error_code"), result.get("stage")
-        if failed_at == ("comfyui_unavailable", "start"):
-            result["refresh_worker"] = True  # no use without ComfyUI: RunPod shall replace it
+        if failed_at == ("comfyui_unavailable", "start") or studio.health.is_lost:
+            log.error("RunPod is asked to replace this worker: %s", studio.health)
+            result["refresh_worker"] = True  # it would fail every job that it takes
         return result
     except asyncio.CancelledError:
         task.cancelled.set()

@@ -28,7 +28,7 @@ from talkinghead.comfy.options import memory_options
 from talkinghead.comfy.process import environment_of_comfyui
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.models.fetch import found_models
-from talkinghead.models.gpu import active_profile
+from talkinghead.models.gpu import active_profile, read_host
 from talkinghead.models.links import link_models, write_paths
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.workflow.file_inputs import FILE_INPUTS
@@ -250,7 +250,7 @@ def _check_free(port: int) -> None:
 
 def _command(settings: Settings, port: int) -> list[str]:
     comfy_dir, args = settings.comfyui_dir.absolute(), shlex.split(settings.comfyui_args)
-    models = found_models(settings, active_profile(settings))
+    models = found_models(settings, active_profile(settings, read_host(settings)))
     folder = comfy_dir / "user" / "talkinghead"
     link_models(models, folder / "models")
     paths_file = folder / "extra_model_paths.yaml"

@@ -13,7 +13,7 @@ from rich.console import Console
 from talkinghead.errors import JobError
 from talkinghead.files import sha256_of
 from talkinghead.models.fetch import ModelFetcher
-from talkinghead.models.gpu import active_profile
+from talkinghead.models.gpu import active_profile, read_host
 from talkinghead.models.manifest import Manifest, ModelFile, load_manifest
 from talkinghead.models.store import Files, ModelStore
 from talkinghead.settings import Settings
@@ -97,7 +97,10 @@ def _manifest() -> Manifest:
 def _files(profile: str | None) -> Files:
     manifest = _manifest()
     try:
-        chosen = manifest.profile(profile) if profile else active_profile(Settings())
+        if profile:
+            return manifest.files_of(manifest.profile(profile))
+        settings = Settings()
+        chosen = active_profile(settings, read_host(settings))
     except JobError as error:
         raise typer.BadParameter(str(error)) from None
     return manifest.files_of(chosen)

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.errors import ComfyUIDied, ComfyUIKilled, ComfyUIUnavailable, JobError
 
 STOP_SECONDS = 6  # RunPod kills a worker about 10 s after its SIGTERM, and folders take time
 # Waits until the worker has ended, however it did, and takes its whole process group along.
@@ -67,6 +67,11 @@ class ComfyProcess:
             return f"by {signal.Signals(-code).name}{hint}"
         return f"with exit code {code}"
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether SIGKILL ended it, or what a shell started in its place: who is out of memory."""
+        return self._process.poll() in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
     def memory_mb(self) -> float:
         """What it and its children hold in RAM, MB; model files mapped from disk not counted.
 
@@ -107,6 +112,15 @@ def unavailable(what: str, log_path: Path) -> ComfyUIUnavailable:
     """The error for what happened to a ComfyUI, with the last lines of its log."""
     tail = log_tail(log_path)
     return ComfyUIUnavailable(f"{what}; the end of its log:\n{tail}", log_tail=tail)
+
+
+def death_of(process: ComfyProcess | None, log_path: Path) -> JobError | None:
+    """What its death is for the job that had it; None of one that lives, or that we ended."""
+    if process is None or (how := process.how_it_ended()) is None:
+        return None
+    tail = log_tail(log_path)
+    kind = ComfyUIKilled if process.was_killed else ComfyUIDied
+    return kind(f"ComfyUI ended {how}; the end of its log:\n{tail}", log_tail=tail)
 
 
 def _members(group: int) -> Iterator[int]:

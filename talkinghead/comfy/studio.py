@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from comfy_client import ComfyClient, ComfyError, TimedOut
-from talkinghead.comfy.process import ComfyProcess
+from comfy_client import ComfyClient, ComfyError, ExecutionFailed, TimedOut
+from talkinghead.comfy.failures import kind_of
+from talkinghead.comfy.health import Health
+from talkinghead.comfy.process import ComfyProcess, death_of
+from talkinghead.comfy.revival import Pauses, revive
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.delivery.place import Place
 from talkinghead.delivery.stores import Stores
-from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.errors import ComfyUIUnavailable, GpuFailed, JobError
 from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile, read_host
 from talkinghead.net.fetch import Fetcher
@@ -54,9 +57,11 @@ class Studio:
             seconds=settings.download_seconds, guard=guard, local_files=local_files
         )
         self.stores = Stores(settings, only=store, guard=guard)
-        self.profile = active_profile(settings)
         self.host = read_host(settings)
+        self.profile = active_profile(settings, self.host)
         self.pace = Pace()
+        self.health = Health()
+        self.lighter_ways: dict[str, str] = {}  # what memory suffices for, by kind of render
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
         self.server = server
@@ -65,6 +70,8 @@ class Studio:
         if self.server is not None:
             self.server.use_models(self.models)
         self._lock = threading.Lock()  # of the turn at ComfyUI
+        self._pauses = Pauses()  # between the starts of a ComfyUI that does not stay alive
+        self._is_open = False
         self._schemas: tuple[ComfyProcess | None, Schemas] | None = None
         self._kept: tuple[ComfyProcess, Graph] | None = None
 
@@ -81,6 +88,7 @@ class Studio:
 
     def __enter__(self) -> Self:
         """Start ComfyUI, without waiting for it."""
+        self._is_open = True
         if self.server is not None and not self.server.is_running():
             self.server.start()
         return self
@@ -89,7 +97,8 @@ class Studio:
         self.close()
 
     def close(self, *, for_good: bool = False) -> None:
-        """End our ComfyUI; `for_good` if no job that still runs shall start another."""
+        """End our ComfyUI. Only the next job starts another, and `for_good` not even that."""
+        self._is_open = False
         if self.server is not None:
             self.server.stop(for_good=for_good)
 
@@ -98,6 +107,7 @@ class Studio:
         """ComfyUI, ready, for one job alone; what the job left in `folder` is deleted after.
 
         After a success that is done in the background: the result does not wait, the next job does.
+        After a failure that is not the job's fault the next one gets another process.
 
         Args:
             folder: the job's subfolder of ComfyUI's input and output.
@@ -105,6 +115,7 @@ class Studio:
 
         Raises:
             ComfyUIUnavailable: ComfyUI does not start.
+            ComfyUIDied, ComfyUIKilled: it died, where the job only saw that it does not answer.
         """
         while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
             check()
@@ -114,8 +125,11 @@ class Studio:
         try:
             self._ensure_ready(check)
             yield turn
-        except BaseException:
-            turn.end()
+        except BaseException as error:
+            death = self._death_behind(error)
+            turn.end(replace=self.health.is_sick(death or error))
+            if death is not None:
+                raise death from error
             raise
         log_context = contextvars.copy_context()
         threading.Thread(target=log_context.run, args=(turn.end,), daemon=True).start()
@@ -173,15 +187,23 @@ class Studio:
         return loaders if self.server and self.server.process is process else {}
 
     def revive(self) -> None:
-        """Start a ComfyUI that died between two jobs, so that the next need not wait for it."""
-        if self.server is None or not self._lock.acquire(blocking=False):
+        """Start a ComfyUI that ended between two jobs, so that the next need not wait for it.
+
+        A server at COMFYUI_URL that has not answered yet is asked once more what it has.
+        """
+        self.meet_server()
+        if self.server is None or not self._is_open or not self._lock.acquire(blocking=False):
             return  # who has the turn sees to it
         try:
-            if self.server.has_died():
-                log.warning("ComfyUI died between two jobs, and is started again")
-                self.server.start()
+            revive(self.server, self._pauses)
         finally:
             self._lock.release()
+
+    def meet_server(self) -> None:
+        """Choose the models by what the server at COMFYUI_URL has, if it has not answered yet."""
+        if not self.host.is_known:
+            self.host = read_host(self.settings)
+            self.profile = active_profile(self.settings, self.host)
 
     def new_client(self) -> ComfyClient:
         """A client of the ComfyUI, which need not be ready.
@@ -194,6 +216,7 @@ class Studio:
         return ComfyClient(self.server.url, unreachable_seconds=seconds)
 
     def _ensure_ready(self, check: Callable[[], None]) -> None:
+        self._is_open = True
         if self.server is None:
             return
         try:
@@ -201,6 +224,12 @@ class Studio:
         except ComfyUIUnavailable:
             self.server.stop()  # one that lives, but does not answer, would fail all jobs to come
             raise
+
+    def _death_behind(self, error: BaseException) -> JobError | None:
+        """The death of our ComfyUI, if it is what this error comes from."""
+        silent = isinstance(error, (ComfyUIUnavailable, ComfyError))
+        server = self.server
+        return death_of(server.process, server.folders.log) if server and silent else None
 
 
 class Turn:
@@ -246,15 +275,18 @@ class Turn:
         if self.studio.server is not None:
             self.studio.server.folders.clear(folder)
 
-    def end(self) -> None:
+    def end(self, *, replace: bool = False) -> None:
         """Leave ComfyUI as the next job wants it: idle, without history, files or frames.
 
-        Its models stay loaded. One that does not come to rest, or holds too much memory, is ended;
-        the next job starts another.
+        Its models stay loaded. One that does not come to rest, or holds too much memory, or that is
+        to be replaced, is ended; the next job starts another.
         """
         server = self.studio.server
         try:
-            self._trim()
+            if replace and server is not None:
+                server.stop()
+            else:
+                self._trim()
             if server is not None:
                 server.folders.clear(self.folder)  # only now: before, a node might yet write
                 server.recycle()
@@ -280,6 +312,9 @@ class Turn:
                 client.forget(done.prompt_id)
                 if self.folder not in str(loaders):  # files that are gone load nothing again
                     studio.keeps(loaders)
+        except ExecutionFailed as error:  # of a loader: it fails in the job, too, and is told there
+            if kind_of(error) is GpuFailed:
+                studio.close()
         except ComfyError as error:
             log.warning("ComfyUI does not come to rest, and is ended: %s", error)
             studio.close()

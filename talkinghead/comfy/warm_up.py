@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
-from comfy_client import ComfyError
+from comfy_client import ComfyError, Event
+from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.pages import read_pages
 from talkinghead.comfy.studio import Studio
-from talkinghead.errors import JobError
+from talkinghead.errors import JobError, RenderStalled
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
@@ -26,16 +28,24 @@ WATCH_SECONDS = 5.0
 
 def stay_ready(studio: Studio) -> None:
     """Warm up; then, as long as the worker lives, see to it that ComfyUI does."""
-    warm_up(studio)
+    _outlive(warm_up, studio)
     while True:
         time.sleep(WATCH_SECONDS)
-        studio.revive()
+        _outlive(Studio.revive, studio)
+
+
+def _outlive(act: Callable[[Studio], None], studio: Studio) -> None:
+    try:
+        act(studio)
+    except Exception:  # a fault of ours, or of the disk, costs this look, not those that come after
+        log.exception("ComfyUI could not be looked after")
 
 
 def warm_up(studio: Studio) -> None:
     """Read the models' files, wait for ComfyUI, have it read its schemas and load the models.
 
-    What fails here is only logged: the first job fails in the same way, and its caller is told.
+    What fails here is only logged: the first job fails in the same way, and its caller is told. A
+    loader that hangs is given up after `stall_seconds` of the settings, and so is its ComfyUI.
     """
     read_pages(studio.models.values())
     try:
@@ -43,13 +53,35 @@ def warm_up(studio: Studio) -> None:
             turn.schemas()
             # By the recorded schemas: a ComfyUI without the node packs then says what it lacks.
             loaders = loaders_only(_some_render(studio), load_schemas())
-            seconds = studio.settings.job_timeout_seconds
-            watch = studio.check_alive
-            done = turn.client.run(loaders, deadline_seconds=seconds, watch=watch)
-            turn.client.forget(done.prompt_id)
+            limit = _StallLimit(studio)
+            with comfy_errors():
+                done = turn.client.run(
+                    loaders,
+                    deadline_seconds=studio.settings.job_timeout_seconds,
+                    on_event=limit.saw,
+                    watch=limit.check,
+                )
+                turn.client.forget(done.prompt_id)
             studio.keeps(loaders)
     except (ComfyError, JobError) as error:
         log.warning("ComfyUI could not load the models before the first job: %s", error)
+
+
+class _StallLimit:
+    """Ends the warm-up when its loaders make no progress."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._last_event = time.monotonic()
+
+    def saw(self, event: Event) -> None:
+        self._last_event = time.monotonic()
+
+    def check(self) -> None:
+        self._studio.check_alive()
+        seconds = self._studio.settings.stall_seconds
+        if time.monotonic() - self._last_event > seconds:
+            raise RenderStalled(f"they were not loaded: no progress for {seconds:g} s")
 
 
 def _some_render(studio: Studio) -> Graph:

@@ -41,11 +41,15 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Host:
-    """What renders: `ram_gib` is what the container may use, `sage` whether SageAttention runs."""
+    """What renders: `ram_gib` is what the container may use, `sage` whether SageAttention runs.
+
+    It is not known while the server at COMFYUI_URL does not answer.
+    """
 
     gpu: Gpu | None
     ram_gib: float
     sage: bool = False
+    is_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -142,14 +146,14 @@ def _holds_two_copies(host: Host, profile: ModelProfile) -> bool:
 # ---- Asking the host
 
 
-def tuning_for(settings: Settings, manifest: Manifest) -> Tuning:
-    """What suits this host, or what the settings say.
+def tuning_for(settings: Settings, manifest: Manifest, host: Host) -> Tuning:
+    """What suits the host, or what the settings say.
 
     Raises:
         ModelsMissing: MODEL_PROFILE names no profile.
     """
     return choose(
-        read_host(settings),
+        host,
         manifest,
         profile=settings.model_profile,
         attention=settings.attention,
@@ -157,14 +161,14 @@ def tuning_for(settings: Settings, manifest: Manifest) -> Tuning:
     )
 
 
-def active_profile(settings: Settings) -> ModelProfile:
-    """The profile that renders on this host, with the settings that suit it.
+def active_profile(settings: Settings, host: Host) -> ModelProfile:
+    """The profile that renders on the host, with the settings that suit it.
 
     Raises:
         ModelsMissing: MODEL_PROFILE names no profile, or the manifest is not valid.
     """
     manifest = load_manifest()
-    tuning = tuning_for(settings, manifest)
+    tuning = tuning_for(settings, manifest, host)
     return tuning.apply(manifest.profile(tuning.profile))
 
 
@@ -236,7 +240,7 @@ def _host_of_server(url: str) -> Host:
     try:
         stats = ComfyClient(url).system_stats()
     except ComfyError:
-        return Host(None, math.inf)
+        return Host(None, math.inf, is_known=False)
     devices = [each for each in stats.get("devices", []) if each.get("type") == "cuda"]
     ram = stats.get("system", {}).get("ram_total", math.inf) / GIB  # its host's
     if urlsplit(url).hostname in LOOPBACK:  # most likely in our container, whose limit holds

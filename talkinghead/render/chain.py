@@ -14,17 +14,26 @@ from pathlib import Path
 
 from comfy_client import ComfyClient, Outcome, OutputFile
 from talkinghead import logs
+from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.delivery.ledger import motion_name
-from talkinghead.errors import ComfyUIUnavailable, OutOfMemory, OutputMissing
+from talkinghead.errors import OutOfMemory, OutputMissing
 from talkinghead.media import sound
 from talkinghead.media.mux import count_frames, retime_segment
 from talkinghead.media.sound import SPEECH_RATE_HZ
 from talkinghead.plan.frames import MODEL_FPS
-from talkinghead.plan.plan import Plan, lighter_plans
+from talkinghead.plan.plan import Plan
 from talkinghead.plan.windows import Stretch, Window, delivered, window
-from talkinghead.render.execute import Prompt, check_graph, comfy_errors, execute
+from talkinghead.render.execute import (
+    REPLACED,
+    Prompt,
+    check_graph,
+    execute,
+    first_line,
+    worth_another_try,
+)
 from talkinghead.render.job import Job
+from talkinghead.render.ladder import Ladder
 from talkinghead.render.prepare import Tracks
 from talkinghead.render.progress import ChainProgress
 from talkinghead.render.window_log import WindowLog
@@ -64,31 +73,37 @@ class Chain:
         self._keep = keep
         self._stop = stop
         self._progress = ChainProgress(log, playlist_url=playlist_url)
-        self._ladder = lighter_plans(log.plan)
-        self._tried: list[str] = []
+        self._ladder = Ladder(job, log.plan, studio)
+        log.plan = self._ladder.plan
+        self._begun = job.seconds  # the last window, of the job's time
         self._loudest = [sound.loudest(track) for track in tracks.speech]
 
     def render(self) -> None:
-        """Make the windows that are left; a ComfyUI that dies of one gets it once more.
+        """Make the windows that are left; one of which ComfyUI dies, or fails, is begun once more.
 
         Raises:
             what `execute` raises, and OutputMissing; the log tells how far it came.
         """
-        died_at: int | None = None
+        failed_at: int | None = None
         while not self._is_over():
+            self._begun = self._job.seconds
             try:
                 self._render_on_one_comfyui()
-            except ComfyUIUnavailable as error:
-                if self._job.stage == "start" or died_at == self._log.made:
+            except REPLACED as error:
+                made = self._log.made
+                again = worth_another_try(error, self._job, self._studio, self._begun)
+                if failed_at == made or not again:
                     raise
-                died_at = self._log.made
+                failed_at = made
                 logs.retry("on a new ComfyUI", error.code, error)
                 self._job.notes.append(
-                    f"ComfyUI died in window {died_at + 1} and was started again: "
-                    "that window was rendered twice"
+                    f"{first_line(error)}; ComfyUI was started again, and window {made + 1} "
+                    "rendered twice"
                 )
             except OutOfMemory as error:
-                self._lighten(error)
+                self._ladder.step_down(error, f" in window {self._log.made + 1}; from there on")
+                self._log.plan = self._ladder.plan
+        self._ladder.worked()
 
     def first_prompt(self) -> Prompt:
         """The prompt of the first window: that one, people can run as it is."""
@@ -108,24 +123,6 @@ class Chain:
     def _is_over(self) -> bool:
         return self._log.is_complete or self._stop(self._progress.window_seconds)
 
-    def _lighten(self, error: OutOfMemory) -> None:
-        """From this window on, take less memory at a time."""
-        how, plan = next(self._ladder, (None, self._log.plan))
-        if how is None:
-            raise OutOfMemory(
-                f"{error}; so it did {', '.join(self._tried)}" if self._tried else str(error),
-                **error.details,
-                tried=["as planned", *self._tried],
-            )
-        logs.retry(how, error.code)
-        self._tried.append(how)
-        self._studio.free_memory()
-        self._job.notes.append(
-            f"the GPU ran out of memory in window {self._log.made + 1}; from there on rendered "
-            + how
-        )
-        self._log.plan = plan
-
     def _render_on_one_comfyui(self) -> None:
         job, subfolder = self._job, self._job.new_subfolder()
         with contextlib.ExitStack() as stack:
@@ -142,6 +139,7 @@ class Chain:
 
     def _render_window(self, turn: Turn, files: _Files, subfolder: str) -> None:
         log, at = self._log, self._log.next
+        self._begun = self._job.seconds
         place = f"{subfolder}/{at.index}"
         prompt = _patched(log.plan, at, files.inputs(at, log.motion, place), turn)
         turn.set_last_prompt(prompt.id, loaders_only(prompt.graph, turn.schemas()))

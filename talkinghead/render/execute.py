@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from comfy_client import (
-    ComfyError,
-    Event,
-    ExecutionFailed,
-    FileMissing,
-    Interrupted,
-    Outcome,
-    Place,
-    PromptLost,
-    PromptRejected,
-    TimedOut,
-    Unreachable,
-    UploadTooLarge,
-)
+from comfy_client import Event, Outcome, Place
 from talkinghead import logs
-from talkinghead.comfy.studio import Turn
+from talkinghead.comfy.failures import comfy_errors
+from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.errors import (
-    Cancelled,
-    ComfyUIUnavailable,
-    DeadlineExceeded,
-    DiskFull,
+    ComfyUIDied,
+    ComfyUIKilled,
+    GpuFailed,
     JobError,
-    MediaTooLarge,
-    OutOfMemory,
-    RenderFailed,
     RenderStalled,
     WorkflowRejected,
 )
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.workflow.check import check, rejection
-from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.graph import Graph, loaders_only
 from talkinghead.workflow.gui_file import Workflow
 from talkinghead.workflow.lint import traps
 
 T = TypeVar("T")
 
-NO_ROOM_TEXT = os.strerror(errno.ENOSPC)  # what Python says of a full disk, and FFmpeg too
+# Why a job is rendered once more: ComfyUI is at fault, and is replaced before.
+REPLACED = (ComfyUIDied, GpuFailed, RenderStalled)
+# The same where nothing is left to render with less memory.
+REPLACED_OR_KILLED = (*REPLACED, ComfyUIKilled)
 
 
 @dataclass(frozen=True)
@@ -59,19 +43,40 @@ class Prompt:
     graph: Graph
 
 
-def once_more_if_comfyui_dies(job: Job, produce: Callable[[], T]) -> T:
-    """What `produce` returns; it is called again, on a new ComfyUI, if the first one dies of it.
+def once_more_on_a_new_comfyui(
+    job: Job,
+    studio: Studio,
+    produce: Callable[[], T],
+    reasons: tuple[type[JobError], ...] = REPLACED,
+) -> T:
+    """What `produce` returns; called again if it ends in one of `reasons`: ComfyUI was replaced.
 
-    `produce` takes a turn at ComfyUI of its own: with that it gets one that was started again.
+    `produce` takes a turn at ComfyUI of its own: with that it gets the new one.
     """
+    begun = job.seconds
     try:
         return produce()
-    except ComfyUIUnavailable as error:
-        if job.stage == "start":
+    except reasons as error:
+        if not worth_another_try(error, job, studio, begun):
             raise
         logs.retry("on a new ComfyUI", error.code, error)
-        job.notes.append("ComfyUI died while rendering and was started again: rendered twice")
+        job.notes.append(f"{first_line(error)}; ComfyUI was started again: rendered twice")
         return produce()
+
+
+def worth_another_try(error: JobError, job: Job, studio: Studio, begun: float) -> bool:
+    """Whether what ended in this error may come out well if it is begun again.
+
+    Somebody else's ComfyUI is not replaced: it gets again what it has lost, and nothing else. The
+    job needs as much time as it took till the failure: it began when the job was `begun` s old.
+    """
+    replaced = studio.server is not None or isinstance(error, ComfyUIDied)
+    return replaced and job.timeout_seconds - job.seconds > job.seconds - begun
+
+
+def first_line(error: JobError) -> str:
+    """What happened, without the log that follows."""
+    return str(error).partition("; the end of its log")[0].partition("\n")[0]
 
 
 def check_graph(graph: Graph, turn: Turn) -> None:
@@ -100,7 +105,7 @@ def execute(
     """
     watch = Watch(job, turn, see)
     with comfy_errors():
-        return turn.client.run(
+        outcome = turn.client.run(
             turn.with_models(prompt.graph),
             prompt_id=prompt.id,
             deadline_seconds=watch.seconds_left,
@@ -109,6 +114,9 @@ def execute(
             on_place=watch.found,
             watch=watch.check,
         )
+        if loaders_only(prompt.graph, turn.schemas()):  # others, such as drafts, need no GPU
+            turn.studio.health.computed()
+        return outcome
 
 
 class Watch:
@@ -163,47 +171,3 @@ class Watch:
             raise RenderStalled(
                 f"the render made no progress for {stall_seconds:g} s and was stopped"
             )
-
-
-@contextlib.contextmanager
-def comfy_errors() -> Iterator[None]:
-    """ComfyUI's errors as those of the job, by `JOB_ERRORS`."""
-    try:
-        yield
-    except ComfyError as error:
-        raise JOB_ERRORS[type(error)](error) from error
-
-
-def _execution_error(error: ExecutionFailed) -> JobError:
-    kind: type[JobError] = RenderFailed
-    if "OutOfMemory" in error.exception_type:
-        kind = OutOfMemory
-    elif NO_ROOM_TEXT in error.message:
-        kind = DiskFull
-    return kind(
-        f"Video generation failed: {error}",
-        node=error.node_id,
-        node_type=error.node_type,
-        exception=error.exception_type,
-    )
-
-
-def _unavailable(error: ComfyError) -> JobError:
-    return ComfyUIUnavailable(str(error))
-
-
-# By the class itself: a new error of the client needs a line here. After ComfyUIUnavailable the
-# job is done once more, on a ComfyUI that answers.
-JOB_ERRORS: Mapping[type[ComfyError], Callable[[Any], JobError]] = {
-    PromptRejected: lambda error: WorkflowRejected(f"ComfyUI refused the workflow: {error}"),
-    ExecutionFailed: _execution_error,
-    Interrupted: lambda error: Cancelled("the render was interrupted in ComfyUI"),
-    TimedOut: lambda error: DeadlineExceeded("the render took longer than JOB_TIMEOUT_SECONDS"),
-    UploadTooLarge: lambda error: MediaTooLarge(
-        f"{error}: start it with a larger --max-upload-size, or raise its proxy's limit"
-    ),
-    Unreachable: _unavailable,
-    PromptLost: _unavailable,
-    FileMissing: _unavailable,
-    ComfyError: _unavailable,  # a refused upload, or an answer that is no JSON
-}

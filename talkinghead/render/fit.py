@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.pins import pins
 from talkinghead.comfy.studio import Studio
 from talkinghead.files import sha256_of
 from talkinghead.plan.plan import Plan
-from talkinghead.render.execute import comfy_errors
 from talkinghead.render.rendering import Task
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.slots import Slots

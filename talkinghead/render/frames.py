@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from comfy_client import ComfyClient, FileMissing, Outcome, OutputFile
+from talkinghead.comfy.failures import comfy_errors
 from talkinghead.errors import OutputMissing
 from talkinghead.plan.plan import Plan
-from talkinghead.render.execute import comfy_errors
 from talkinghead.render.progress import Progress, Report
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.slots import FRAME_FOLDER

@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Self
 
 from comfy_client import ComfyClient, Outcome, OutputFile
-from talkinghead import logs
+from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.studio import Turn
 from talkinghead.errors import OutOfMemory, OutputMissing
 from talkinghead.media import mux
-from talkinghead.plan.plan import Plan, lighter_plans
+from talkinghead.plan.plan import Plan
 from talkinghead.render import frames
 from talkinghead.render.execute import (
+    REPLACED,
+    REPLACED_OR_KILLED,
     Prompt,
     check_graph,
-    comfy_errors,
     execute,
-    once_more_if_comfyui_dies,
+    once_more_on_a_new_comfyui,
 )
 from talkinghead.render.job import Job
+from talkinghead.render.ladder import Ladder
 from talkinghead.render.prepare import Tracks
 from talkinghead.render.progress import RenderProgress
 from talkinghead.render.rendering import Made, Task, refuse_too_long
@@ -60,21 +62,17 @@ class OnePrompt:
             OutOfMemory: the lightest way, too, takes too much.
         """
         job, studio = self._task.job, self._task.studio
-        failed: list[str] = []
-        for how, plan in [("as planned", self._plan), *lighter_plans(self._plan)]:
-            if failed:
-                logs.retry(how, OutOfMemory.code)
+        ladder = Ladder(job, self._plan, studio)
+        reasons = REPLACED_OR_KILLED if self._plan.request.draft else REPLACED
+        while True:
+            attempt = partial(self._render, ladder.plan, target)
             try:
-                made = once_more_if_comfyui_dies(job, partial(self._render, plan, target))
+                made = once_more_on_a_new_comfyui(job, studio, attempt, reasons)
             except OutOfMemory as error:
-                failed.append(how)
-                studio.free_memory()
-                last = error
+                ladder.step_down(error)
             else:
-                if failed:
-                    job.notes.append(f"the GPU ran out of memory; rendered {how}")
+                ladder.worked()
                 return made
-        raise OutOfMemory(f"{last}; so it did {', '.join(failed)}", **last.details, tried=failed)
 
     def delivered(self) -> None:
         """Nothing was kept."""
@@ -92,10 +90,8 @@ class OnePrompt:
                     inputs = replace(inputs, frames_folder=str(task.studio.output_dir / subfolder))
                 prompt = patch(plan, inputs, turn)
             turn.set_last_prompt(prompt.id, loaders_only(prompt.graph, turn.schemas()))
-            before = job.timings.get("render", 0.0)  # of attempts that failed
             with job.at("render", "rendering"):
                 rendered = run(job, plan, prompt, turn)
-            task.studio.pace.saw(plan, (job.timings["render"] - before) / plan.windows)
             with job.at("collect", "collecting the video", job.check_finishing):
                 shown = prompt.workflow if plan.request.embed_workflow else None
                 collect(rendered, plan, tracks, target, turn.client, workflow=shown, job=job)

@@ -38,6 +38,7 @@ def run_job(job: Job, studio: Studio) -> dict[str, Any]:
 
 def _run_job(job: Job, studio: Studio) -> dict[str, Any]:
     job.timeout_seconds = studio.settings.job_timeout_seconds
+    studio.meet_server()
     try:
         if is_workflow_job(job.input):
             return run_workflow(job, studio)

@@ -88,7 +88,12 @@ def session_studio(settings: Settings) -> Iterator[Studio]:
 
 @pytest.fixture
 def studio(session_studio: Studio, control: Callable[..., None]) -> Studio:
-    """One ComfyUI for all tests; it is started again where a test made it die."""
+    """One ComfyUI for all tests; it is started again where a test made it die.
+
+    What one test has the worker learn is of no effect on the next.
+    """
+    session_studio.health.computed()
+    session_studio.lighter_ways.clear()
     return session_studio
 
 

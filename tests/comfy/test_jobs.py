@@ -246,7 +246,7 @@ def test_a_render_without_progress_is_stopped_and_a_deaf_comfyui_ended(
     control: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    control(WanVideoSampler={"action": "hang", "times": 1})
+    control(WanVideoSampler={"action": "hang"})
     with studio.comfy("unused", lambda: None) as turn:
         deaf = process_of(port_of(turn.client.url))
 
@@ -260,6 +260,7 @@ def test_a_render_without_progress_is_stopped_and_a_deaf_comfyui_ended(
         result = run_job(Job("deaf", small(served), report=lose_patience), studio)
     assert (result["error_code"], result["retryable"]) == ("render_stalled", True)
     assert not Path(f"/proc/{deaf}").exists()
+    control()
     result = run(studio, small(served))
     assert result["status"] == "completed", result
 

@@ -46,12 +46,12 @@ def comfyui(studio: Studio) -> int:
 @pytest.mark.parametrize(
     "faults",
     [
-        {"WanVideoModelLoader": {"action": "kill", "times": 1}},
-        {"VHS_VideoCombine": {"action": "kill", "times": 1, "at_step": 3}},
+        {"WanVideoModelLoader": {"action": "exit", "times": 1}},
+        {"VHS_VideoCombine": {"action": "exit", "times": 1, "at_step": 3}},
     ],
     ids=["loading", "writing"],
 )
-def test_a_comfyui_that_is_killed_is_started_again_and_the_job_is_delivered(
+def test_a_comfyui_that_dies_is_started_again_and_the_job_is_delivered(
     studio: Studio, short_job: dict[str, Any], control: Control, faults: dict[str, Any]
 ) -> None:
     studio.free_memory()  # no loader is to be answered from the cache

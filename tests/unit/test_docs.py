@@ -20,7 +20,10 @@ def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
 def test_every_error_has_a_code_of_its_own() -> None:
     codes = [error.code for error in JobError.__subclasses__()]
     assert len(set(codes)) == len(codes)
-    assert not any(error.__subclasses__() for error in JobError.__subclasses__())
+    inner = [
+        (each, error) for error in JobError.__subclasses__() for each in error.__subclasses__()
+    ]
+    assert all(each.code == error.code and not each.__subclasses__() for each, error in inner)
 
 
 def test_every_field_of_the_request_has_words() -> None:

@@ -11,20 +11,24 @@ import pytest
 
 import comfy_client
 from comfy_client import ComfyError, Event, Place
+from talkinghead.comfy.failures import JOB_ERRORS, comfy_errors
 from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.errors import (
     Cancelled,
+    ComfyUIDied,
     ComfyUIUnavailable,
     DeadlineExceeded,
     DiskFull,
+    GpuFailed,
     JobError,
     MediaTooLarge,
     OutOfMemory,
+    OutputMissing,
     RenderFailed,
     RenderStalled,
     WorkflowRejected,
 )
-from talkinghead.render.execute import JOB_ERRORS, Watch, comfy_errors, once_more_if_comfyui_dies
+from talkinghead.render.execute import Watch, once_more_on_a_new_comfyui
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.settings import Settings
@@ -62,15 +66,15 @@ FAILED = "Video generation failed: Sampler (node 7): "
             DeadlineExceeded,
             "the render took longer than JOB_TIMEOUT_SECONDS",
         ),
-        (comfy_client.Unreachable("away"), ComfyUIUnavailable, "away"),
+        (comfy_client.Unreachable("away"), ComfyUIDied, "away"),
         (
             comfy_client.UploadTooLarge("no file so large"),
             MediaTooLarge,
             "no file so large: start it with a larger --max-upload-size, "
             "or raise its proxy's limit",
         ),
-        (comfy_client.PromptLost("restarted?"), ComfyUIUnavailable, "restarted?"),
-        (comfy_client.FileMissing("no file"), ComfyUIUnavailable, "no file"),
+        (comfy_client.PromptLost("restarted?"), ComfyUIDied, "restarted?"),
+        (comfy_client.FileMissing("no file"), OutputMissing, "no file"),
         (ComfyError("upload refused"), ComfyUIUnavailable, "upload refused"),
     ],
 )
@@ -197,17 +201,98 @@ def test_a_watch_reports_what_an_event_says() -> None:
     assert watch.seconds_left <= 60
 
 
-@pytest.mark.parametrize(("stage", "calls"), [("render", 2), ("start", 1)])
-def test_a_comfyui_that_dies_of_a_job_gets_it_once_more_and_one_that_does_not_start_not(
-    stage: str, calls: int
-) -> None:
-    job, called = Job("mortal", {}, stage=stage), []
+SPELLINGS = {
+    OutOfMemory: [
+        "torch.OutOfMemoryError: Allocation on device",
+        "RuntimeError: CUDA error: out of memory",
+        "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "torch.AcceleratorError: CUDA error: out of memory",
+        "RuntimeError: CUDA driver error: out of memory",
+        "RuntimeError: Triton Error [CUDA]: out of memory",
+        "RuntimeError: CUDA_ERROR_OUT_OF_MEMORY",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't "
+        "allocate memory: you tried to allocate 123 bytes",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 1.2 GiB for an array",
+        "MemoryError: ",
+        "RuntimeError: std::bad_alloc",
+        "OSError: [Errno 12] Cannot allocate memory",
+    ],
+    GpuFailed: [
+        "RuntimeError: CUDA error: an illegal memory access was encountered",
+        "torch.AcceleratorError: CUDA error: device-side assert triggered",
+        "RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "RuntimeError: CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`",
+        "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1970",
+        "RuntimeError: CUDA driver error: unknown error",
+        "RuntimeError: Triton Error [CUDA]: an illegal instruction was encountered",
+        "RuntimeError: No CUDA GPUs are available",
+        "RuntimeError: CUDA error: unspecified launch failure",
+        "RuntimeError: cuFFT error: CUFFT_INTERNAL_ERROR",
+    ],
+    RenderFailed: [
+        "RuntimeError: Expected all tensors to be on the same device, but found cuda:0 and cpu!",
+        "AssertionError: Torch not compiled with CUDA enabled",
+        "RuntimeError: mat1 and mat2 shapes cannot be multiplied (77x4096 and 5120x5120)",
+        "KeyError: 'memory'",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [(kind, said) for kind, all_ in SPELLINGS.items() for said in all_]
+)
+def test_memory_and_the_gpu_are_known_in_every_spelling(kind: type[JobError], said: str) -> None:
+    name, _, message = said.partition(": ")
+    with pytest.raises(JobError) as caught, comfy_errors():
+        raise raised(name, message)
+    assert type(caught.value) is kind
+
+
+class OwnStudio(Studio):
+    """A studio with a ComfyUI of its own, which is not started."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(Settings(comfyui_dir=folder, work_dir=folder, comfyui_cpu=True))
+
+
+def calls_of(error: JobError, studio: Studio, **job_options: Any) -> int:
+    """How often a render that always ends so is begun."""
+    job, called = Job("mortal", {}, **job_options), []
 
     def produce() -> None:
         called.append(1)
-        raise ComfyUIUnavailable("it died")
+        raise error
 
-    with contextlib.suppress(ComfyUIUnavailable):
-        once_more_if_comfyui_dies(job, produce)
-    assert len(called) == calls
-    assert len(job.notes) == calls - 1
+    with contextlib.suppress(JobError):
+        once_more_on_a_new_comfyui(job, studio, produce)
+    assert len(job.notes) == len(called) - 1
+    return len(called)
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [
+        (ComfyUIDied("it died"), 2),
+        (GpuFailed("CUDA error"), 2),
+        (RenderStalled("no progress"), 2),
+        (ComfyUIUnavailable("it does not start, or refuses an upload"), 1),
+        (OutputMissing("no file"), 1),
+        (RenderFailed("a node raised"), 1),
+        (OutOfMemory("has a ladder of its own"), 1),
+    ],
+)
+def test_what_is_comfyuis_fault_is_rendered_once_more_and_nothing_else(
+    error: JobError, calls: int, tmp_path: Path
+) -> None:
+    assert calls_of(error, OwnStudio(tmp_path)) == calls
+
+
+def test_somebody_elses_comfyui_gets_again_only_what_it_lost() -> None:
+    studio = Studio(Settings(comfyui_url="http://127.0.0.1:9"))
+    assert calls_of(ComfyUIDied("was it restarted?"), studio) == 2
+    assert calls_of(RenderStalled("no progress"), studio) == 1
+
+
+def test_a_job_without_time_for_it_is_not_rendered_once_more(tmp_path: Path) -> None:
+    assert calls_of(ComfyUIDied("it died"), OwnStudio(tmp_path), timeout_seconds=0.0) == 1

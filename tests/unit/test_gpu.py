@@ -193,7 +193,7 @@ def test_a_host_is_asked_once_and_tuned(tools: Path) -> None:
     python = program(tools / "python", "exit 1")
     settings = Settings(comfyui_cpu=False, comfyui_python=python, model_profile="fp8")
     for _ in range(2):
-        profile = active_profile(settings)
+        profile = active_profile(settings, read_host(settings))
     model = (profile.slots["Wan model"] or {})["model"]
     assert model == "Wan2_1-I2V-14B-480p_fp8_e4m3fn_scaled_KJ.safetensors"
     assert profile.blocks_to_swap == 10

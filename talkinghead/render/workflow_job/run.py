@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from talkinghead import logs
+from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import OutputMissing
 from talkinghead.render.execute import (
+    REPLACED_OR_KILLED,
     Prompt,
     check_graph,
-    comfy_errors,
     execute,
-    once_more_if_comfyui_dies,
+    once_more_on_a_new_comfyui,
 )
 from talkinghead.render.job import Job, patience
 from talkinghead.render.progress import Progress
@@ -55,9 +56,8 @@ def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
             for path in files:
                 check_file(path, studio.settings, job.check)
             check_masks(graph, files, studio.settings)
-        outputs = once_more_if_comfyui_dies(
-            job, partial(_produce, job, request, graph, files, folder=folder, studio=studio)
-        )
+        produce = partial(_produce, job, request, graph, files, folder=folder, studio=studio)
+        outputs = once_more_on_a_new_comfyui(job, studio, produce, REPLACED_OR_KILLED)
         with job.at("deliver", "delivering the outputs", job.check_finishing):
             items = [each.item for each in outputs.files]
             places = studio.stores.put(job.key, items, store, patience(job, studio.settings))
