@@ -42,7 +42,7 @@ test-gui: comfyui chromium frontends
 
 # Sixty good and bad jobs in a row; `make test` runs a short form.
 soak: comfyui
-	SOAK_JOBS=60 $(BIN)/pytest tests/comfy/test_soak.py -s
+	SOAK_JOBS=200 $(BIN)/pytest tests/comfy/test_soak.py -s
 
 # 200 saved files over two servers, one of them killed half-way; `make test` runs a short form.
 replay-soak: comfyui

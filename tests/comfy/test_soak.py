@@ -1,12 +1,14 @@
 """Many jobs in a row, good and bad: none hangs, none ends in a wrong state, nothing is left.
 
-In CI a short form; `make soak` runs SOAK_JOBS=60.
+In CI each kind once; `make soak` runs SOAK_JOBS=200.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,8 @@ from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from tests.comfy.test_faults import process_of
 from tests.conftest import FileServer
-from tests.timing import LAST_RESORT_SECONDS
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
-JOBS = int(os.environ.get("SOAK_JOBS", "8"))
 Control = Callable[..., None]
 
 
@@ -83,7 +84,35 @@ def crash(job: Job, control: Control) -> str:
     return "completed"
 
 
-KINDS = (succeed, draft, node_fails, two_speak, cancelled, bad_input, memory_once, crash)
+def memory_in_other_words(job: Job, control: Control) -> str:
+    said = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    control(WanVideoSampler={"action": "raise", "message": said, "times": 1})
+    return "completed"
+
+
+def killed(job: Job, control: Control) -> str:
+    control(WanVideoSampler={"action": "kill", "times": 1, "at_step": 1})
+    return "completed"
+
+
+def sick_gpu(job: Job, control: Control) -> str:
+    said = "CUDA error: an illegal memory access was encountered"
+    control(WanVideoSampler={"action": "raise", "message": said, "times": 1})
+    return "completed"
+
+
+def long_job_of_a_sick_gpu(job: Job, control: Control) -> str:
+    job.input = {**as_dict(job), "long": True, "max_frame": 100}
+    said = "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
+    control(WanVideoSampler={"action": "raise", "message": said, "times": 1, "after": 1})
+    return "completed"
+
+
+KINDS = (
+    *(succeed, draft, node_fails, two_speak, cancelled, bad_input, memory_once, crash),
+    *(draft, memory_in_other_words, killed, sick_gpu, long_job_of_a_sick_gpu),
+)
+JOBS = int(os.environ.get("SOAK_JOBS", len(KINDS)))
 
 
 def as_dict(job: Job) -> dict[str, Any]:
@@ -108,6 +137,25 @@ def files_of(studio: Studio) -> set[str]:
         return {str(path) for path in found if path.is_file()}
 
 
+def threads_now() -> int:
+    return threading.active_count()
+
+
+def processes_now() -> int:
+    """Our children, and theirs, that live or nobody waited for."""
+    own = os.getpid()
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            text = path.read_text()
+            parents[int(path.parent.name)] = int(text.rpartition(")")[2].split()[1])
+    ours, found = {own}, set[int]()
+    while ours:
+        ours = {child for child, parent in parents.items() if parent in ours}
+        found |= ours
+    return len(found)
+
+
 def rss_mb(studio: Studio) -> float:
     with studio.comfy("unused", lambda: None) as turn:
         port = int(turn.client.url.rsplit(":", 1)[1])
@@ -121,10 +169,16 @@ def test_mixed_jobs_end_as_they_should_and_leave_nothing(
     studio: Studio, control: Control, fields: dict[str, Any]
 ) -> None:
     run_kind(succeed, fields, studio, control)
-    before = files_of(studio)
+    before, threads, processes = files_of(studio), threads_now(), processes_now()
+    folders = set(studio.settings.work_dir.iterdir())
     for kind in itertools.islice(itertools.cycle(KINDS), JOBS):
+        studio.lighter_ways.clear()  # so that memory runs out anew
         run_kind(kind, fields, studio, control)
     assert files_of(studio) <= before
+    wait_until(lambda: threads_now() <= threads, "no thread more is left")
+    assert processes_now() <= processes
+    assert set(studio.settings.work_dir.iterdir()) <= folders
+    assert not studio.health.is_lost
     with studio.comfy("unused", lambda: None) as turn:
         queue = requests.get(f"{turn.client.url}/queue", timeout=LAST_RESORT_SECONDS).json()
     assert queue == {"queue_running": [], "queue_pending": []}
