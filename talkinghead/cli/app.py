@@ -36,10 +36,15 @@ from talkinghead.render.job import Job
 from talkinghead.render.prepare import decide, fetch, listen
 from talkinghead.render.run import run_job
 from talkinghead.replay.command import replay
+from talkinghead.replay.runs import local_files
 from talkinghead.replay.sources import as_urls
 from talkinghead.settings import Settings
+from talkinghead.workflow.graph import is_api
+from talkinghead.workflow.gui_file import ConvertError, is_gui
+from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import lint_workflow
 from talkinghead.workflow.lint.view import Finding
+from talkinghead.workflow.mask_files import mask_problems
 from talkinghead.workflow.schemas import Schemas, load_schemas
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -256,9 +261,22 @@ def _lint_file(file: Path, schemas: Schemas) -> list[Finding] | None:
         typer.echo(f"{file}: not readable as JSON: {error}")
         return None
     findings = lint_workflow(content, schemas)
+    findings += _lint_masks(content, schemas, file.parent)
     for finding in findings:
         typer.echo(f"{file}: {finding}")
     return findings
+
+
+def _lint_masks(content: object, schemas: Schemas, folder: Path) -> list[Finding]:
+    """What ComfyUI would make of the masks files that lie beside the workflow."""
+    try:
+        graph = to_api(content, schemas) if is_gui(content) else content if is_api(content) else {}
+    except ConvertError:  # told already
+        return []
+    files = dict(local_files(graph, folder))
+    megapixels = Settings().max_image_megapixels
+    problems = mask_problems(graph, files, max_megapixels=megapixels)
+    return [Finding("error", "", "", problem) for problem in problems]
 
 
 def _count(number: int, noun: str) -> str:

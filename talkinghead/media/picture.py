@@ -26,6 +26,7 @@ REDUCING_GAP = 2  # what Lanczos gets to do after a quick reduction
 BAND_PIXELS = 2**20
 MASK_SIDE = 2048  # more than is rendered
 MAX_MASKS = 8  # a file with more frames is no masks file, and is not read on
+MAX_DELAY_MS = 60_000  # of a frame; PyAV finds no rate where one stays for hours
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
 # A marker that a length follows, or the end; not the stuffing and restarts inside of a scan.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
@@ -103,13 +104,23 @@ def count_masks(name: str, source: Path, *, max_megapixels: float) -> int:
     """
     with _picture(name, source, max_megapixels) as image:
         delays = list(_delays(image))
-        kind, mode = image.format, image.mode
-    if len(delays) == 1:
+        kind, mode, alone = image.format, image.mode, image.info.get("default_image")
+    if len(delays) == 1 or kind == "MPO":  # a JPEG with a second view of the same
         return 1
-    if kind == "GIF" and not any(delay is not None for delay in delays):
+    if kind == "GIF" and None in delays:
         raise MediaInvalid(
-            f"{name}: its frames have no delay, and ComfyUI 0.20 and later load one of them: save "
-            "it with a delay"
+            f"{name}: its frames have no delay, or some have none, and ComfyUI 0.20 and later lose "
+            "those: save it with a delay"
+        )
+    if alone:
+        raise MediaInvalid(
+            f"{name}: its first picture is not of the animation, and ComfyUI 0.20 and later leave "
+            "it out: save it as the first frame"
+        )
+    if max(delay or 0 for delay in delays) > MAX_DELAY_MS:
+        raise MediaInvalid(
+            f"{name}: a frame stays for longer than {MAX_DELAY_MS / 1000:g} s, which ComfyUI 0.20 "
+            "and later cannot load: save it with a shorter delay"
         )
     if kind == "TIFF":
         raise MediaInvalid(

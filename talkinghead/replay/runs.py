@@ -156,7 +156,7 @@ def _workflow_run(
 ) -> Run:
     before = to_api(source.content, schemas) if is_gui(source.content) else source.content
     graph = change_graph(before, changes, schemas)
-    files = dict(_local_files(graph, source.path.parent))
+    files = dict(local_files(graph, source.path.parent))
     if remote and files:
         raise BadInput(f"names local files, and an endpoint takes URLs: {', '.join(sorted(files))}")
     # The seed after all other changes: a random one follows from what the run is without it.
@@ -315,7 +315,7 @@ def sha256_of_input(path: Path) -> str:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _local_files(graph: Graph, folder: Path) -> Iterator[tuple[str, Path]]:
+def local_files(graph: Graph, folder: Path) -> Iterator[tuple[str, Path]]:
     """The files that loaders name and that lie in the workflow's folder, never outside of it."""
     for entry in graph.values():
         value = entry["inputs"].get(UPLOADS.get(entry["class_type"], ""))

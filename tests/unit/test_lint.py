@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
@@ -714,3 +715,18 @@ def test_a_server_that_does_not_answer_is_said(saved: Callable[..., Path]) -> No
     code, lines = run_lint(saved("a.json"), "--server", "http://127.0.0.1:9")
     assert code == 2
     assert any("no schemas from" in line for line in lines)
+
+
+def test_the_command_looks_at_the_masks_file_beside_the_workflow(
+    saved: Callable[..., Path], graph: Graph, tmp_path: Path
+) -> None:
+    give_voices(graph, 2)
+    loaded = add(graph, "90", "LoadImage", image="m.gif")
+    masks = add(graph, "91", "ImageToMask", image=loaded, channel="red")
+    change(graph, {"Audio embeds": {"ref_target_masks": masks}})
+    frames = [Image.new("1", (64, 64), index % 2) for index in range(3)]
+    frames[0].save(tmp_path / "m.gif", save_all=True, append_images=frames[1:])
+    code, lines = run_lint(saved("two.json"))
+    assert code == 1
+    told = f"{tmp_path / 'two.json'}: error: m.gif: its frames have no delay"
+    assert any(line.startswith(told) for line in lines), lines

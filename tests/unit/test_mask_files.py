@@ -56,8 +56,8 @@ def test_one_mask_for_each_voice_with_the_background_or_without(
 def test_a_file_without_delays_is_told_before_it_is_counted(tmp_path: Path) -> None:
     [problem] = problems(graph(2, TO_MASK), tmp_path, 3, duration=None)
     assert problem == (
-        "m.gif: its frames have no delay, and ComfyUI 0.20 and later load one of them: save it "
-        "with a delay"
+        "m.gif: its frames have no delay, or some have none, and ComfyUI 0.20 and later lose "
+        "those: save it with a delay"
     )
 
 

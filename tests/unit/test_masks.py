@@ -267,13 +267,16 @@ def test_masks_of_which_pillow_would_lose_one_are_refused(tmp_path: Path) -> Non
     ("suffix", "mode", "how", "fault"),
     [
         ("gif", "1", {"duration": 100}, None),
-        ("gif", "1", {"duration": [100, 0, 0]}, None),  # the others have none, and are there
+        ("gif", "1", {"duration": [100, 0, 0]}, "or some have none"),
         ("gif", "RGB", {"duration": 100}, None),
-        ("gif", "1", {}, "have no delay, and ComfyUI 0.20 and later load one of them"),
+        ("gif", "1", {}, "have no delay, or some have none, and ComfyUI 0.20 and later lose those"),
         ("gif", "1", {"duration": 0}, "have no delay"),  # Pillow then writes none
         ("webp", "RGB", {"lossless": True}, None),
         ("png", "RGB", {}, None),
         ("png", "L", {}, None),
+        ("png", "RGB", {"duration": 60_000}, None),
+        ("png", "RGB", {"duration": 65_000}, "a frame stays for longer than 60 s"),
+        ("png", "RGB", {"default_image": True}, "its first picture is not of the animation"),
         ("png", "1", {}, "later misread: save it as RGB"),
         ("png", "P", {}, "later misread: save it as RGB"),
         ("tif", "L", {}, "it has 3 pages, and ComfyUI 0.20 and later load one of them"),
@@ -291,6 +294,12 @@ def test_a_file_that_not_all_comfyuis_read_alike_is_refused(
         return
     with pytest.raises(MediaInvalid, match=f"^m: .*{fault}"):
         count_masks("m", path, max_megapixels=1)
+
+
+def test_the_second_view_of_a_jpeg_is_no_mask(tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
+    pictures[0].save(tmp_path / "m.jpg", "MPO", save_all=True, append_images=pictures[1:])
+    assert count_masks("m", tmp_path / "m.jpg", max_megapixels=1) == 1
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "tif", "jpg", "webp"])
