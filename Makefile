@@ -40,7 +40,7 @@ test-current: $(VENV)/.installed
 test-gui: comfyui chromium frontends
 	GUI_LONG=1 $(BIN)/pytest tests/gui --durations=5
 
-# Sixty good and bad jobs in a row; `make test` runs a short form.
+# 200 good and bad jobs in a row; `make test` runs a short form.
 soak: comfyui
 	SOAK_JOBS=200 $(BIN)/pytest tests/comfy/test_soak.py -s
 
@@ -59,7 +59,7 @@ comfyui: $(VENV)/.installed
 chromium: $(VENV)/.installed
 	scripts/install-chromium
 
-# ComfyUI's newest frontend, for the tests of the GUI, beside the one of the floor.
+# ComfyUI's newest frontend, for the tests of the GUI, beside that of the ComfyUI in use.
 frontends: $(VENV)/.installed
 	$(BIN)/python scripts/install-frontends
 

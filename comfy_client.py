@@ -23,10 +23,10 @@ for ever: a server that stops to answer ends a run within `unreachable_seconds` 
     ComfyError
      +- Unreachable      the server does not answer
      +- PromptRejected   the graph failed validation
-     +- PromptLost       the server no longer knows the prompt: it was restarted, or cleared
+     +- PromptLost       the server no longer knows the prompt: restarted, or its queue cleared
      +- FileMissing      the server has no such output
      +- ExecutionFailed  a node raised
-     +- Interrupted      the prompt was interrupted, or deleted from the queue
+     +- Interrupted      the prompt was interrupted while it ran
      +- TimedOut         the deadline passed; the prompt has been interrupted
 """
 
@@ -84,7 +84,7 @@ class PromptRejected(ComfyError):
 
 
 class PromptLost(ComfyError):
-    """The server no longer knows the prompt."""
+    """The server no longer knows the prompt: restarted, or it was taken from the queue."""
 
 
 class FileMissing(ComfyError):
@@ -103,7 +103,7 @@ class ExecutionFailed(ComfyError):
 
 
 class Interrupted(ComfyError):
-    """The prompt was interrupted from outside, or deleted from the queue."""
+    """The prompt was interrupted from outside, while it ran."""
 
 
 class TimedOut(ComfyError):
