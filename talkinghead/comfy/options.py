@@ -41,10 +41,10 @@ def memory_options(comfy_dir: Path, args: Sequence[str], *, dynamic_vram: bool) 
 
 def keeps_frames(system: Mapping[str, Any]) -> bool:
     """Whether a ComfyUI keeps the frames of earlier jobs, by `system` of its /system_stats."""
-    args = [str(each) for each in system.get("argv", [])]
+    args = [str(each) for each in system.get("argv") or []]
     if _has(args, CACHES):
         return not _has(args, CACHES_THAT_LET_GO)
-    numbers = re.match(r"(\d+)\.(\d+)", str(system.get("comfyui_version", "")))
+    numbers = re.match(r"v?(\d+)\.(\d+)", str(system.get("comfyui_version", "")))
     return numbers is not None and tuple(map(int, numbers.groups())) >= KEEPS_BY_DEFAULT
 
 

@@ -59,6 +59,10 @@ def test_the_worker_and_the_gui_start_comfyui_alike(
         assert [word for word in command if word in expected] == expected
 
 
+def test_a_server_that_tells_less_is_taken_by_its_version() -> None:
+    assert keeps_frames({"comfyui_version": "v0.33.0", "argv": None})
+
+
 @pytest.mark.parametrize(
     ("version", "argv", "keeps"),
     [
