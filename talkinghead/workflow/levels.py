@@ -6,6 +6,7 @@ The rules are those of comfyui_frontend_package 1.32.9 (ExecutableNodeDTO in its
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from talkinghead.workflow.gui_file import (
@@ -22,9 +23,16 @@ from talkinghead.workflow.gui_file import (
     widgets_of,
     written_by,
 )
+from talkinghead.workflow.match_types import (
+    MatchedTypes,
+    MatchGroup,
+    match_groups,
+    matched_types,
+)
 from talkinghead.workflow.schemas import (
     DYNAMIC_COMBO,
     InputSpec,
+    NodeSchema,
     Schemas,
     class_inputs,
     output_types,
@@ -150,6 +158,8 @@ class Level:
     def sockets(self, node: Node) -> list[Socket]:
         """In the GUI's order: plain sockets, those of widgets, then any the class lacks."""
         types, combos = self._socket_types(node)
+        matched = self._matched.inputs
+        types = {name: matched.get((node["id"], name), kind) for name, kind in types.items()}
         written = {each["name"]: each for each in sockets_in(node)}
         for name, each in written.items():
             # What came with a choice that a combo no longer has is gone.
@@ -165,28 +175,26 @@ class Level:
         schema = self.schemas.get(node["type"])
         if schema is None:
             return {}, ()
-        known: Sequence[InputSpec] = class_inputs(schema)
-        combos: tuple[str, ...] = ()
-        if any(each.type == DYNAMIC_COMBO for each in known):
-            known = shown_inputs(schema, widgets_of(node, self.schemas))
-            combos = tuple(f"{each.name}." for each in known if each.type == DYNAMIC_COMBO)
+        known = _shown_inputs(node, schema, self.schemas)
+        combos = tuple(f"{each.name}." for each in known if each.type == DYNAMIC_COMBO)
         # The inputs of a dynamic combo's choice follow it, sockets or not.
         own = sorted(known, key=lambda each: each.is_widget or each.name.startswith(combos))
         return {each.name: each.type for each in own}, combos
 
+    @cached_property
+    def _matched(self) -> MatchedTypes:
+        return _matched_in(self)
+
     def output_type(self, node: Node, slot: int) -> str:
-        """The type of a node's output, by its schema, else by the file.
+        """The type of a node's output, by its schema and links, else by the file.
 
         Raises:
             ConvertError: the node has no such output.
         """
-        schema = self.schemas.get(node["type"])
-        subgraph = self.inner[node["id"]].content if node["id"] in self.inner else node
-        written = [str(each.get("type")) for each in subgraph.get("outputs") or []]
-        types = output_types(schema) if schema else written
+        types = _output_types(self, node)
         if slot >= len(types):
             raise self.error(f"a link starts at output {slot}, which it does not have", node)
-        return types[slot]
+        return self._matched.outputs.get((node["id"], slot), types[slot])
 
     def link(self, node: Node, socket: Socket) -> Link:
         """The link that feeds a socket; it starts at a node of this level or at INPUT_NODE.
@@ -215,3 +223,34 @@ class Level:
         outputs = self.content.get("outputs") or []
         links = outputs[slot].get("linkIds") or [] if slot < len(outputs) else []
         return next((self.links[link] for link in links if link in self.links), None)
+
+
+def _shown_inputs(node: Node, schema: NodeSchema, schemas: Schemas) -> Sequence[InputSpec]:
+    known = class_inputs(schema)
+    has_choices = any(each.type == DYNAMIC_COMBO for each in known)
+    return shown_inputs(schema, widgets_of(node, schemas)) if has_choices else known
+
+
+def _matched_in(level: Level) -> MatchedTypes:
+    groups: list[MatchGroup] = []
+    for node in level.nodes.values():
+        schema = None if node["id"] in level.inner else level.schemas.get(node["type"])
+        if schema and any(each.match_group for each in class_inputs(schema)):
+            specs = _shown_inputs(node, schema, level.schemas)
+            groups += match_groups(node, specs, schema, level.links)
+    return matched_types(groups, lambda link: _type_at_origin(level, link))
+
+
+def _type_at_origin(level: Level, link: Link) -> str:
+    if link.origin in level.nodes:
+        made = _output_types(level, level.nodes[link.origin])
+    else:
+        made = [str(each.get("type")) for each in level.content.get("inputs") or []]
+    return made[link.origin_slot] if link.origin_slot < len(made) else "*"
+
+
+def _output_types(level: Level, node: Node) -> list[str]:
+    schema = level.schemas.get(node["type"])
+    subgraph = level.inner[node["id"]].content if node["id"] in level.inner else node
+    written = [str(each.get("type")) for each in subgraph.get("outputs") or []]
+    return output_types(schema) if schema else written

@@ -37,6 +37,7 @@ class NodeSchema(TypedDict):
     input_order: NotRequired[Mapping[str, Sequence[str]]]
     output: Sequence[Any]
     output_name: NotRequired[Sequence[str]]
+    output_matchtypes: NotRequired[Sequence[str | None]]
     output_node: NotRequired[bool]
     display_name: NotRequired[str]
 
@@ -80,6 +81,12 @@ class InputSpec:
         options = self.options
         forced = options.get("forceInput") or (self.optional and options.get("defaultInput"))
         return bool(forced) and not self.grown
+
+    @property
+    def match_group(self) -> str | None:
+        """The inputs and outputs of a node that have the same type have the same group."""
+        template = self.options.get("template")
+        return template.get("template_id") if isinstance(template, dict) else None
 
     @property
     def choices(self) -> Sequence[Any]:

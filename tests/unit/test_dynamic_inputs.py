@@ -203,6 +203,54 @@ def test_a_job_may_not_open_what_it_was_not_given_in_a_dotted_input() -> None:
     assert list(path_problems(graph, loader, {"secret.png": "there"})) == []
 
 
+PLAIN = [("Image", "IMAGE"), ("Mask", "MASK"), ("ImageToMask", "MASK")]
+
+
+def switch(number: int, off: int | None, on: int | None) -> Node:
+    links = {"on_false": off, "on_true": on}
+    sockets = [{"name": name, "type": "*", "link": link} for name, link in links.items()]
+    outputs = [{"name": "output", "type": "*"}]
+    return {"id": number, "type": "ComfySwitchNode", "inputs": sockets, "outputs": outputs}
+
+
+def fed_by_a_bypassed_node(switches: list[Node], links: list[list[Any]]) -> Graph:
+    """Nodes 1 (an image) and 2 (a mask), and 3 bypassed, which is fed an image and makes a mask."""
+    schemas: Schemas = {
+        **SCHEMAS,
+        **{name: {"input": {"required": {}}, "output": [made]} for name, made in PLAIN},
+        "ImageToMask": {"input": {"required": {"image": ["IMAGE"]}}, "output": ["MASK"]},
+    }
+    nodes = [{"id": at, "type": name, "inputs": []} for at, (name, _) in enumerate(PLAIN, start=1)]
+    nodes[2] |= {"mode": 4, "inputs": [{"name": "image", "type": "IMAGE", "link": 1}]}
+    return to_api(
+        {"nodes": [*switches, *nodes], "links": [[1, 1, 0, 3, 0, "IMAGE"], *links]}, schemas
+    )
+
+
+def test_an_input_of_a_match_type_takes_what_feeds_the_others_of_its_group() -> None:
+    to_off, to_on = [2, 3, 0, 4, 0, "MASK"], [3, 2, 0, 4, 1, "MASK"]
+    graph = fed_by_a_bypassed_node([switch(4, 2, 3)], [to_off, to_on])
+    assert graph["4"]["inputs"] == {"switch": False, "on_true": ["2", 0]}
+    graph = fed_by_a_bypassed_node([switch(4, 2, None)], [to_off])
+    assert graph["4"]["inputs"] == {"switch": False, "on_false": ["1", 0]}
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_an_output_of_a_match_type_brings_what_feeds_its_group(backwards: bool) -> None:
+    switches = [switch(4, 2, None), switch(5, 3, 4)]
+    links = [[2, 2, 0, 4, 0, "MASK"], [3, 3, 0, 5, 0, "MASK"], [4, 4, 0, 5, 1, "MASK"]]
+    graph = fed_by_a_bypassed_node(switches[::-1] if backwards else switches, links)
+    assert graph["5"]["inputs"] == {"switch": False, "on_true": ["4", 0]}
+
+
+def test_switches_in_a_circle_and_inputs_that_do_not_match_convert() -> None:
+    switches = [switch(4, 2, 5), switch(5, 3, 4)]
+    links = [[2, 1, 0, 4, 0, "IMAGE"], [5, 5, 0, 4, 1, "*"]]
+    links += [[3, 2, 0, 5, 0, "MASK"], [4, 4, 0, 5, 1, "*"]]
+    graph = fed_by_a_bypassed_node(switches, links)
+    assert graph["4"]["inputs"] == {"switch": False, "on_false": ["1", 0], "on_true": ["5", 0]}
+
+
 def test_schemas_that_are_not_as_they_should_be_convert() -> None:
     odd: Any = {
         "combo": ["COMFY_DYNAMICCOMBO_V3", {}],
