@@ -63,15 +63,14 @@ def test_a_picture_without_contrast_stays_finite() -> None:
     assert torch.isfinite(with_colours_of(torch.rand(1, 8, 8, 3), flat)).all()
 
 
-class Transformer(torch.nn.Module):
+def transformer(*devices: str, patched_linear: bool) -> torch.nn.Module:
     """Two blocks and a head, as the sampler has them on the GPU: here, "meta" is the GPU."""
-
-    def __init__(self, *devices: str, patched_linear: bool) -> None:
-        super().__init__()
-        first, second, head = (torch.nn.Linear(2, 2, device=device) for device in devices)
-        self.blocks = torch.nn.ModuleList([first, second])
-        self.head = head
-        self.patched_linear = patched_linear
+    first, second, head = (torch.nn.Linear(2, 2, device=device) for device in devices)
+    module = torch.nn.Module()
+    module.blocks = torch.nn.ModuleList([first, second])
+    module.head = head
+    vars(module).update(patched_linear=patched_linear)  # as any attribute: no tensor
+    return module
 
 
 class Patcher:
@@ -87,7 +86,7 @@ class Patcher:
     ) -> None:
         self.model = Pipeline(sd={}, gguf_reader=None, auto_cpu_offload=False)
         self.model.update(pipeline)
-        self.model.diffusion_model = Transformer(*devices, patched_linear=patched_linear)
+        self.model.diffusion_model = transformer(*devices, patched_linear=patched_linear)
         self.model_options = {"transformer_options": {"block_swap_args": {"blocks_to_swap": swap}}}
         self.patches = dict.fromkeys(range(patches))
 
@@ -95,7 +94,7 @@ class Patcher:
 class Pipeline(dict[str, object]):
     """The model, which is asked for its settings by name."""
 
-    diffusion_model: Transformer
+    diffusion_model: torch.nn.Module
 
 
 @pytest.mark.parametrize(
