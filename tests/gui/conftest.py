@@ -125,12 +125,12 @@ def comfyui(
         settings = settings.model_copy(update={"extra_node_dirs": packs})
     server = WithApiNodes.from_settings(settings)
     server.use_models(models)
-    user = server.folders.work_dir / "user" / "default"
-    (user / "workflows").mkdir(parents=True)
-    (user / "workflows" / COPY).touch()
-    (user / "comfy.settings.json").write_text(json.dumps(GUI_SETTINGS))
     server.start()
     try:
+        user = server.folders.user / "default"
+        (user / "workflows").mkdir(parents=True, exist_ok=True)
+        (user / "workflows" / COPY).touch()
+        (user / "comfy.settings.json").write_text(json.dumps(GUI_SETTINGS))
         server.ensure_ready()
         for path in (portrait, voice):
             shutil.copy(path, server.folders.input)
