@@ -38,7 +38,7 @@ ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_BLOCK_BYTES))
 
 
 def open_container(
-    path: Path,
+    path: Path | str,
     formats: str,
     codecs: Iterable[str],
     options: Mapping[str, str] = MappingProxyType({}),
@@ -53,7 +53,7 @@ def open_container(
         av.FFmpegError, ValueError: it cannot be opened; see `decoding`.
     """
     guard = {
-        "protocol_whitelist": "file",
+        "protocol_whitelist": "file,subfile",  # the latter is a part of a file, by our own name
         "format_whitelist": formats,
         "codec_whitelist": ",".join(codecs),
         "max_streams": str(MAX_STREAMS),

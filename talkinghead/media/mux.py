@@ -27,8 +27,8 @@ from PIL import Image
 
 from talkinghead.errors import MediaInvalid, RenderFailed
 from talkinghead.files import sha256_of
+from talkinghead.media.audio_frames import LAYOUTS, PLAIN_PCM
 from talkinghead.media.rates import exact
-from talkinghead.media.sound import LAYOUTS, PLAIN_PCM
 
 AAC_BITS_PER_CHANNEL = 96_000
 ENCODED_CRF = "19"  # as VHS_VideoCombine in the templates
