@@ -28,6 +28,7 @@ from av.stream import Disposition, Stream
 
 from talkinghead.errors import MediaInvalid
 from talkinghead.media.containers import MAX_PACKETS, check_codec, decoding, open_container
+from talkinghead.media.heartbeat import beat
 from talkinghead.media.told_length import told_seconds, wav_parts
 
 Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
@@ -243,6 +244,7 @@ def _packets(
         # PyAV may stumble at the end of a file in which streams began later than its header.
         with contextlib.suppress(IndexError):
             for number, packet in enumerate(container.demux()):
+                beat()
                 if number > MAX_PACKETS:
                     raise MediaInvalid(f"{name}: more than {MAX_PACKETS} packets")
                 if packet.stream_index == stream.index:

@@ -31,6 +31,7 @@ from talkinghead.media.audio_frames import (
     silence,
 )
 from talkinghead.media.containers import decoding
+from talkinghead.media.heartbeat import beat
 from talkinghead.media.told_length import is_torn_ogg
 
 SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
@@ -180,18 +181,11 @@ def _downmix(powers: npt.NDArray[np.float64]) -> tuple[float, ...]:
     return () if is_mean else tuple(map(float, weights))
 
 
-def save_speech(
-    voice: Voice | None,
-    target: Path,
-    *,
-    seconds: float,
-    padded_samples: int,
-    check: Callable[[], None] = lambda: None,
-) -> None:
+def save_speech(voice: Voice | None, target: Path, *, seconds: float, padded_samples: int) -> None:
     """Save what the model hears of one speaker: mono, 16 kHz, 16 bits, `padded_samples` long.
 
     The voice ends where `seconds` end, its offset counted in; the rest is silence. None is a
-    speaker who only listens. `check` is called for each block; what it raises ends it.
+    speaker who only listens.
 
     Raises:
         MediaInvalid: the voice cannot be decoded.
@@ -203,22 +197,15 @@ def save_speech(
         yield from _mixed(voices, rate=SPEECH_RATE_HZ, channels=1, samples=heard)
         yield from silence(channels=1, samples=padded_samples - heard)
 
-    _write_wav(target, blocks, rate=SPEECH_RATE_HZ, channels=1, check=check)
+    _write_wav(target, blocks, rate=SPEECH_RATE_HZ, channels=1)
 
 
-def save_mix(
-    voices: Sequence[Voice],
-    target: Path,
-    *,
-    seconds: float,
-    check: Callable[[], None] = lambda: None,
-) -> None:
+def save_mix(voices: Sequence[Voice], target: Path, *, seconds: float) -> None:
     """Save the sum of the voices as 16-bit WAV of `seconds`, at the best rate and most channels.
 
     The rate is one that AAC takes. Left and right stay apart; a mono voice, and in a mix of more
     than two channels a stereo one, plays on the front left and right. A sum over full scale is
-    turned down as a whole; one voice alone stays as it is. `check` is called for each block; what
-    it raises ends it.
+    turned down as a whole; one voice alone stays as it is.
 
     Raises:
         MediaInvalid: a voice cannot be decoded.
@@ -237,7 +224,7 @@ def save_mix(
             "GB: give it at a lower rate, on fewer channels, or set max_audio_duration"
         )
     mixed = partial(_mixed, voices, rate=rate, channels=channels, samples=samples)
-    _write_wav(target, mixed, rate=rate, channels=channels, check=check)
+    _write_wav(target, mixed, rate=rate, channels=channels)
 
 
 def loudest(track: Path) -> float:
@@ -328,26 +315,15 @@ def _on_the_front_pair(mono: Samples, channels: int) -> Samples:
 
 
 def _write_wav(
-    target: Path,
-    blocks: Callable[[], Iterator[Samples]],
-    *,
-    rate: int,
-    channels: int,
-    check: Callable[[], None],
+    target: Path, blocks: Callable[[], Iterator[Samples]], *, rate: int, channels: int
 ) -> None:
     """Write the blocks; if they pass full scale, once more with one gain for all.
 
     `blocks` makes them anew for the second time: kept, they would take memory as long as they are.
     """
-
-    def watched() -> Iterator[Samples]:
-        for block in blocks():
-            check()
-            yield block
-
-    peak = _write_blocks(target, watched(), rate=rate, channels=channels, gain=1)
+    peak = _write_blocks(target, blocks(), rate=rate, channels=channels, gain=1)
     if peak > 1:
-        _write_blocks(target, watched(), rate=rate, channels=channels, gain=1 / peak)
+        _write_blocks(target, blocks(), rate=rate, channels=channels, gain=1 / peak)
 
 
 def _write_blocks(
@@ -358,6 +334,7 @@ def _write_blocks(
     with wave.open(str(target), "wb") as file:
         file.setparams((channels, 2, rate, 0, "NONE", ""))
         for block in blocks:
+            beat()
             peak = max(peak, peak_of(block))
             whole = np.rint(block.T * (gain * 32768)).clip(-32768, 32767)
             file.writeframes(whole.astype("<i2").tobytes())
