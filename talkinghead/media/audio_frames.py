@@ -69,13 +69,14 @@ class Tally:
     """Seconds of a track, counted while it is decoded: `decoded`, and `damaged` that could not be.
 
     `told` is what the file's headers say, None if they do not. `fault` is the first that was met.
-    `pcm`: the sound is not compressed.
+    `picture` is when the file's picture begins, if one was met. `pcm`: the sound is not compressed.
     """
 
     decoded: float = 0.0
     damaged: float = 0.0
     told: float | None = 0.0
     fault: av.FFmpegError | None = None
+    picture: float | None = None
     pcm: bool = False
 
 
@@ -128,7 +129,7 @@ def decode(
             tally.told = None if told is None or tally.told is None else tally.told + told
             frames = _frames(name, container, stream, tally)
             timed = container.format.name.split(",")[0] in TIMED_FORMATS
-            yield from _in_time(container, stream, frames) if timed else map(Piece, frames)
+            yield from _in_time(container, stream, frames, tally) if timed else map(Piece, frames)
 
 
 def form_of(name: str, frame: AudioFrame) -> tuple[int, int]:
@@ -187,6 +188,7 @@ def resampled(
 def silence(channels: int, samples: int) -> Iterator[Samples]:
     """So many samples of silence, in blocks."""
     for start in range(0, samples, BLOCK_SAMPLES):
+        beat()
         yield np.zeros((channels, min(BLOCK_SAMPLES, samples - start)), np.float32)
 
 
@@ -249,23 +251,27 @@ def _packets(
                     raise MediaInvalid(f"{name}: more than {MAX_PACKETS} packets")
                 if packet.stream_index == stream.index:
                     yield cast("Packet[AudioStream]", packet)
+                elif tally.picture is None and _is_picture(packet.stream) and not packet.is_discard:
+                    tally.picture = _seconds(packet.pts, packet)
     except av.FFmpegError as error:
         tally.fault = tally.fault or error
 
 
 def _in_time(
-    container: InputContainer, stream: AudioStream, frames: Iterable[AudioFrame]
+    container: InputContainer, stream: AudioStream, frames: Iterable[AudioFrame], tally: Tally
 ) -> Iterator[Piece]:
     """The frames at their times; what goes back or leaps has another clock, and follows on."""
     kind = container.format.name.split(",")[0]
     leap = CLOCK_LEAP_SECONDS.get(kind, MAX_GAP_SECONDS)
-    start, heard = _picture_start(container), 0.0
+    start: float | None = None
+    heard = 0.0
     for frame, following in itertools.pairwise(itertools.chain(frames, [None])):
         assert frame is not None
         length, pause = frame.samples / frame.sample_rate, 0.0
         if frame.pts is not None:
             now = _seconds(frame.pts, frame)
-            start = now if start is None else start
+            if start is None:
+                start = _picture_start(container, tally, otherwise=now)
             lag = now - start - heard
             if LAG_SECONDS < lag <= leap:
                 pause = lag
@@ -278,15 +284,22 @@ def _in_time(
         heard += pause + length
 
 
-def _picture_start(container: InputContainer) -> float | None:
-    """When the file's picture begins, None if it has none; a cover has no time."""
-    cover = Disposition.attached_pic
+def _picture_start(container: InputContainer, tally: Tally, *, otherwise: float) -> float:
+    """When the file's picture begins, by a packet that came before the sound, or an MP4's index."""
+    if tally.picture is not None:
+        return tally.picture
     starts = [
         _seconds(video.start_time, video)
         for video in container.streams.video
-        if video.start_time is not None and not video.disposition & cover
+        if video.start_time is not None and _is_picture(video)
     ]
-    return min(starts, default=None)
+    return min(starts) if starts and container.format.name.startswith("mov") else otherwise
+
+
+def _is_picture(stream: Stream) -> bool:
+    """Whether the stream is shown; a cover has no time."""
+    is_cover = stream.disposition & Disposition.attached_pic
+    return stream.type == "video" and not is_cover
 
 
 def _padding(stream: AudioStream, last: AudioFrame) -> float:

@@ -59,7 +59,7 @@ def told_seconds(
         missing = _cut_bytes(source) if is_last else 0  # FFmpeg itself goes by what is there
         return min(told, container.size * 8 / stream.bit_rate) + missing * 8 / stream.bit_rate
     if kind in TELLING_AS_A_WHOLE and container.duration and not container.streams.video:
-        return container.duration / 1e6
+        return container.duration / 1e6 - max(0, container.start_time or 0) / 1e6
     return None
 
 
