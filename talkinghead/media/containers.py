@@ -31,7 +31,7 @@ REASONS = {  # where FFmpeg's own words are none to a caller
 
 
 def open_container(
-    path: Path,
+    path: Path | str,
     formats: str,
     codecs: Iterable[str],
     options: Mapping[str, str] = MappingProxyType({}),
@@ -46,7 +46,7 @@ def open_container(
         av.FFmpegError, ValueError: it cannot be opened; see `decoding`.
     """
     guard = {
-        "protocol_whitelist": "file",
+        "protocol_whitelist": "file,subfile",  # the latter is a part of a file, by our own name
         "format_whitelist": formats,
         "codec_whitelist": ",".join(codecs),
         "max_streams": str(MAX_STREAMS),

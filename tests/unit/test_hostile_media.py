@@ -374,7 +374,7 @@ SOUNDS: dict[str, tuple[h.Maker, str]] = {
     ),
     "64 channels": (
         lambda: h.wav(PCM, channels=64),
-        "media_invalid: audio_url: 64 audio channels, allowed: 1, 2, 3, 4, 5, 6, 8",
+        "media_invalid: audio_url: 64 audio channels, allowed: 1 to 8",
     ),
     "a FLAC of 4 hours by its header": (
         lambda: h.patched(h.sound("flac", codec="flac"), b"fLaC", 22, b"\xff" * 4),
@@ -388,7 +388,7 @@ SOUNDS: dict[str, tuple[h.Maker, str]] = {
     ),
     "ambisonic": (
         lambda: h.sound("matroska", codec="pcm_s16le", layout="ambisonic 2"),
-        "media_invalid: audio_url: 9 audio channels, allowed: 1, 2, 3, 4, 5, 6, 8",
+        "media_invalid: audio_url: 9 audio channels, allowed: 1 to 8",
     ),
     "a rare codec": (
         lambda: h.sound(codec="adpcm_yamaha"),
@@ -414,7 +414,7 @@ SOUNDS: dict[str, tuple[h.Maker, str]] = {
     ),
     "half a flac": (
         lambda: h.half(h.sound("flac", codec="flac", seconds=4)),
-        "media_invalid: audio_url: the sound cannot be decoded",
+        "1.37 s 16000 Hz 1",
     ),
     "half a ogg": (lambda: h.half(h.sound("ogg", codec="libopus", seconds=4)), "1.99 s 48000 Hz 1"),
     "half a ipod": (
