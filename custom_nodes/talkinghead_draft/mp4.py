@@ -20,7 +20,10 @@ AAC_RATES_HZ = frozenset(
 )
 AAC_FALLBACK_HZ = 48000
 AAC_BITS_PER_CHANNEL = 96_000
-AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1"}
+AAC_LAYOUTS = {
+    **{1: "mono", 2: "stereo", 3: "3.0", 4: "4.0"},
+    **{5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"},
+}
 
 
 def write_mp4(
@@ -106,8 +109,9 @@ class _SoundTrack:
         """Encode the sound up to this time of the picture."""
         end = min(int(seconds * self._rate), self._sound.shape[1])
         if end > self._written:
-            part = np.ascontiguousarray(self._sound[:, self._written : end], np.float32)
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=self._layout)
+            # Packed: of eight planes PyAV would write a ninth, beyond the end, and crash.
+            part = self._sound[:, self._written : end].T.astype(np.float32).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(part, format="flt", layout=self._layout)
             frame.sample_rate, frame.pts = self._rate, self._written
             frame.time_base = Fraction(1, self._rate)
             self._written = end

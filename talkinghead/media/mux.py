@@ -27,8 +27,9 @@ from PIL import Image
 
 from talkinghead.errors import MediaInvalid, RenderFailed
 from talkinghead.files import sha256_of
+from talkinghead.media.audio_frames import LAYOUTS, PLAIN_PCM
+from talkinghead.media.heartbeat import beat
 from talkinghead.media.rates import exact
-from talkinghead.media.sound import LAYOUTS, PLAIN_PCM
 
 AAC_BITS_PER_CHANNEL = 96_000
 ENCODED_CRF = "19"  # as VHS_VideoCombine in the templates
@@ -49,11 +50,8 @@ class VideoFile:
     sha256: str
 
 
-def encode_sound(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> Path:
-    """Encode our own WAV to AAC, as an M4A file; returns its path.
-
-    `check` is called for each block of samples; what it raises ends it.
-    """
+def encode_sound(source: Path, target: Path) -> Path:
+    """Encode our own WAV to AAC, as an M4A file; returns its path."""
     with (
         av.open(str(source), options=PLAIN_PCM) as voice,
         av.open(str(target), "w", format="ipod") as output,
@@ -64,7 +62,7 @@ def encode_sound(source: Path, target: Path, check: Callable[[], None] = lambda:
         stream.bit_rate = AAC_BITS_PER_CHANNEL * samples.channels
         resampler = AudioResampler("fltp", layout, samples.rate)  # the one format the encoder takes
         for frame in voice.decode(samples):
-            check()
+            beat()
             for block in resampler.resample(frame):
                 output.mux(stream.encode(block))
         output.mux(stream.encode(None))

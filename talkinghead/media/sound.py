@@ -5,55 +5,54 @@ Everything streams: memory does not grow with length.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import wave
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from av import codecs_available
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.container import InputContainer
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
-from talkinghead.media.containers import check_codec, decoding, open_container, packets
-
-Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
+from talkinghead.media.audio_frames import (
+    BLOCK_SAMPLES,
+    LAYOUTS,
+    Piece,
+    Samples,
+    Tally,
+    decodable_tracks,
+    decode,
+    form_of,
+    own_layout,
+    peak_of,
+    resampled,
+    silence,
+)
+from talkinghead.media.containers import decoding
+from talkinghead.media.heartbeat import beat
+from talkinghead.media.told_length import is_torn_ogg
 
 SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
-SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,asf"
-SOUND_CODECS = (
-    *("aac", "aac_latm", "alac", "mp3", "mp3float", "mp2", "mp2float", "flac", "opus", "libopus"),
-    *("vorbis", "ac3", "eac3", "amrnb", "amrwb", "wmav1", "wmav2", "wmapro", "gsm", "gsm_ms"),
-    *("adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt"),
-    *sorted(codec for codec in codecs_available if codec.startswith("pcm_")),
-)
 AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000  # a damaged header's rate would ask for endless filters
-# What AAC calls each number of channels; a WAV file may leave its layout open.
-LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 SILENCE_PEAK = 1e-3  # -60 dBFS
-MAX_PEAK = 1e6  # far above any recording, and a sum of four stays finite
 MAX_WAV_BYTES = 2**32 - 1024
-BLOCK_SAMPLES = 65_536
 LOUDNESS_SAMPLES = SPEECH_RATE_HZ // 2
 QUIET = 10 ** (-35 / 20)  # a voice that stays so far below its loudest is silent
-# For a file that is known to be PCM, ours or one that was probed: else FFmpeg reads ahead to see
-# whether it is DTS that passes for PCM, which takes 5 ms each time that it is opened.
-PLAIN_PCM = {"max_probe_packets": "1"}
+MAX_DAMAGE = 0.1  # of a file's sound: what has lost more is not what was meant to be heard
+CUT_SECONDS = 0.5  # headers are so exact
+ACTIVE_POWER = 10 ** (-12 / 10)  # of the loudest channel's: fainter ones do not count as speaking
+MAX_LOSS_POWER = 10 ** (-6 / 10)  # of the downmix against the loudest channel
 
 
 @dataclass(frozen=True)
 class Sound:
-    """What decoding a file's first audio stream gave. `duration` is in seconds.
+    """What decoding one of a file's audio tracks gave. `duration` is in seconds.
 
-    `silent`: no sample reaches -60 dBFS. `pcm`: it is not compressed.
+    `silent`: no sample reaches -60 dBFS. `pcm`: it is not compressed. `track` is the track's number
+    among the file's audio tracks, `downmix` what each channel weighs in what the model hears (the
+    same for all if it is empty). `notes` are sentences for the caller.
     """
 
     duration: float
@@ -61,6 +60,9 @@ class Sound:
     channels: int
     silent: bool
     pcm: bool = False
+    track: int = 0
+    downmix: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,47 +75,117 @@ class Voice:
     offset: float = 0.0
 
 
-def probe_sound(
-    name: str, source: Path, *, max_seconds: float, check: Callable[[], None] = lambda: None
-) -> Sound:
-    """Decode the file's first audio stream to learn its true length and whether it is silent.
+def probe_sound(name: str, source: Path, *, max_seconds: float) -> Sound:
+    """Decode a file's sound to learn its true length, whether it is silent, and what it has lost.
 
-    `name` is the request's field. Decoding stops a second after `max_seconds`: a longer file is
-    seen to be too long, and costs no more. `check` is called for each packet; what it raises ends
-    it.
+    `name` is the request's field. Of several audio tracks it is the default one, but for silent
+    ones if another is heard. Decoding stops a second after `max_seconds`: a longer file is seen to
+    be too long, and costs no more.
 
     Raises:
-        MediaInvalid: no audio stream, nothing in it, a rate or number of channels that is not
-            taken, or samples that are not finite numbers.
+        MediaInvalid: no audio track, nothing in it, over a tenth of it damaged, a rate or number
+            of channels that is not taken, or samples that are not finite numbers.
     """
-    samples, peak = 0, 0.0
-    with _opened(name, source) as container:
-        frames = _frames(name, container, check)
-        first = next(frames, None)
-        if first is None:
-            raise MediaInvalid(f"{name}: the file holds no sound")
-        rate, channels = _form(name, first)
-        for block in _resampled(name, itertools.chain([first], frames), rate, LAYOUTS[channels]):
-            samples += block.shape[1]
-            peak = max(peak, _peak(block))
-            if samples > (max_seconds + 1) * rate:
-                break
-        pcm = container.streams.audio[0].codec_context.name.startswith("pcm_")
-    return Sound(samples / rate, rate, channels, silent=peak < SILENCE_PEAK, pcm=pcm)
+    tracks, default = decodable_tracks(name, source)
+    sounds: list[Sound] = []
+    fault: MediaInvalid | None = None
+    for track in tracks:
+        try:
+            sounds.append(_probe_track(name, source, track, max_seconds))
+        except MediaInvalid as error:
+            fault = fault or error
+            continue
+        if not sounds[-1].silent:
+            break
+    if not sounds:
+        raise fault or MediaInvalid(f"{name}: the file holds no sound")
+    taken = next((sound for sound in sounds if not sound.silent), sounds[0])
+    if len(tracks) == 1:
+        return taken
+    why = "the default one" if default == [taken.track] else "the first that is heard"
+    which = f"{name}: number {taken.track + 1} of the file's {len(tracks)} audio tracks is used"
+    return replace(taken, notes=(f"{which}, {why}", *taken.notes))
 
 
-def save_speech(
-    voice: Voice | None,
-    target: Path,
-    *,
-    seconds: float,
-    padded_samples: int,
-    check: Callable[[], None] = lambda: None,
-) -> None:
+def _probe_track(name: str, source: Path, track: int, max_seconds: float) -> Sound:
+    tally, samples, peak = Tally(), 0, 0.0
+    pieces = decode(name, source, track=track, tally=tally)
+    first = next(pieces, None)
+    if first is None:
+        if tally.fault:
+            with decoding(name, "sound"):
+                raise tally.fault
+        raise MediaInvalid(f"{name}: the file holds no sound")
+    rate, channels = form_of(name, first.frame)
+    powers = np.zeros((channels, channels))
+    whole = itertools.chain([first], pieces)
+    for block in resampled(name, whole, rate, own_layout(first.frame)):
+        samples += block.shape[1]
+        peak = max(peak, peak_of(block))
+        powers += block @ block.T
+        if samples > (max_seconds + 1) * rate:
+            tally.told = None
+            break
+    duration = samples / rate
+    return Sound(
+        duration=duration,
+        rate=rate,
+        channels=channels,
+        silent=peak < SILENCE_PEAK,
+        pcm=tally.pcm,
+        track=track,
+        downmix=_downmix(powers),
+        notes=tuple(_loss_notes(name, source, tally, duration)),
+    )
+
+
+def _loss_notes(name: str, source: Path, tally: Tally, duration: float) -> Iterator[str]:
+    """What the caller should know of a file that is not whole.
+
+    Raises:
+        MediaInvalid: over a tenth of what is there is damaged.
+    """
+    share = tally.damaged / ((tally.decoded + tally.damaged) or 1)
+    lost = f"{tally.damaged:.2f} s of the sound ({share:.0%}) are damaged"
+    if share > MAX_DAMAGE:
+        raise MediaInvalid(f"{name}: {lost}, allowed: {MAX_DAMAGE:.0%}")
+    if tally.damaged:
+        yield f"{name}: {lost} and left out"
+    there = max(duration, tally.decoded + tally.damaged)
+    if tally.told and tally.told - there > CUT_SECONDS:
+        told = f"{there:.1f} s of the {tally.told:.1f} s of sound that it tells of are there"
+        yield f"{name}: the file is not whole: {told}"
+    elif tally.told is not None and is_torn_ogg(source):
+        yield f"{name}: the file is not whole: it ends in the middle of a page"
+
+
+def _downmix(powers: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """The channels' weights in what the model hears; none for the mean of all.
+
+    `powers` are the channels' products with one another, summed over the whole file: one set of
+    weights for all of it, so that nothing pumps. It is the mean of the channels that are heard, as
+    loud as the loudest where it would be over 6 dB fainter; or that one alone if they cancel out.
+    """
+    own = powers.diagonal()
+    loudest = own.max(initial=0)
+    if not loudest:
+        return ()
+    weights = (own >= ACTIVE_POWER * loudest).astype(float)
+    weights /= weights.sum()
+    mixed, unrelated = weights @ powers @ weights, np.square(weights) @ own
+    if mixed < unrelated / 4:
+        weights = np.eye(len(own))[own.argmax()]
+    elif mixed < MAX_LOSS_POWER * loudest:
+        weights *= np.sqrt(loudest / mixed)
+    is_mean = np.allclose(weights, 1 / len(own))
+    return () if is_mean else tuple(map(float, weights))
+
+
+def save_speech(voice: Voice | None, target: Path, *, seconds: float, padded_samples: int) -> None:
     """Save what the model hears of one speaker: mono, 16 kHz, 16 bits, `padded_samples` long.
 
     The voice ends where `seconds` end, its offset counted in; the rest is silence. None is a
-    speaker who only listens. `check` is called for each block; what it raises ends it.
+    speaker who only listens.
 
     Raises:
         MediaInvalid: the voice cannot be decoded.
@@ -123,24 +195,17 @@ def save_speech(
 
     def blocks() -> Iterator[Samples]:
         yield from _mixed(voices, rate=SPEECH_RATE_HZ, channels=1, samples=heard)
-        yield from _silence(channels=1, samples=padded_samples - heard)
+        yield from silence(channels=1, samples=padded_samples - heard)
 
-    _write_wav(target, blocks, rate=SPEECH_RATE_HZ, channels=1, check=check)
+    _write_wav(target, blocks, rate=SPEECH_RATE_HZ, channels=1)
 
 
-def save_mix(
-    voices: Sequence[Voice],
-    target: Path,
-    *,
-    seconds: float,
-    check: Callable[[], None] = lambda: None,
-) -> None:
+def save_mix(voices: Sequence[Voice], target: Path, *, seconds: float) -> None:
     """Save the sum of the voices as 16-bit WAV of `seconds`, at the best rate and most channels.
 
     The rate is one that AAC takes. Left and right stay apart; a mono voice, and in a mix of more
     than two channels a stereo one, plays on the front left and right. A sum over full scale is
-    turned down as a whole; one voice alone stays as it is. `check` is called for each block; what
-    it raises ends it.
+    turned down as a whole; one voice alone stays as it is.
 
     Raises:
         MediaInvalid: a voice cannot be decoded.
@@ -148,6 +213,7 @@ def save_mix(
     """
     best = max(voice.sound.rate for voice in voices)
     channels = max(voice.sound.channels for voice in voices)
+    channels = 8 if channels == 7 else channels  # AAC has no usual name for seven
     rate = min((r for r in AAC_RATES_HZ if r >= best), default=AAC_RATES_HZ[-1])
     samples = round(seconds * rate)
     if samples * channels * 2 > MAX_WAV_BYTES:
@@ -158,7 +224,7 @@ def save_mix(
             "GB: give it at a lower rate, on fewer channels, or set max_audio_duration"
         )
     mixed = partial(_mixed, voices, rate=rate, channels=channels, samples=samples)
-    _write_wav(target, mixed, rate=rate, channels=channels, check=check)
+    _write_wav(target, mixed, rate=rate, channels=channels)
 
 
 def loudest(track: Path) -> float:
@@ -194,80 +260,19 @@ def _rms(pcm: bytes) -> float:
     return float(np.sqrt(np.mean(np.square(samples)))) if len(samples) else 0.0
 
 
-def _form(name: str, frame: AudioFrame) -> tuple[int, int]:
-    """Rate and number of channels, as decoded: a header may tell half of either."""
-    rate, channels = frame.sample_rate, frame.layout.nb_channels
-    if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
-        allowed = f"{MIN_RATE_HZ} to {MAX_RATE_HZ}"
-        raise MediaInvalid(f"{name}: {rate} samples a second, allowed: {allowed}")
-    if channels not in LAYOUTS:
-        allowed = ", ".join(map(str, LAYOUTS))
-        raise MediaInvalid(f"{name}: {channels} audio channels, allowed: {allowed}")
-    return rate, channels
-
-
-@contextlib.contextmanager
-def _opened(name: str, source: Path, *, pcm: bool = False) -> Iterator[InputContainer]:
-    """The file, which has an audio stream; `pcm` if that is known of it."""
-    with decoding(name, "sound"):
-        options = PLAIN_PCM if pcm else {}
-        container = open_container(source, SOUND_FORMATS, SOUND_CODECS, options)
-    with container:
-        if not container.streams.audio:
-            raise MediaInvalid(f"{name}: the file has no audio stream")
-        check_codec(name, "sound", container.streams.audio[0], SOUND_CODECS)
-        yield container
-
-
-def _frames(
-    name: str, container: InputContainer, check: Callable[[], None] = lambda: None
-) -> Iterator[AudioFrame]:
-    with decoding(name, "sound"):
-        for packet in packets(container, container.streams.audio[0], check):
-            yield from packet.decode()
-
-
-def _resampled(
-    name: str, frames: Iterable[AudioFrame], rate: int, layout: str
-) -> Iterator[Samples]:
-    """The sound, block by block, at this rate and layout."""
-    for _, alike in itertools.groupby(frames, key=_frame_form):
-        resampler = AudioResampler("fltp", layout, rate)
-        for frame in itertools.chain(alike, [None]):
-            with decoding(name, "sound"):
-                blocks = resampler.resample(frame)
-            for block in blocks:
-                yield _checked(name, block.to_ndarray())
-
-
-def _frame_form(frame: AudioFrame) -> tuple[str, str, int]:
-    """What may change in the middle of a file, and asks for another resampler."""
-    return frame.format.name, frame.layout.name, frame.sample_rate
-
-
-def _checked(name: str, block: npt.NDArray[Any]) -> Samples:
-    if not _peak(block) <= MAX_PEAK:  # false for NaN as well
-        raise MediaInvalid(f"{name}: the sound holds samples that are not finite numbers")
-    return block
-
-
-def _peak(block: Samples) -> float:
-    return float(np.abs(block).max(initial=0))
-
-
 def _mixed(voices: Sequence[Voice], *, rate: int, channels: int, samples: int) -> Iterator[Samples]:
     """The sum of the voices in blocks, `samples` long in all."""
     tracks = [_track(voice, rate, channels, samples) for voice in voices]
-    for silence, *parts in zip(_silence(channels, samples), *tracks, strict=True):
-        yield sum(parts, silence)
+    for empty, *parts in zip(silence(channels, samples), *tracks, strict=True):
+        yield sum(parts, empty)
 
 
 def _track(voice: Voice, rate: int, channels: int, samples: int) -> Iterator[Samples]:
-    """One voice at its offset, between silence, in blocks as large as those of `_silence`."""
+    """One voice at its offset, between silence, in blocks as large as those of `silence`."""
     parts = itertools.chain(
-        _silence(channels, round(voice.offset * rate)),
+        silence(channels, round(voice.offset * rate)),
         _heard(voice, rate, channels),
-        _silence(channels, samples),
+        silence(channels, samples),
     )
     left = np.zeros((channels, 0), np.float32)
     for start in range(0, samples, BLOCK_SAMPLES):
@@ -280,23 +285,26 @@ def _track(voice: Voice, rate: int, channels: int, samples: int) -> Iterator[Sam
         yield joined[:, :size]
 
 
-def _silence(channels: int, samples: int) -> Iterator[Samples]:
-    for start in range(0, samples, BLOCK_SAMPLES):
-        yield np.zeros((channels, min(BLOCK_SAMPLES, samples - start)), np.float32)
-
-
 def _heard(voice: Voice, rate: int, channels: int) -> Iterator[Samples]:
     """The voice on so many channels: one, or at least as many as it has."""
-    own = voice.sound.channels
-    layout = LAYOUTS[1 if own == 1 else max(channels, 2)]
-    with _opened(voice.name, voice.path, pcm=voice.sound.pcm) as container:
-        for block in _resampled(voice.name, _frames(voice.name, container), rate, layout):
-            if channels == 1:
-                yield block.mean(axis=0, keepdims=True)
-            elif own == 1:
-                yield _on_the_front_pair(block, channels)
-            else:
-                yield block
+    sound = voice.sound
+    pieces = decode(voice.name, voice.path, track=sound.track, pcm=sound.pcm)
+    if channels == 1:
+        yield from _downmixed(voice, pieces, rate)
+        return
+    layout = LAYOUTS[1 if sound.channels == 1 else channels]
+    for block in resampled(voice.name, pieces, rate, layout):
+        yield _on_the_front_pair(block, channels) if sound.channels == 1 else block
+
+
+def _downmixed(voice: Voice, pieces: Iterator[Piece], rate: int) -> Iterator[Samples]:
+    first = next(pieces, None)
+    if first is None:
+        return
+    weights = np.array(voice.sound.downmix, np.float32)
+    whole = itertools.chain([first], pieces)
+    for block in resampled(voice.name, whole, rate, own_layout(first.frame)):
+        yield weights[None] @ block if len(weights) else block.mean(axis=0, keepdims=True)
 
 
 def _on_the_front_pair(mono: Samples, channels: int) -> Samples:
@@ -307,26 +315,15 @@ def _on_the_front_pair(mono: Samples, channels: int) -> Samples:
 
 
 def _write_wav(
-    target: Path,
-    blocks: Callable[[], Iterator[Samples]],
-    *,
-    rate: int,
-    channels: int,
-    check: Callable[[], None],
+    target: Path, blocks: Callable[[], Iterator[Samples]], *, rate: int, channels: int
 ) -> None:
     """Write the blocks; if they pass full scale, once more with one gain for all.
 
     `blocks` makes them anew for the second time: kept, they would take memory as long as they are.
     """
-
-    def watched() -> Iterator[Samples]:
-        for block in blocks():
-            check()
-            yield block
-
-    peak = _write_blocks(target, watched(), rate=rate, channels=channels, gain=1)
+    peak = _write_blocks(target, blocks(), rate=rate, channels=channels, gain=1)
     if peak > 1:
-        _write_blocks(target, watched(), rate=rate, channels=channels, gain=1 / peak)
+        _write_blocks(target, blocks(), rate=rate, channels=channels, gain=1 / peak)
 
 
 def _write_blocks(
@@ -337,7 +334,8 @@ def _write_blocks(
     with wave.open(str(target), "wb") as file:
         file.setparams((channels, 2, rate, 0, "NONE", ""))
         for block in blocks:
-            peak = max(peak, _peak(block))
+            beat()
+            peak = max(peak, peak_of(block))
             whole = np.rint(block.T * (gain * 32768)).clip(-32768, 32767)
             file.writeframes(whole.astype("<i2").tobytes())
     return peak

@@ -74,6 +74,8 @@ def _voice_notes(
     duration: float,
 ) -> Iterator[str]:
     heard = [voice for voice in voices if voice is not None]
+    for voice in heard:
+        yield from voice.notes
     if all(voice.silent for voice in heard):
         yield "the sound is silent: the mouth will rest"
     for speaker, offset in zip(request.speakers, offsets, strict=True):

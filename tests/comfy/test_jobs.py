@@ -28,6 +28,8 @@ from talkinghead.workflow.template import load_template
 from tests.comfy.proxy import port_of
 from tests.comfy.test_faults import process_of
 from tests.conftest import FileServer, write_tone
+from tests.hostile import half
+from tests.sounds import plain
 from tests.timing import LAST_RESORT_SECONDS
 
 
@@ -337,6 +339,24 @@ def test_two_stereo_voices_are_delivered_as_their_mix_left_and_right_apart(
     for channel in (0, 1):
         assert np.corrcoef(delivered[channel], expected[channel])[0, 1] > 0.99
     assert abs(np.corrcoef(delivered[0], expected[1])[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("draft", [True, False])
+def test_a_voice_of_eight_channels_is_delivered_with_all_of_them(
+    studio: Studio, served: FileServer, draft: bool
+) -> None:
+    (served.folder / "eight.flac").write_bytes(plain("flac", channels=8))
+    result = run(studio, small(served, wav_url=served.url("eight.flac"), draft=draft))
+    with av.open(io.BytesIO(video_bytes(result)), "r") as file:
+        assert file.streams.audio[0].channels == 8
+
+
+def test_what_a_voice_has_lost_is_told_in_the_result(studio: Studio, served: FileServer) -> None:
+    (served.folder / "half.mp3").write_bytes(half(plain("mp3")))
+    result = run(studio, small(served, wav_url=served.url("half.mp3")))
+    assert result["warnings"] == [
+        "wav_url: the file is not whole: 1.0 s of the 2.0 s of sound that it tells of are there"
+    ]
 
 
 def history(studio: Studio) -> set[str]:

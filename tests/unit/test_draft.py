@@ -250,7 +250,10 @@ def test_the_file_has_exactly_the_asked_frames_at_the_asked_rate(
 
 @pytest.mark.parametrize(
     ("rate", "channels", "written_rate"),
-    [(8000, 1, 8000), (44100, 2, 44100), (48000, 6, 48000), (18900, 1, 48000), (192000, 2, 48000)],
+    [
+        *((8000, 1, 8000), (44100, 2, 44100), (18900, 1, 48000), (192000, 2, 48000)),
+        *((48000, channels, 48000) for channels in range(3, 9)),
+    ],
 )
 def test_the_sound_keeps_its_channels_and_any_rate_that_aac_takes(
     tmp_path: Path, rate: int, channels: int, written_rate: int
@@ -260,10 +263,11 @@ def test_the_sound_keeps_its_channels_and_any_rate_that_aac_takes(
     write_mp4(path, noise_frames(25), FPS, sound, rate)
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
-        heard = [frame.to_ndarray() for frame in container.decode(stream)]
+        packed = av.AudioResampler("flt")  # PyAV crashes at eight planes
+        blocks = [block for frame in container.decode(stream) for block in packed.resample(frame)]
         assert (stream.codec_context.name, stream.rate) == ("aac", written_rate)
         assert stream.channels == channels
-    samples = np.concatenate(heard, axis=1)[0]
+    samples = np.concatenate([block.to_ndarray()[0, ::channels] for block in blocks])
     assert abs(len(samples) / written_rate - 1) < 0.06
     assert abs(np.abs(np.fft.rfft(samples)).argmax() * written_rate / len(samples) - 440) < 3
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,6 +170,13 @@ def test_silence_is_said() -> None:
     quiet = plan_of([sound(2, silent=True)])
     assert any("the sound is silent" in warning for warning in quiet.warnings)
     assert not plan_of([sound(2, silent=True), sound(2)]).warnings
+
+
+def test_what_a_voice_has_lost_is_told() -> None:
+    note = "audio_urls.0: 0.20 s of the sound (3%) are damaged and left out"
+    lossy = replace(sound(2), notes=(note,))
+    assert note in plan_of([lossy, sound(2)]).warnings
+    assert note in plan_of([lossy, sound(2)], draft=True).warnings
 
 
 def test_the_talk_model_suits_mode_and_number_of_people() -> None:

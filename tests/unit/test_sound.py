@@ -146,10 +146,23 @@ def test_a_video_without_sound_is_no_voice(tmp_path: Path) -> None:
         probe_sound("wav_url", tmp_path / "v.mp4", max_seconds=60)
 
 
-def test_a_number_of_channels_that_aac_lacks_is_refused(tmp_path: Path) -> None:
-    path = write_sound(tmp_path / "seven.wav", np.zeros((7, 9000)), 48_000)
-    with pytest.raises(MediaInvalid, match="wav_url: 7 audio channels, allowed: 1, 2"):
-        probe_sound("wav_url", path, max_seconds=60)
+def test_seven_channels_are_delivered_as_eight(tmp_path: Path) -> None:
+    """AAC has no usual name for seven."""
+    tones = [sine(100 * (3 + k), 1, 48_000) for k in range(7)]
+    source = write_sound(tmp_path / "seven.wav", tones, 48_000)
+    save_mix([heard(source)], tmp_path / "mix.wav", seconds=1)
+    _, mix = read_wav(tmp_path / "mix.wav")
+    assert len(mix) == 8
+    assert np.allclose(mix[:4], tones[:4], atol=1e-4)
+    assert all(channel.any() for channel in mix)
+
+
+def test_more_than_eight_channels_are_refused(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "nine.wav"), "wb") as file:
+        file.setparams((9, 2, 48_000, 0, "NONE", ""))
+        file.writeframes(bytes(18 * 9000))
+    with pytest.raises(MediaInvalid, match="wav_url: 9 audio channels, allowed: 1 to 8"):
+        probe_sound("wav_url", tmp_path / "nine.wav", max_seconds=60)
 
 
 @pytest.mark.parametrize("rate", [10, 1_358_998_596])

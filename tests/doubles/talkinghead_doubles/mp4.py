@@ -19,7 +19,10 @@ from .speech import Audio
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
-LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+LAYOUTS = {
+    **{1: "mono", 2: "stereo", 3: "3.0", 4: "4.0"},
+    **{5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"},
+}
 BT709 = 1  # the same number for matrix, primaries and transfer
 AAC_SAMPLES = 1024  # of one packet
 KEEP_TAGS = {"movflags": "use_metadata_tags"}
@@ -120,8 +123,8 @@ def _audio_stream(container: OutputContainer, rate: int, channels: int) -> Audio
 
 
 def _mux_audio(container: OutputContainer, stream: AudioStream, waveform: torch.Tensor) -> None:
-    pcm = np.ascontiguousarray(waveform.numpy(), dtype=np.float32)
-    frame = av.AudioFrame.from_ndarray(pcm, format="fltp", layout=LAYOUTS[len(pcm)])
+    packed = waveform.numpy().T.astype(np.float32).reshape(1, -1)  # PyAV takes no eight planes
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=LAYOUTS[len(waveform)])
     frame.sample_rate = stream.codec_context.sample_rate
     frame.pts = 0
     container.mux(stream.encode(frame))
