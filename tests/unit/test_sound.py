@@ -22,6 +22,7 @@ from talkinghead.media.sound import (
     save_speech,
     save_stretch,
 )
+from tests.sounds import at_other_times, plain
 
 Samples = npt.NDArray[np.float64]
 
@@ -305,6 +306,22 @@ def test_compressed_voices_are_mixed_where_they_begin(
     save_mix([heard(source, 0.5)], tmp_path / "mix.wav", seconds=2.5)
     rate, mix = read_wav(tmp_path / "mix.wav")
     assert np.corrcoef(mix[0], at(0.5, swell, rate, mix.shape[1]))[0, 1] > 0.99
+
+
+def test_many_pauses_shift_neither_the_speech_nor_the_mix(tmp_path: Path) -> None:
+    (tmp_path / "v.mka").write_bytes(
+        at_other_times(plain("mka", 30.0), "matroska", lambda at: at + 0.0713 * int(at * 4))
+    )
+    voice = heard(tmp_path / "v.mka")
+    seconds = voice.sound.duration
+    assert seconds == pytest.approx(30 + 119 * 0.0713, abs=0.05)
+    save_mix([voice], tmp_path / "mix.wav", seconds=seconds)
+    save_speech(voice, tmp_path / "s.wav", seconds=seconds, padded_samples=round(seconds * 16_000))
+    ends = []
+    for name in ("mix.wav", "s.wav"):
+        rate, samples = read_wav(tmp_path / name)
+        ends.append(np.flatnonzero(np.abs(samples[0]) > 0.02)[-1] / rate)
+    assert abs(ends[0] - ends[1]) < 0.002
 
 
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
