@@ -92,4 +92,6 @@ def test_a_file_that_is_elsewhere_is_left_alone() -> None:
 def test_a_file_that_is_no_picture_is_told(tmp_path: Path) -> None:
     (tmp_path / "m.gif").write_text("GIF")
     found = mask_problems(graph(2, TO_MASK), {"m.gif": tmp_path / "m.gif"}, max_megapixels=1)
-    assert [each.split(",")[0] for each in found] == ["m.gif: the file is not a picture"]
+    assert [each.split(",")[0] for each in found] == [
+        "m.gif: the file is not a picture but text: GIF"
+    ]
