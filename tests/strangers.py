@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -317,4 +318,73 @@ PICTURES: dict[str, tuple[Maker, Shown | str]] = {
         lambda: drawn("PNG")[:30],
         "media_invalid: image_url: the picture cannot be decoded: cannot load this image",
     ),
+}
+
+
+class Moving(NamedTuple):
+    """A video that is taken: its size upright, its frames, its seconds, and its brightness."""
+
+    size: tuple[int, int] = (64, 48)
+    frames: int = 10
+    seconds: float = 0.4
+    grey: int = 128
+
+
+def animation(kind: str) -> bytes:
+    """Four frames of 100 ms, 200 ms, no delay, 300 ms."""
+    images = [Image.new("L", (64, 48), 118 + 10 * number).convert("RGB") for number in range(4)]
+    delays = [100, 200, 0, 300]
+    return h.saved(
+        images[0], kind, save_all=True, append_images=images[1:], duration=delays, lossless=True
+    )
+
+
+def turned_phone() -> bytes:
+    """A stream whose picture becomes upright in the middle, as a phone's browser records it."""
+    return h.video("mpegts", frames=10) + h.video("mpegts", frames=10, size=(48, 64))
+
+
+def no_video(came: str) -> str:
+    return f"media_invalid: video_url: the video cannot be decoded: it is {came}"
+
+
+VIDEOS: dict[str, tuple[Maker, Moving | str]] = {
+    "an MP4": (h.video, Moving()),
+    "a MOV": (partial(h.video, "mov"), Moving()),
+    "HEVC": (partial(h.video, codec="libx265"), Moving()),
+    "HEVC of ten bits": (partial(h.video, codec="libx265", pix_fmt="yuv420p10le"), Moving()),
+    "ProRes": (partial(h.video, "mov", codec="prores_ks", pix_fmt="yuv422p10le"), Moving()),
+    "ProRes with transparency": (
+        partial(h.video, "mov", codec="prores_ks", pix_fmt="yuva444p10le"),
+        Moving(),
+    ),
+    "a WebM of VP8": (partial(h.video, "webm", codec="libvpx"), Moving()),
+    "a WebM of VP9": (partial(h.video, "webm", codec="libvpx-vp9"), Moving()),
+    "AV1": (partial(h.video, "matroska", codec="libsvtav1", size=(64, 64)), Moving(size=(64, 64))),
+    "an AVI": (partial(h.video, "avi", codec="mpeg4"), Moving()),
+    "a WMV": (partial(h.video, "asf", codec="wmv2"), Moving()),
+    "an FLV": (partial(h.video, "flv"), Moving()),
+    "an MPEG": (partial(h.video, "mpeg", codec="mpeg2video"), Moving()),
+    "a TS": (partial(h.video, "mpegts"), Moving()),
+    "two TS joined": (lambda: 2 * h.video("mpegts"), Moving(frames=20, seconds=0.8)),
+    "a turned MP4": (h.turned_video, Moving(size=(32, 64))),
+    "a phone turned while recording": (turned_phone, Moving(frames=20, seconds=0.8)),
+    "slow motion": (
+        partial(h.video, step=Fraction(1, 240), frames=48),
+        Moving(frames=48, seconds=0.2),
+    ),
+    "a GIF": (partial(animation, "GIF"), Moving(frames=4, seconds=0.7)),
+    "an animated WebP": (partial(animation, "WEBP"), Moving(frames=4, seconds=0.7)),
+    "a fragmented MP4": (
+        partial(h.video, options={"movflags": "frag_keyframe+empty_moov"}),
+        Moving(),
+    ),
+    "nothing": (lambda: b"", no_video("empty, allowed: MP4, MOV, M4A, MKV, WebM, AVI, MPEG-TS, ")),
+    "a web page": (lambda: h.HTML, no_video("a web page, allowed: MP4, MOV")),
+    "JSON": (lambda: b'{"error": 404}', no_video('JSON: {"error": 404}, allowed: MP4')),
+    "a playlist": (lambda: b"#EXTM3U\na.ts\n", no_video("a playlist, allowed: MP4")),
+    "a picture": (partial(drawn, "PNG"), no_video("a PNG picture, allowed: MP4")),
+    "a WebP picture": (partial(drawn, "WEBP"), no_video("a WebP without animation, a picture")),
+    "an MP4 without its index": (unindexed, no_video("an MP4 without its index, allowed: MP4")),
+    "a WAV": (h.sound, no_video("a WAV sound, allowed: MP4")),
 }

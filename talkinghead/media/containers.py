@@ -18,15 +18,16 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from talkinghead.errors import MediaInvalid
+from talkinghead.media.kinds import not_opened
 
 Wanted = TypeVar("Wanted", AudioStream, VideoStream)
 
 MAX_STREAMS = 16  # a phone's film has up to eight
 MAX_PACKETS = 2_000_000  # an hour of Opus in its shortest packets is 1,440,000
 MAX_MEGAPIXELS = 16  # of a frame: no more may be set as MAX_VIDEO_MEGAPIXELS
-# One block of FFmpeg's memory: a frame as RGB, which is as much as an index of MAX_PACKETS, of 24
-# bytes each. Without it a header of 700 bytes that speaks of 170 million samples takes 4 GB.
-MAX_BLOCK_BYTES = 3 * MAX_MEGAPIXELS * 10**6
+# One block of FFmpeg's memory: a frame as HDR is converted, more than an index of MAX_PACKETS of 24
+# bytes. Without it a header of 700 bytes that speaks of 170 million samples takes 4 GB.
+MAX_BLOCK_BYTES = 16 * MAX_MEGAPIXELS * 10**6
 
 REASONS = {  # where FFmpeg's own words are none to a caller
     errno.ENOMEM: f"it has over {MAX_STREAMS} streams, or asks for far too much memory",
@@ -58,8 +59,11 @@ def open_container(
         "codec_whitelist": ",".join(codecs),
         "max_streams": str(MAX_STREAMS),
     }
-    # Titles in an old encoding are no reason to refuse a file.
-    return av.open(str(path), options={**options, **guard}, metadata_errors="replace")
+    try:
+        # Titles in an old encoding are no reason to refuse a file.
+        return av.open(str(path), options={**options, **guard}, metadata_errors="replace")
+    except (av.InvalidDataError, av.ArgumentError):  # it is another kind of file
+        raise ValueError(not_opened(path, formats)) from None
 
 
 def check_codec(
@@ -79,7 +83,7 @@ def check_codec(
 
 
 def packets(
-    container: InputContainer, stream: Wanted, check: Callable[[], None]
+    container: InputContainer, stream: Wanted, check: Callable[[], None] = lambda: None
 ) -> Iterator[Packet[Wanted]]:
     """The stream's packets; `check` is called for every packet of the file, other streams' too.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from talkinghead.redact import redact_urls
@@ -63,6 +63,14 @@ TEXTS = (
     (r"<\?xml.*?<MPD", "a playlist"),
 )
 
+# FFmpeg's demuxers, and how people call what they read.
+TITLES: Mapping[str, tuple[str, ...]] = {
+    **{"wav": ("WAV",), "w64": (), "mp3": ("MP3",), "flac": ("FLAC",), "ogg": ("Ogg",)},
+    **{"aac": ("AAC",), "mov": ("MP4", "MOV", "M4A"), "matroska": ("MKV", "WebM"), "avi": ("AVI",)},
+    **{"aiff": ("AIFF",), "au": ("AU",), "caf": ("CAF",), "amr": ("AMR",), "mpegts": ("MPEG-TS",)},
+    **{"asf": ("WMA", "WMV"), "mpeg": ("MPEG",), "flv": ("FLV",), "gif": ("GIF", "WebP")},
+}
+
 
 def what_came(path: Path) -> str:
     """The file's kind with its article, as "a web page"; of a text the first words.
@@ -87,6 +95,15 @@ def not_one_of(path: Path, wanted: str, allowed: str) -> str:
         return f"the {wanted} cannot be decoded: it is {kind} that is damaged, or of a rare kind"
     came = f" but {kind}" if kind else ""
     return f"the file is not a {wanted}{came}, allowed: {allowed}"
+
+
+def not_opened(path: Path, formats: str) -> str:
+    """Why FFmpeg did not open the file by its demuxers `formats`: what came, and what is taken."""
+    allowed = [title for one in formats.split(",") for title in TITLES[one]]
+    kind = what_came(path)
+    if any(title in kind.split() for title in allowed) and "without" not in kind:
+        return f"it is {kind} that is damaged"
+    return f"it is {kind or 'of none of the known formats'}, allowed: {', '.join(allowed)}"
 
 
 def _movie(path: Path, kind: str) -> str:

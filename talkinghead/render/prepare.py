@@ -112,7 +112,7 @@ def _probe(
     if request.video_url is None:
         return probe_picture("image_url", source, max_megapixels=limits.max_image_megapixels)
     megapixels = limits.max_video_megapixels
-    return source_video.probe_source("video_url", source, max_megapixels=megapixels, check=check)
+    return source_video.probe_source("video_url", source, max_megapixels=megapixels)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,6 @@ def _frame_pictures(
             folder / "references",
             times=plan.source.times,
             framing=plan.framing,
-            check=check,
         )
     target = folder / "source.mp4"
     source_video.save_frames(
@@ -189,7 +188,6 @@ def _frame_pictures(
         framing=plan.framing,
         fps=plan.source.fps,
         loop=True,
-        check=check,
     )
     return (target,)
 

@@ -441,7 +441,7 @@ SOUNDS: dict[str, tuple[h.Maker, str]] = {
     "a video without sound": (h.video, "media_invalid: audio_url: the file has no audio stream"),
     "a picture": (
         lambda: h.saved(h.two_colours(), "PNG"),
-        "media_invalid: audio_url: the sound cannot be decoded: it is of none of the known formats",
+        "media_invalid: audio_url: the sound cannot be decoded: it is a PNG picture, allowed: WAV,",
     ),
     "noise": (h.noise, "media_invalid: audio_url: the sound cannot be decoded"),
     "half a wav": (
@@ -509,7 +509,7 @@ VIDEOS: dict[str, tuple[h.Maker, str]] = {
         "64x48 10 frames 0.40 s: 30 saved, grey 128",
     ),
     "turned": (h.turned_video, "32x64 10 frames 0.40 s: 30 saved, grey 128"),
-    "growing": (h.growing_video, "64x48 20 frames 0.72 s: 30 saved, grey 128"),
+    "growing": (h.growing_video, "64x48 20 frames 0.80 s: 30 saved, grey 128"),
     "11 megapixels": (
         lambda: h.video(frames=1, size=(4096, 2304)),
         "media_too_large: video_url: the video has 4096x2304 pixels, allowed: 9 megapixels",
@@ -536,7 +536,7 @@ VIDEOS: dict[str, tuple[h.Maker, str]] = {
     ),
     "a cover": (
         h.cover_alone,
-        "media_invalid: video_url: the video cannot be decoded: it is of none of the known formats",
+        "media_invalid: video_url: the video cannot be decoded: it is an MP3 sound, allowed: MP4",
     ),
     "sound alone": (
         lambda: h.sound("ipod", codec="aac"),

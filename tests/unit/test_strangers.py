@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 from talkinghead.errors import JobError
 from talkinghead.media.masks import Framing
 from talkinghead.media.picture import Picture, probe_picture, save_picture
+from talkinghead.media.source_video import probe_source, save_frames
 from tests import strangers
 
 
@@ -48,3 +50,27 @@ def test_a_stranger_s_picture_is_shown_or_the_error_says_what_came(
     assert colour(image, 0.75) == pytest.approx(expected.right, abs=expected.near)
     assert len(picture.notes) == len(expected.notes)
     assert all(part in note for part, note in zip(expected.notes, picture.notes, strict=True))
+
+
+@pytest.mark.parametrize("name", strangers.VIDEOS)
+def test_a_stranger_s_video_is_played_or_the_error_says_what_came(
+    tmp_path: Path, name: str
+) -> None:
+    make, expected = strangers.VIDEOS[name]
+    path = tmp_path / "video.mp4"
+    path.write_bytes(make())
+    if isinstance(expected, str):
+        with pytest.raises(JobError) as error:
+            probe_source("video_url", path, max_megapixels=9)
+        assert f"{error.value.code}: {error.value}".startswith(expected)
+        return
+    video = probe_source("video_url", path, max_megapixels=9)
+    assert ((video.width, video.height), video.frames) == (expected.size, expected.frames)
+    assert video.duration == pytest.approx(expected.seconds, abs=0.003)
+    target, framing = tmp_path / "out.mp4", Framing(*expected.size, 64, 48)
+    times = [index / 50 for index in range(30)]
+    save_frames("video_url", path, target, times=times, framing=framing, fps=50, loop=True)
+    with av.open(str(target)) as container:
+        middles = [frame.to_ndarray()[20:28, 28:36].mean() for frame in container.decode(video=0)]
+    assert len(middles) == 30
+    assert np.median(middles) == pytest.approx(expected.grey, abs=8)

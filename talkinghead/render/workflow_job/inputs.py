@@ -55,7 +55,7 @@ def check_file(path: Path, limits: Settings, check: Callable[[], None]) -> None:
         sound.probe_sound(field, path, max_seconds=MAX_VOICE_SECONDS, check=check)
     else:
         megapixels = limits.max_video_megapixels
-        source_video.probe_source(field, path, max_megapixels=megapixels, check=check)
+        source_video.probe_source(field, path, max_megapixels=megapixels)
 
 
 def check_masks(graph: Graph, files: Sequence[Path], limits: Settings) -> None:
