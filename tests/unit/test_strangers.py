@@ -11,7 +11,7 @@ from PIL import Image
 
 from talkinghead.errors import JobError
 from talkinghead.media.masks import Framing
-from talkinghead.media.picture import Picture, probe_picture, save_picture
+from talkinghead.media.picture import Picture, probe_picture, save_for_nodes, save_picture
 from talkinghead.media.source_video import probe_source, save_frames
 from tests import strangers
 
@@ -74,3 +74,27 @@ def test_a_stranger_s_video_is_played_or_the_error_says_what_came(
         middles = [frame.to_ndarray()[20:28, 28:36].mean() for frame in container.decode(video=0)]
     assert len(middles) == 30
     assert np.median(middles) == pytest.approx(expected.grey, abs=8)
+
+
+@pytest.mark.parametrize(
+    "name", ["a turned HEIC", "a translucent HEIC", "a turned AVIF", "Display P3 in a HEIC"]
+)
+def test_a_picture_that_nodes_cannot_open_becomes_one_that_they_can(
+    tmp_path: Path, name: str
+) -> None:
+    make, expected = strangers.PICTURES[name]
+    assert isinstance(expected, strangers.Shown)
+    path = tmp_path / "photo.heic"
+    path.write_bytes(make())
+    save_for_nodes("files.photo.heic", path, max_megapixels=50)
+    with Image.open(path, formats=["PNG"]) as image:
+        assert image.size == expected.size
+        assert colour(image.convert("RGB"), 0.25) == pytest.approx(expected.left, abs=3)
+        assert ("A" in image.getbands()) == ("translucent" in name)
+
+
+def test_a_picture_that_nodes_open_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(strangers.CUT_JPEG)
+    save_for_nodes("files.photo.jpg", path, max_megapixels=50)
+    assert path.read_bytes() == strangers.CUT_JPEG

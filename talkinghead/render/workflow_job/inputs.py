@@ -8,7 +8,7 @@ from pathlib import Path
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import MediaInvalid
 from talkinghead.media import sound, source_video
-from talkinghead.media.picture import probe_picture
+from talkinghead.media.picture import probe_picture, save_for_nodes
 from talkinghead.net.fetch import Input as Download
 from talkinghead.plan.limits import MAX_VOICE_SECONDS
 from talkinghead.render.workflow_job.content_types import kind_of
@@ -45,12 +45,15 @@ def _max_mb(name: str, limits: Settings) -> float:
 def check_file(path: Path, limits: Settings, check: Callable[[], None]) -> None:
     """Whether the file is what its name says: a node would open it unguarded, a playlist too.
 
+    A picture that no node opens, or not every ComfyUI, is made one that all do.
+
     Raises:
         MediaInvalid, MediaTooLarge
     """
     field, kind = f"files.{path.name}", kind_of(path.name)
     if kind == "image":
         probe_picture(field, path, max_megapixels=limits.max_image_megapixels)
+        save_for_nodes(field, path, max_megapixels=limits.max_image_megapixels)
     elif kind == "audio":
         sound.probe_sound(field, path, max_seconds=MAX_VOICE_SECONDS, check=check)
     else:
