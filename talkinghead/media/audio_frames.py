@@ -97,7 +97,7 @@ def decodable_tracks(name: str, source: Path) -> tuple[list[int], list[int]]:
     Raises:
         MediaInvalid: it has none, or none for a decoder that is taken.
     """
-    with _opened(name, str(source)) as container:
+    with _opened(name, source) as container:
         streams = container.streams.audio
         taken = [track for track in streams if track.codec_context.name in SOUND_CODECS]
         if not taken:
@@ -186,7 +186,7 @@ def peak_of(block: Samples) -> float:
 
 
 @contextlib.contextmanager
-def _opened(name: str, source: str, *, pcm: bool = False) -> Iterator[InputContainer]:
+def _opened(name: str, source: Path | str, *, pcm: bool = False) -> Iterator[InputContainer]:
     """The file, which has an audio stream; `pcm` if that is known of it."""
     with decoding(name, "sound"):
         options = PLAIN_PCM if pcm else {}

@@ -22,7 +22,7 @@ OGG_HEAD_BYTES, OGG_PAGE_BYTES = 27, 65_307  # at most
 XING_BYTES = 4096  # of an MP3's beginning: its first frame has at most 1,441, and junk before it
 
 
-def wav_parts(name: str, source: Path) -> list[str]:
+def wav_parts(name: str, source: Path) -> list[Path | str]:
     """FFmpeg's names of the WAV files that were joined to make this one; else the file itself.
 
     `name` is the request's field.
@@ -34,7 +34,7 @@ def wav_parts(name: str, source: Path) -> list[str]:
     if len(starts) > MAX_PARTS:
         raise MediaInvalid(f"{name}: {len(starts)} WAV files in one, allowed: {MAX_PARTS}")
     if len(starts) < 2:
-        return [str(source)]
+        return [source]
     ends = [*starts[1:], source.stat().st_size]
     return [
         f"subfile,,start,{start},end,{end},,:{source.absolute()}"

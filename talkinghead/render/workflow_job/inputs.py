@@ -8,7 +8,7 @@ from pathlib import Path
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import MediaInvalid
 from talkinghead.media import sound, source_video
-from talkinghead.media.picture import probe_picture
+from talkinghead.media.picture import probe_picture, save_for_nodes
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.net.fetch import Input as Download
 from talkinghead.plan.limits import MAX_VOICE_SECONDS
@@ -46,6 +46,8 @@ def _max_mb(name: str, limits: Settings) -> float:
 def check_file(path: Path, limits: Settings, sandbox: Sandbox) -> None:
     """Whether the file is what its name says: a node would open it unguarded, a playlist too.
 
+    A picture that no node opens, or not every ComfyUI, is made one that all do.
+
     Raises:
         MediaInvalid, MediaTooLarge
     """
@@ -53,6 +55,7 @@ def check_file(path: Path, limits: Settings, sandbox: Sandbox) -> None:
     if kind == "image":
         megapixels = limits.max_image_megapixels
         sandbox.call(field, probe_picture, field, path, max_megapixels=megapixels)
+        sandbox.call(field, save_for_nodes, field, path, max_megapixels=megapixels)
     elif kind == "audio":
         sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
     else:
