@@ -7,7 +7,7 @@ what README.md says of its code. A class of a class has its base's code, and is 
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # an OSError's number when a disk, or a quota, is full
@@ -164,3 +164,25 @@ class InternalError(JobError):
     """A fault of this worker."""
 
     code = "internal_error"
+
+
+FILE_FAULTS = (UrlBlocked, DownloadFailed, MediaInvalid, MediaTooLarge)  # of one of a job's files
+
+
+def together(faults: Sequence[tuple[str, JobError]]) -> JobError:
+    """What is wrong with several files as one error: one answer tells of all.
+
+    Its code is that of the first fault which stays however often the job is tried, if there is
+    one. `details["problems"]` has all of them: field, message, error_code, and url if it has one.
+
+    Args:
+        faults: at least one; the request's field, and the error, whose text names the field.
+    """
+    first = next((error for _, error in faults if not error.retryable), faults[0][1])
+    problems = [
+        {"field": field, "message": str(error), "error_code": error.code}
+        | {name: value for name, value in error.details.items() if name == "url"}
+        for field, error in faults
+    ]
+    text = "; ".join(dict.fromkeys(str(error) for _, error in faults))
+    return type(first)(text, **{**first.details, "problems": problems})

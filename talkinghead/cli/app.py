@@ -88,7 +88,7 @@ def _read_request(path: Path) -> dict[str, Any]:
     """The request's fields, with its local files as file:// URLs."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{path} is not a JSON file: {error}") from None
     fields = content.get("input", content) if isinstance(content, dict) else content
     if not isinstance(fields, dict):

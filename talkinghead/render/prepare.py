@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from talkinghead.comfy.studio import Studio
+from talkinghead.errors import FILE_FAULTS
 from talkinghead.media import mux, sound, source_video
 from talkinghead.media.masks import save_masks, speaker_masks
 from talkinghead.media.picture import Picture, open_mask, probe_picture, save_picture
@@ -19,6 +20,7 @@ from talkinghead.plan.prompt import check_prompt
 from talkinghead.plan.request import RenderRequest
 from talkinghead.settings import Settings
 
+NO_VOICES = "No valid audio files could be downloaded"  # contract B's own words
 NO_DISK_NOTE = (
     "the frames are held in the memory of the ComfyUI at COMFYUI_URL, all of them: MultiTalk could "
     "write them to disk, but not where this worker can tell the folder"
@@ -37,7 +39,7 @@ class Sources:
         """The files by the fields of the request that named them."""
         people = [person.field for person in request.speakers]
         named = [
-            ("video_url" if request.video_url else "image_url", self.picture),
+            (request.picture_field, self.picture),
             *zip(people, self.voices, strict=True),
             *zip([f"{field}.mask_url" for field in people], self.masks, strict=True),
         ]
@@ -47,7 +49,12 @@ class Sources:
 def fetch(
     request: RenderRequest, folder: Path, studio: Studio, check: Callable[[], None]
 ) -> Sources:
-    """Download what the request names. What `check` raises ends it."""
+    """Download what the request names. What `check` raises ends it.
+
+    Raises:
+        UrlBlocked, DownloadFailed, MediaInvalid, MediaTooLarge
+        OSError: the disk is full.
+    """
     limits = studio.settings
     inputs: dict[tuple[str, float], Input] = {}  # what is named twice is fetched once
 
@@ -57,13 +64,20 @@ def fetch(
         new = Input(name, url, folder / f"source_{name}", max_mb)
         return inputs.setdefault((url, max_mb), new).target
 
-    picture = get("video_url", request.video_url, limits.max_video_mb)
-    picture = picture or get("image_url", request.image_url, limits.max_image_mb)
+    picture = get(request.picture_field, request.video_url, limits.max_video_mb)
+    picture = picture or get(request.picture_field, request.image_url, limits.max_image_mb)
     assert picture is not None
     people = request.speakers
     voices = [get(p.field, p.audio_url, limits.max_audio_mb) for p in people]
     masks = [get(f"{p.field}.mask_url", p.mask_url, limits.max_image_mb) for p in people]
-    studio.fetcher.fetch(list(inputs.values()), check=check)
+    try:
+        studio.fetcher.fetch(list(inputs.values()), check=check)
+    except FILE_FAULTS as error:
+        failed = {problem["field"] for problem in error.details["problems"]}
+        had = [each for each in inputs.values() if each.name not in failed]
+        if request.dialect == "B" and not any(each.target in voices for each in had):
+            raise type(error)(f"{NO_VOICES}: {error}", **error.details) from None
+        raise
     return Sources(picture, tuple(voices), tuple(masks))
 
 

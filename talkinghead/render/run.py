@@ -13,6 +13,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.inline import check_room
 from talkinghead.delivery.place import VIDEO_NAME, FinishedVideo, Place
 from talkinghead.errors import NO_ROOM, DiskFull, InternalError, JobError
+from talkinghead.plan.json_values import encodable
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest, parse_request
 from talkinghead.render.job import Job, patience
@@ -29,9 +30,9 @@ log = logging.getLogger("talkinghead")
 
 
 def run_job(job: Job, studio: Studio) -> dict[str, Any]:
-    """The result of the job, or the account of its failure; never raises."""
+    """The result of the job, or the account of its failure, as JSON can carry it; never raises."""
     with logs.about(job.id):
-        result = _run_job(job, studio)
+        result = encodable(_run_job(job, studio))
         logs.job_ended(result, job.seconds)
         return result
 
