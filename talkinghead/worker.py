@@ -36,6 +36,7 @@ def serve(studio: Studio) -> None:
     """Take jobs until RunPod ends the worker."""
     _keep_results_out_of_the_log()
     threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
+    studio.sandboxes.start()
     end = ending(studio)
 
     def before_each_job(concurrency: int) -> int:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
+from talkinghead.media.sandbox import Sandbox, Sandboxes
 from tests.canary import (
     CANARY,
     pytest_configure,  # noqa: F401 - hooks of pytest's
@@ -42,6 +43,19 @@ def _own_logger() -> Iterator[None]:
     before = list(log.handlers), log.level, log.propagate
     yield
     log.handlers[:], log.level, log.propagate = before
+
+
+@pytest.fixture(scope="session")
+def sandboxes() -> Iterator[Sandboxes]:
+    with Sandboxes() as sandboxes:
+        yield sandboxes
+
+
+@pytest.fixture
+def sandbox(sandboxes: Sandboxes) -> Iterator[Sandbox]:
+    """Where a job's files are decoded."""
+    with sandboxes.open() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from talkinghead.delivery.place import as_json
 from talkinghead.doctor import Check, examine
 from talkinghead.errors import JobError
 from talkinghead.logs import start_logging
+from talkinghead.media.sandbox import Sandboxes
 from talkinghead.models.gpu import read_host
 from talkinghead.plan.estimate import Estimate, estimate
 from talkinghead.plan.pace import CARDS, Pace, card_named, duration_text
@@ -174,8 +175,9 @@ def _estimate(
         # Not entered: its ComfyUI never starts, and leaves nothing outside of this folder.
         studio = Studio(settings.model_copy(update={"work_dir": folder}), local_files=True)
         sources = fetch(asked, folder, studio, lambda: None)
-        voices = listen(asked, sources, lambda: None)
-        plan = decide(asked, sources, voices, studio, lambda: None)
+        with studio.sandboxes, studio.sandboxes.open() as sandbox:
+            voices = listen(asked, sources, sandbox)
+            plan = decide(asked, sources, voices, studio, sandbox)
     return estimate(
         plan,
         gpu_name=card or (host.gpu.name if host.gpu else None),
@@ -275,8 +277,9 @@ def _lint_masks(content: object, schemas: Schemas, folder: Path) -> list[Finding
         return []
     files = dict(local_files(graph, folder))
     megapixels = Settings().max_image_megapixels
-    problems = mask_problems(graph, files, max_megapixels=megapixels)
-    return [Finding("error", "", "", problem) for problem in problems]
+    with Sandboxes() as sandboxes, sandboxes.open() as sandbox:
+        problems = mask_problems(graph, files, sandbox, max_megapixels=megapixels)
+        return [Finding("error", "", "", problem) for problem in problems]
 
 
 def _count(number: int, noun: str) -> str:

@@ -19,6 +19,7 @@ from talkinghead.comfy.server import ComfyServer
 from talkinghead.delivery.place import Place
 from talkinghead.delivery.stores import Stores
 from talkinghead.errors import ComfyUIUnavailable, GpuFailed, JobError
+from talkinghead.media.sandbox import Sandboxes
 from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile, read_host
 from talkinghead.net.fetch import Fetcher
@@ -59,6 +60,7 @@ class Studio:
         self.stores = Stores(settings, only=store, guard=guard)
         self.host = read_host(settings)
         self.profile = active_profile(settings, self.host)
+        self.sandboxes = Sandboxes()
         self.pace = Pace()
         self.health = Health()
         self.lighter_ways: dict[str, str] = {}  # what memory suffices for, by kind of render
@@ -95,6 +97,7 @@ class Studio:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+        self.sandboxes.close()
 
     def close(self, *, for_good: bool = False) -> None:
         """End our ComfyUI. Only the next job starts another, and `for_good` not even that."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,30 +10,24 @@ from types import MappingProxyType
 from typing import TypeVar, cast
 
 import av
-import av._core
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from talkinghead.errors import MediaInvalid
+from talkinghead.media.heartbeat import beat
 
 Wanted = TypeVar("Wanted", AudioStream, VideoStream)
 
 MAX_STREAMS = 16  # a phone's film has up to eight
 MAX_PACKETS = 2_000_000  # an hour of Opus in its shortest packets is 1,440,000
 MAX_MEGAPIXELS = 16  # of a frame: no more may be set as MAX_VIDEO_MEGAPIXELS
-# One block of FFmpeg's memory: a frame as RGB, which is as much as an index of MAX_PACKETS, of 24
-# bytes each. Without it a header of 700 bytes that speaks of 170 million samples takes 4 GB.
-MAX_BLOCK_BYTES = 3 * MAX_MEGAPIXELS * 10**6
 
 REASONS = {  # where FFmpeg's own words are none to a caller
     errno.ENOMEM: f"it has over {MAX_STREAMS} streams, or asks for far too much memory",
     errno.EINVAL: "it is of none of the known formats",
 }
-
-# PyAV has no name for it; a library's symbols are looked up in those that it is linked to as well.
-ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_BLOCK_BYTES))
 
 
 def open_container(
@@ -79,9 +72,9 @@ def check_codec(
 
 
 def packets(
-    container: InputContainer, stream: Wanted, check: Callable[[], None]
+    container: InputContainer, stream: Wanted, check: Callable[[], None] = lambda: None
 ) -> Iterator[Packet[Wanted]]:
-    """The stream's packets; `check` is called for every packet of the file, other streams' too.
+    """The stream's packets; each packet of the file is a sign that it gets on.
 
     Raises:
         ValueError: far too many packets. What `check` raises ends it as well.
@@ -89,6 +82,7 @@ def packets(
     # PyAV may stumble at the end of a file in which streams began later than its header.
     with contextlib.suppress(IndexError):
         for number, packet in enumerate(container.demux()):
+            beat()
             check()
             if number > MAX_PACKETS:
                 raise ValueError(f"more than {MAX_PACKETS} packets")

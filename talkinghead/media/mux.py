@@ -27,6 +27,7 @@ from PIL import Image
 
 from talkinghead.errors import MediaInvalid, RenderFailed
 from talkinghead.files import sha256_of
+from talkinghead.media.heartbeat import beat
 from talkinghead.media.rates import exact
 from talkinghead.media.sound import LAYOUTS, PLAIN_PCM
 
@@ -64,6 +65,7 @@ def encode_sound(source: Path, target: Path, check: Callable[[], None] = lambda:
         stream.bit_rate = AAC_BITS_PER_CHANNEL * samples.channels
         resampler = AudioResampler("fltp", layout, samples.rate)  # the one format the encoder takes
         for frame in voice.decode(samples):
+            beat()
             check()
             for block in resampler.resample(frame):
                 output.mux(stream.encode(block))

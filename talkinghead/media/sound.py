@@ -23,6 +23,7 @@ from av.container import InputContainer
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.media.containers import check_codec, decoding, open_container, packets
+from talkinghead.media.heartbeat import beat
 
 Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
 
@@ -337,6 +338,7 @@ def _write_blocks(
     with wave.open(str(target), "wb") as file:
         file.setparams((channels, 2, rate, 0, "NONE", ""))
         for block in blocks:
+            beat()
             peak = max(peak, _peak(block))
             whole = np.rint(block.T * (gain * 32768)).clip(-32768, 32767)
             file.writeframes(whole.astype("<i2").tobytes())

@@ -22,6 +22,7 @@ from PIL import Image
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.media.containers import decoding
+from talkinghead.media.heartbeat import beat
 from talkinghead.media.masks import Framing, check_shape
 from talkinghead.media.mux import yuv_frame
 from talkinghead.media.player import (
@@ -138,6 +139,7 @@ def save_pictures(
     ticks = (index.tick(time, loop=True) for time in times)
     paths: list[Path] = []
     for picture in _pictures(name, source, index, ticks, framing=framing, check=check):
+        beat()
         check()
         paths.append(folder / f"frame_{len(paths):05d}.png")
         picture.save(paths[-1], compress_level=1)
@@ -197,6 +199,7 @@ def _write_mp4(target: Path, pictures: Iterator[Image.Image], rate: Fraction) ->
     with av.open(str(target), "w", format="mp4") as container:
         stream: VideoStream | None = None
         for number, picture in enumerate(pictures):
+            beat()
             stream = stream or _video_stream(container, picture, rate)
             container.mux(stream.encode(_encodable(picture, number, rate)))
         if stream:

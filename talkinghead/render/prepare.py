@@ -10,8 +10,9 @@ from pathlib import Path
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import FILE_FAULTS
 from talkinghead.media import mux, sound, source_video
-from talkinghead.media.masks import save_masks, speaker_masks
-from talkinghead.media.picture import Picture, open_mask, probe_picture, save_picture
+from talkinghead.media.picture import Picture, probe_picture, save_picture
+from talkinghead.media.regions import save_regions
+from talkinghead.media.sandbox import Sandbox
 from talkinghead.media.sound import Sound
 from talkinghead.net.fetch import Input
 from talkinghead.plan.limits import MAX_VOICE_SECONDS
@@ -81,14 +82,18 @@ def fetch(
     return Sources(picture, tuple(voices), tuple(masks))
 
 
-def listen(
-    request: RenderRequest, sources: Sources, check: Callable[[], None]
-) -> list[Sound | None]:
-    """What each speaker's file holds. Raises MediaInvalid, and what `check` does."""
+def listen(request: RenderRequest, sources: Sources, sandbox: Sandbox) -> list[Sound | None]:
+    """What each speaker's file holds.
+
+    Raises:
+        MediaInvalid: no sound that is taken.
+    """
+
+    def heard(field: str, path: Path) -> Sound:
+        return sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
+
     return [
-        sound.probe_sound(person.field, path, max_seconds=MAX_VOICE_SECONDS, check=check)
-        if path
-        else None
+        heard(person.field, path) if path else None
         for person, path in zip(request.speakers, sources.voices, strict=True)
     ]
 
@@ -98,16 +103,16 @@ def decide(
     sources: Sources,
     voices: Sequence[Sound | None],
     studio: Studio,
-    check: Callable[[], None],
+    sandbox: Sandbox,
 ) -> Plan:
-    """Open the picture and decide the render. What `check` raises ends it.
+    """Open the picture and decide the render.
 
     Raises:
         InvalidRequest, UnsupportedCombination, MediaInvalid, MediaTooLarge
     """
     check_prompt("prompt", request.prompt, studio.text_encoder)
     check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
-    picture = _probe(request, sources.picture, studio.settings, check)
+    picture = _probe(request, sources.picture, studio.settings, sandbox)
     plan = make_plan(
         request,
         voices,
@@ -121,12 +126,14 @@ def decide(
 
 
 def _probe(
-    request: RenderRequest, source: Path, limits: Settings, check: Callable[[], None]
+    request: RenderRequest, source: Path, limits: Settings, sandbox: Sandbox
 ) -> Picture | source_video.SourceVideo:
     if request.video_url is None:
-        return probe_picture("image_url", source, max_megapixels=limits.max_image_megapixels)
-    megapixels = limits.max_video_megapixels
-    return source_video.probe_source("video_url", source, max_megapixels=megapixels, check=check)
+        field, megapixels = "image_url", limits.max_image_megapixels
+        return sandbox.call(field, probe_picture, field, source, max_megapixels=megapixels)
+    field, megapixels = "video_url", limits.max_video_megapixels
+    probe = source_video.probe_source
+    return sandbox.call(field, probe, field, source, max_megapixels=megapixels)
 
 
 @dataclass(frozen=True)
@@ -154,73 +161,102 @@ def prepare(
     folder: Path,
     studio: Studio,
     pool: Executor,
-    check: Callable[[], None],
+    sandbox: Sandbox,
 ) -> Tracks:
-    """Write what the nodes will load, some of it in the pool. What `check` raises ends it."""
-    pictures = pool.submit(_frame_pictures, plan, sources, folder, studio, check)
+    """Write what the nodes will load, some of it in the pool."""
+    pictures = pool.submit(_frame_pictures, plan, sources, folder, studio, sandbox)
     voices = [
         sound.Voice(person.field, path, heard, offset or 0.0) if path and heard else None
         for person, path, heard, offset in zip(
             request.speakers, sources.voices, sounds, plan.offsets, strict=True
         )
     ]
+    given = [voice for voice in voices if voice]
+    fields = ", ".join(voice.name for voice in given)
     mix, seconds = folder / "sound.wav", plan.duration
-    sound.save_mix([voice for voice in voices if voice], mix, seconds=seconds, check=check)
+    sandbox.call(fields, sound.save_mix, given, mix, seconds=seconds)
     speech = tuple(folder / f"speech_{number}.wav" for number in range(1, len(voices) + 1))
     for voice, target in zip(voices, speech, strict=True):
-        samples = plan.speech_samples
-        sound.save_speech(voice, target, seconds=seconds, padded_samples=samples, check=check)
-    masks = _write_masks(request, plan, sources, folder, studio)
+        sandbox.call(
+            voice.name if voice else fields,
+            sound.save_speech,
+            voice,
+            target,
+            seconds=seconds,
+            padded_samples=plan.speech_samples,
+        )
+    masks = _write_masks(request, plan, sources, folder=folder, studio=studio, sandbox=sandbox)
     framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
-    delivered_sound = pool.submit(mux.encode_sound, mix, folder / "sound.m4a", check)
+    delivered_sound = pool.submit(_encode_sound, fields, mix, folder / "sound.m4a", sandbox)
     return Tracks(framed[0], speech, mix, masks, delivered_sound, framed)
 
 
+def _encode_sound(fields: str, mix: Path, target: Path, sandbox: Sandbox) -> Path:
+    sandbox.call(fields, mux.encode_sound, mix, target)
+    return target
+
+
 def _frame_pictures(
-    plan: Plan, sources: Sources, folder: Path, studio: Studio, check: Callable[[], None]
+    plan: Plan, sources: Sources, folder: Path, studio: Studio, sandbox: Sandbox
 ) -> tuple[Path, ...]:
     """One file; of a chain from a video, one for each window."""
     if plan.source is None:
-        target = folder / "picture.bmp"  # it goes no further than ComfyUI: no time to compress
+        field, target = "image_url", folder / "picture.bmp"  # for ComfyUI alone: not compressed
         megapixels = studio.settings.max_image_megapixels
-        save_picture("image_url", sources.picture, target, plan.framing, max_megapixels=megapixels)
+        source, framing = sources.picture, plan.framing
+        sandbox.call(field, save_picture, field, source, target, framing, max_megapixels=megapixels)
         return (target,)
+    field, times = "video_url", tuple(plan.source.times)
     if plan.chained:
-        return source_video.save_pictures(
-            "video_url",
+        references = folder / "references"
+        saved = sandbox.call(
+            field,
+            source_video.save_pictures,
+            field,
             sources.picture,
-            folder / "references",
-            times=plan.source.times,
+            references,
+            times=times,
             framing=plan.framing,
-            check=check,
         )
+        return tuple(references / path.name for path in saved)  # wherever it says that they are
     target = folder / "source.mp4"
-    source_video.save_frames(
-        "video_url",
+    sandbox.call(
+        field,
+        source_video.save_frames,
+        field,
         sources.picture,
         target,
-        times=plan.source.times,
+        times=times,
         framing=plan.framing,
         fps=plan.source.fps,
         loop=True,
-        check=check,
     )
     return (target,)
 
 
 def _write_masks(
-    request: RenderRequest, plan: Plan, sources: Sources, folder: Path, studio: Studio
+    request: RenderRequest,
+    plan: Plan,
+    sources: Sources,
+    *,
+    folder: Path,
+    studio: Studio,
+    sandbox: Sandbox,
 ) -> Path | None:
     """Masks for two people and more; for one, the nodes would ignore them."""
     if len(request.speakers) == 1:
         return None
-    megapixels = studio.settings.max_image_megapixels
     regions = [
-        open_mask(f"{person.field}.mask_url", path, max_megapixels=megapixels)
-        if path
-        else person.box
+        (f"{person.field}.mask_url", path or person.box)
         for person, path in zip(request.speakers, sources.masks, strict=True)
     ]
     target = folder / "masks.png"
-    save_masks(speaker_masks(plan.framing, regions), target)
+    sandbox.call(
+        ", ".join(field for field, region in regions if isinstance(region, Path)) or "speakers",
+        save_regions,
+        regions,
+        plan.framing,
+        target,
+        max_megapixels=studio.settings.max_image_megapixels,
+    )
     return target

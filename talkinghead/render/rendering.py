@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import DeadlineExceeded
 from talkinghead.media.mux import VideoFile
+from talkinghead.media.sandbox import Sandbox
 from talkinghead.media.sound import Sound
 from talkinghead.plan.estimate import can_end_within, too_long_text
 from talkinghead.plan.plan import Plan
@@ -24,7 +25,8 @@ from talkinghead.render.prepare import Sources, Tracks, prepare
 class Task:
     """A job, and what was made ready for it: its files, opened, and a folder for more.
 
-    `pool` is for what can be done beside the job's own thread.
+    `pool` is for what can be done beside the job's own thread; what opens the files is called in
+    the sandbox.
     """
 
     job: Job
@@ -34,6 +36,7 @@ class Task:
     folder: Path
     pool: Executor
     studio: Studio
+    sandbox: Sandbox
 
     def tracks(self, plan: Plan) -> Tracks:
         """The job's files as the nodes take them, for a render by this plan."""
@@ -45,7 +48,7 @@ class Task:
             folder=self.folder,
             studio=self.studio,
             pool=self.pool,
-            check=self.job.check,
+            sandbox=self.sandbox,
         )
 
 

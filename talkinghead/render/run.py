@@ -66,17 +66,21 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
     check_kept(request, studio)
     if not request.dry_run and (before := _rendered_before(job, place, studio)) is not None:
         return before
-    with tempfile.TemporaryDirectory(prefix="talkinghead-") as name, ThreadPoolExecutor() as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="talkinghead-") as name,
+        ThreadPoolExecutor() as pool,
+        studio.sandboxes.open(job.check) as sandbox,
+    ):
         folder = Path(name)
         with job.at("fetch", "fetching picture and voices"):
             sources = fetch(request, folder, studio, job.check)
         with job.at("prepare", "decoding picture and voices"):
-            voices = listen(request, sources, job.check)
-            plan = decide(request, sources, voices, studio, job.check)
+            voices = listen(request, sources, sandbox)
+            plan = decide(request, sources, voices, studio, sandbox)
             check_room(plan, place)
             if request.dry_run:
                 return estimated(job, request, plan, studio)
-            task = Task(job, request, sources, voices, folder, pool, studio)
+            task = Task(job, request, sources, voices, folder, pool, studio, sandbox)
             rendering = _rendering(task, plan)
             rendering.prepare()
         with rendering:

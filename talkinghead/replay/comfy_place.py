@@ -92,7 +92,10 @@ class ComfyPlace:
         if errors := errors_in(run.content, self.schemas):
             raise Refused("; ".join(errors))
         megapixels = self._studio.settings.max_image_megapixels
-        if faults := list(mask_problems(run.content, run.files, max_megapixels=megapixels)):
+        with self._studio.sandboxes.open(self._check) as sandbox:
+            problems = mask_problems(run.content, run.files, sandbox, max_megapixels=megapixels)
+            faults = list(problems)
+        if faults:
             raise Refused("; ".join(faults))
         start = time.monotonic()
         graph = with_uploads(run, client)

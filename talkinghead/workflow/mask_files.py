@@ -5,6 +5,7 @@ from pathlib import Path
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.media.picture import count_masks
+from talkinghead.media.sandbox import Sandbox
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.lint.speakers import voices_of
 from talkinghead.workflow.lint.view import GraphView, NodeView
@@ -14,7 +15,7 @@ MASKS_INPUTS = {EMBEDS: "ref_target_masks", DRAFT: "masks"}
 
 
 def mask_problems(
-    graph: Graph, files: Mapping[str, Path], *, max_megapixels: float
+    graph: Graph, files: Mapping[str, Path], sandbox: Sandbox, *, max_megapixels: float
 ) -> Iterator[str]:
     """What is wrong with masks files, each told as `name: message`; it would fail a render late.
 
@@ -24,7 +25,7 @@ def mask_problems(
     view = GraphView(graph, {})
     for node in view.of(*MASKS_INPUTS):
         name = _file_name(view, node)
-        if name in files and (message := _fault(node, name, files[name], max_megapixels)):
+        if name in files and (message := _fault(node, name, files[name], sandbox, max_megapixels)):
             yield message
 
 
@@ -38,9 +39,9 @@ def _file_name(view: GraphView, node: NodeView) -> str:
     return source.text("image") if source and source.class_type in (LOAD_IMAGE, LOAD_MASK) else ""
 
 
-def _fault(node: NodeView, name: str, path: Path, max_megapixels: float) -> str:
+def _fault(node: NodeView, name: str, path: Path, sandbox: Sandbox, max_megapixels: float) -> str:
     try:
-        masks = count_masks(name, path, max_megapixels=max_megapixels)
+        masks = sandbox.call(name, count_masks, name, path, max_megapixels=max_megapixels)
     except (MediaInvalid, MediaTooLarge) as error:
         return str(error)
     voices = len(voices_of(node))

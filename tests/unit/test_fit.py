@@ -13,6 +13,7 @@ import pytest
 from talkinghead.comfy.pins import STAMP
 from talkinghead.comfy.studio import Studio
 from talkinghead.media.picture import Picture
+from talkinghead.media.sandbox import Sandboxes
 from talkinghead.media.sound import Sound
 from talkinghead.models.gpu import Attention, Gpu, Host, choose
 from talkinghead.models.manifest import load_manifest
@@ -61,10 +62,10 @@ def worker(
         profile=tuning.apply(manifest.profile(profile)),
     )
     file = folder / "file"
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, Sandboxes().open() as sandbox:
         files = Sources(file, (file,), (None,))
         job = Job("job", None)
-        return Task(job, REQUEST, files, (), folder, pool, cast("Studio", studio))
+        return Task(job, REQUEST, files, (), folder, pool, cast("Studio", studio), sandbox)
 
 
 @pytest.mark.parametrize(

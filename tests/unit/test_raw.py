@@ -16,6 +16,7 @@ from talkinghead.delivery.retry import Patience
 from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumePlace, VolumeStore
 from talkinghead.errors import DeliveryFailed, InvalidRequest, MediaInvalid, ResultTooLarge
+from talkinghead.media.sandbox import Sandbox
 from talkinghead.render.workflow_job.graph import read_graph
 from talkinghead.render.workflow_job.inputs import check_file, check_masks
 from talkinghead.render.workflow_job.outputs import collect_files
@@ -140,14 +141,16 @@ def test_every_node_has_a_title_in_either_format() -> None:
     assert {"Portrait", "Sound", "Video"} < {each["_meta"]["title"] for each in gui.values()}
 
 
-def test_a_playlist_under_the_name_of_a_video_is_refused(tmp_path: Path) -> None:
+def test_a_playlist_under_the_name_of_a_video_is_refused(tmp_path: Path, sandbox: Sandbox) -> None:
     path = tmp_path / "a.mp4"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1/x.ts\n")
     with pytest.raises(MediaInvalid, match=r"^files\.a\.mp4: "):
-        check_file(path, ON, lambda: None)
+        check_file(path, ON, sandbox)
 
 
-def test_a_masks_file_that_newer_comfyuis_load_a_part_of_is_refused(tmp_path: Path) -> None:
+def test_a_masks_file_that_newer_comfyuis_load_a_part_of_is_refused(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
     pictures = [Image.new("1", (64, 64), shade) for shade in (0, 1)]
     pictures[0].save(tmp_path / "m.gif", save_all=True, append_images=pictures[1:])
     voices = {f"audio_{n}": ["9", 0] for n in (1, 2)}
@@ -158,9 +161,9 @@ def test_a_masks_file_that_newer_comfyuis_load_a_part_of_is_refused(tmp_path: Pa
             "inputs": {**voices, "ref_target_masks": ["1", 0]},
         },
     }
-    check_masks(graph, [tmp_path / "other.png"], ON)
+    check_masks(graph, [tmp_path / "other.png"], ON, sandbox)
     with pytest.raises(MediaInvalid, match=r"^files\.m\.gif: its frames have no delay"):
-        check_masks(graph, [tmp_path / "m.gif"], ON)
+        check_masks(graph, [tmp_path / "m.gif"], ON, sandbox)
 
 
 def test_progress_goes_from_node_to_node() -> None:

@@ -9,6 +9,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.errors import MediaInvalid
 from talkinghead.media import sound, source_video
 from talkinghead.media.picture import probe_picture
+from talkinghead.media.sandbox import Sandbox
 from talkinghead.net.fetch import Input as Download
 from talkinghead.plan.limits import MAX_VOICE_SECONDS
 from talkinghead.render.workflow_job.content_types import kind_of
@@ -42,7 +43,7 @@ def _max_mb(name: str, limits: Settings) -> float:
     }[kind_of(name)]
 
 
-def check_file(path: Path, limits: Settings, check: Callable[[], None]) -> None:
+def check_file(path: Path, limits: Settings, sandbox: Sandbox) -> None:
     """Whether the file is what its name says: a node would open it unguarded, a playlist too.
 
     Raises:
@@ -50,20 +51,22 @@ def check_file(path: Path, limits: Settings, check: Callable[[], None]) -> None:
     """
     field, kind = f"files.{path.name}", kind_of(path.name)
     if kind == "image":
-        probe_picture(field, path, max_megapixels=limits.max_image_megapixels)
+        megapixels = limits.max_image_megapixels
+        sandbox.call(field, probe_picture, field, path, max_megapixels=megapixels)
     elif kind == "audio":
-        sound.probe_sound(field, path, max_seconds=MAX_VOICE_SECONDS, check=check)
+        sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
     else:
-        megapixels = limits.max_video_megapixels
-        source_video.probe_source(field, path, max_megapixels=megapixels, check=check)
+        megapixels, probe = limits.max_video_megapixels, source_video.probe_source
+        sandbox.call(field, probe, field, path, max_megapixels=megapixels)
 
 
-def check_masks(graph: Graph, files: Sequence[Path], limits: Settings) -> None:
+def check_masks(graph: Graph, files: Sequence[Path], limits: Settings, sandbox: Sandbox) -> None:
     """Whether the files that say who is where have a mask for each voice, in any ComfyUI.
 
     Raises:
         MediaInvalid
     """
     named = {path.name: path for path in files}
-    for problem in mask_problems(graph, named, max_megapixels=limits.max_image_megapixels):
+    megapixels = limits.max_image_megapixels
+    for problem in mask_problems(graph, named, sandbox, max_megapixels=megapixels):
         raise MediaInvalid(f"files.{problem}")

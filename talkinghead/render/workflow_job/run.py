@@ -52,10 +52,13 @@ def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
         folder = Path(name)
         with job.at("fetch", "fetching the files"):
             files = fetch_files(request.files, folder / "files", studio, job.check)
-        with job.at("prepare", "looking into the files"):
+        with (
+            job.at("prepare", "looking into the files"),
+            studio.sandboxes.open(job.check) as sandbox,
+        ):
             for path in files:
-                check_file(path, studio.settings, job.check)
-            check_masks(graph, files, studio.settings)
+                check_file(path, studio.settings, sandbox)
+            check_masks(graph, files, studio.settings, sandbox)
         produce = partial(_produce, job, request, graph, files, folder=folder, studio=studio)
         outputs = once_more_on_a_new_comfyui(job, studio, produce, REPLACED_OR_KILLED)
         with job.at("deliver", "delivering the outputs", job.check_finishing):

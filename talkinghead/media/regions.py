@@ -1,0 +1,33 @@
+"""The masks file of a job: from the boxes and pictures that say who is where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from talkinghead.media.masks import Box, Framing, save_masks, speaker_masks
+from talkinghead.media.picture import open_mask
+
+
+def save_regions(
+    regions: Sequence[tuple[str, Path | Box | None]],
+    framing: Framing,
+    target: Path,
+    *,
+    max_megapixels: float,
+) -> None:
+    """Save a mask for each speaker and one for the background, as `save_masks` does.
+
+    Each region comes with the request's field; a path is that of a picture behind a mask_url.
+
+    Raises:
+        UnsupportedCombination: some speakers have a region and some have none.
+        MediaInvalid, MediaTooLarge: a picture is none, or does not suit the source picture.
+    """
+    opened = [
+        open_mask(field, region, max_megapixels=max_megapixels)
+        if isinstance(region, Path)
+        else region
+        for field, region in regions
+    ]
+    save_masks(speaker_masks(framing, opened), target)
