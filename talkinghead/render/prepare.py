@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from talkinghead.comfy.studio import Studio
-from talkinghead.errors import FILE_FAULTS
+from talkinghead.errors import FILE_FAULTS, Faults
 from talkinghead.media import mux, sound, source_video
 from talkinghead.media.picture import Picture, probe_picture, save_picture
 from talkinghead.media.regions import save_regions
@@ -82,41 +82,56 @@ def fetch(
     return Sources(picture, tuple(voices), tuple(masks))
 
 
-def listen(request: RenderRequest, sources: Sources, sandbox: Sandbox) -> list[Sound | None]:
-    """What each speaker's file holds.
+@dataclass(frozen=True)
+class Opened:
+    """What is in the files of a request; None for a voice that is not given."""
+
+    voices: tuple[Sound | None, ...]
+    picture: Picture | source_video.SourceVideo
+
+
+def open_files(
+    request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox
+) -> Opened:
+    """Look into all files; what is wrong with several of them is told together.
 
     Raises:
-        MediaInvalid: no sound that is taken.
+        MediaInvalid, MediaTooLarge
     """
+    voices: list[Sound | None] = []
+    faults = Faults()
+    with faults.of(request.picture_field):
+        picture = _probe(request, sources.picture, limits, sandbox)
+    for person, voice, mask in zip(request.speakers, sources.voices, sources.masks, strict=True):
+        voices.append(None)
+        with faults.of(person.field):
+            voices[-1] = _heard(person.field, voice, sandbox)
+        with faults.of(name := f"{person.field}.mask_url"):
+            if mask is not None:
+                megapixels = limits.max_image_megapixels
+                sandbox.call(name, probe_picture, name, mask, max_megapixels=megapixels)
+    faults.tell()
+    return Opened(tuple(voices), picture)
 
-    def heard(field: str, path: Path) -> Sound:
-        return sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
 
-    return [
-        heard(person.field, path) if path else None
-        for person, path in zip(request.speakers, sources.voices, strict=True)
-    ]
+def _heard(field: str, path: Path | None, sandbox: Sandbox) -> Sound | None:
+    if path is None:
+        return None
+    return sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
 
 
-def decide(
-    request: RenderRequest,
-    sources: Sources,
-    voices: Sequence[Sound | None],
-    studio: Studio,
-    sandbox: Sandbox,
-) -> Plan:
-    """Open the picture and decide the render.
+def decide(request: RenderRequest, opened: Opened, studio: Studio) -> Plan:
+    """Decide the render.
 
     Raises:
         InvalidRequest, UnsupportedCombination, MediaInvalid, MediaTooLarge
     """
     check_prompt("prompt", request.prompt, studio.text_encoder)
     check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
-    picture = _probe(request, sources.picture, studio.settings, sandbox)
     plan = make_plan(
         request,
-        voices,
-        picture,
+        opened.voices,
+        opened.picture,
         blocks_to_swap=studio.profile.blocks_to_swap,
         ram_gib=studio.host.ram_gib,
     )
@@ -128,11 +143,11 @@ def decide(
 def _probe(
     request: RenderRequest, source: Path, limits: Settings, sandbox: Sandbox
 ) -> Picture | source_video.SourceVideo:
+    field = request.picture_field
     if request.video_url is None:
-        field, megapixels = "image_url", limits.max_image_megapixels
+        megapixels = limits.max_image_megapixels
         return sandbox.call(field, probe_picture, field, source, max_megapixels=megapixels)
-    field, megapixels = "video_url", limits.max_video_megapixels
-    probe = source_video.probe_source
+    megapixels, probe = limits.max_video_megapixels, source_video.probe_source
     return sandbox.call(field, probe, field, source, max_megapixels=megapixels)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,19 +127,39 @@ def test_the_command_line_refuses_what_json_cannot_carry(
 # Every input's fault in one answer
 
 
-FAULTS = {
-    "image_url": "http://127.0.0.1/none.png",
-    "audio_urls": ["ftp://h/a.wav", "data:audio/wav;base64,QQ"],
-}
-
-
 def test_a_job_is_told_of_all_files_that_cannot_be_had(studio: Studio) -> None:
-    fields = {**FAULTS, "audio_urls": ["http://127.0.0.1/a", "data:audio/wav;base64,QQ"]}
+    fields = {
+        "image_url": "http://127.0.0.1/none.png",
+        "audio_urls": ["http://127.0.0.1/a", "data:audio/wav;base64,QQ"],
+    }
     for more in ({}, {"dry_run": True}):
         answer = run_job(Job("all", fields | more), studio)
         told = [each["field"] for each in answer["details"]["problems"]]
         assert told == ["image_url", "audio_urls.0", "audio_urls.1"]
         assert answer["error_code"] == "url_blocked"
+
+
+TEXT = f"data:text/plain;base64,{base64.b64encode(b'no picture and no sound' * 9).decode()}"
+
+
+def test_a_job_is_told_of_all_files_that_cannot_be_opened(
+    studio: Studio, voice: Path, tmp_path: Path
+) -> None:
+    sound = f"data:audio/wav;base64,{base64.b64encode(voice.read_bytes()).decode()}"
+    people = [{"audio_url": TEXT}, {"audio_url": sound, "mask_url": TEXT}, {"mask_url": TEXT}]
+    fields = {"image_base64": TEXT, "speakers": people, "draft": True}
+    expected = ["image_base64", "speakers.0", "speakers.1.mask_url", "speakers.2.mask_url"]
+    for more in ({}, {"dry_run": True}):
+        answer = run_job(Job("all", fields | more), studio)
+        assert (answer["error_code"], answer["stage"]) == ("media_invalid", "prepare")
+        problems = answer["details"]["problems"]
+        assert [each["field"] for each in problems] == expected
+        assert all(each["message"].startswith(f"{each['field']}: ") for each in problems)
+        assert answer["error"] == "; ".join(each["message"] for each in problems)
+    for command in ("estimate", "run"):
+        path = in_file(tmp_path, json.dumps(fields))
+        got = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "900"})
+        assert all(f"{field}: " in got.output for field in expected)
 
 
 def test_the_command_line_is_told_of_all_files_that_cannot_be_had(tmp_path: Path) -> None:
