@@ -47,9 +47,22 @@ Schemas: TypeAlias = Mapping[str, NodeSchema]
 
 def load_schemas() -> Schemas:
     """The schemas recorded of the nodes that our templates use, where no ComfyUI can be asked."""
-    path = Path(__file__).with_name("node_schemas.json")
-    recorded: Schemas = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    recorded: Schemas = _recorded("node_schemas.json")["nodes"]
     return recorded
+
+
+def load_known_schemas() -> Schemas:
+    """Those, and all that ComfyUI has without node packs: for workflows that people bring."""
+    return {**_recorded("core_schemas.json")["nodes"], **load_schemas()}
+
+
+def recorded_from() -> str:
+    """The version of the ComfyUI whose own nodes are known."""
+    return str(_recorded("core_schemas.json")["recorded_from"]["comfyui"])
+
+
+def _recorded(name: str) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,6 @@ def test_titles_with_dots_are_still_found(gui: Workflow) -> None:
         ("Video", {"codec.encoding.crf": 99}, "codec.encoding.crf: is 99, allowed: 0.0 to 51.0"),
         ("Video", {"codec.encoding.crf": None}, "codec.encoding.crf: is required, and missing"),
         ("Video", {"codec": None}, "input codec: is required, and missing"),
-        ("Resize", {"resize_type.width": 8}, "resize_type.width: is not an input of"),
         ("Both", {"images.image0": None}, "images.image0: is required, and missing"),
         ("Both", {"images.image50": ["1", 0]}, "images.image50: is not an input of"),
         ("Both", {"images.image1": ["5", 0]}, "images.image1: takes IMAGE, got VIDEO"),

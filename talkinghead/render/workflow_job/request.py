@@ -15,8 +15,7 @@ from talkinghead.plan.fields import Delivery
 from talkinghead.plan.mistakes import Problem
 from talkinghead.render.workflow_job.content_types import CONTENT_TYPES
 from talkinghead.settings import Settings
-from talkinghead.workflow.graph import is_api
-from talkinghead.workflow.gui_file import is_gui
+from talkinghead.workflow.forms import workflow_in
 
 FIELDS = ("workflow", "files", "delivery")
 MAX_FILES = 32  # each is fetched by a thread of its own
@@ -47,15 +46,16 @@ def read_request(data: object, settings: Settings) -> WorkflowRequest:
     if not settings.allow_workflows:
         off = "this worker does not take workflows: it would with ALLOW_WORKFLOWS=true"
         raise _invalid([Problem("workflow", f"workflow: {off}")])
+    workflow = workflow_in(data["workflow"])
     problems = [
         *_unknown(data),
-        *_wrong_workflow(data),
+        *_wrong_workflow(workflow),
         *_wrong_files(data),
         *_wrong_delivery(data),
     ]
-    if problems:
+    if problems or workflow is None:
         raise _invalid(problems)
-    return WorkflowRequest(data["workflow"], data.get("files") or {}, data.get("delivery"))
+    return WorkflowRequest(workflow, data.get("files") or {}, data.get("delivery"))
 
 
 def _invalid(problems: Sequence[Problem]) -> InvalidRequest:
@@ -70,8 +70,8 @@ def _unknown(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(name, f"{name} is not a field of a workflow job, which has {allowed}")
 
 
-def _wrong_workflow(data: Mapping[str, Any]) -> Iterator[Problem]:
-    if not (is_gui(data["workflow"]) or is_api(data["workflow"])):
+def _wrong_workflow(workflow: object) -> Iterator[Problem]:
+    if workflow is None:
         yield Problem(
             "workflow",
             "workflow is neither a GUI workflow, with lists of nodes and links, nor an API graph, "
