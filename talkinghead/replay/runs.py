@@ -329,5 +329,12 @@ def local_files(graph: Graph, folder: Path) -> Iterator[tuple[str, Path]]:
         if not isinstance(value, str) or ELSEWHERE.search(value):
             continue
         path = folder / ANNOTATION.sub("", value)
-        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+        if _is_file(path) and path.resolve().is_relative_to(folder.resolve()):
             yield value, path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long for any file
+        return False

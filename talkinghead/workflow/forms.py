@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from talkinghead.files import parse_json
@@ -26,7 +27,8 @@ def workflow_in(content: object) -> dict[str, Any] | None:
         elif isinstance(content, str):
             try:
                 content = parse_json(content)
-            except ValueError:
+                json.dumps(content, ensure_ascii=False).encode()  # nor half of a character
+            except (ValueError, RecursionError):
                 break
     return None
 

@@ -16,6 +16,9 @@ from talkinghead.workflow.nearest import NEAREST, nearest
 from talkinghead.workflow.schemas import BROWSER_INPUTS, InputSpec, Schemas, inputs_of
 from talkinghead.workflow.values import converted, meaning_lost
 
+# Takes whatever it is given, which no schema says: the options of a list that a person wrote.
+TAKES_ANY = frozenset({"CustomCombo"})
+
 
 def with_converted_values(graph: Graph, schemas: Schemas) -> Graph:
     """The graph with the values that its nodes get. What ComfyUI refuses stays as it is."""
@@ -78,7 +81,7 @@ def without_unnamed(graph: Graph, schemas: Schemas) -> Graph:
 
 def _unnamed(entry: Mapping[str, Any], schemas: Schemas) -> list[str]:
     schema, inputs = schemas.get(entry["class_type"]), entry["inputs"]
-    if schema is None:
+    if schema is None or entry["class_type"] in TAKES_ANY:
         return []
     known = {each.name for each in inputs_of(schema, inputs)}
     return [n for n, value in inputs.items() if n not in known and not isinstance(value, list)]

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
+from talkinghead.errors import InvalidRequest
 from talkinghead.render.workflow_job.graph import read_graph
 from talkinghead.render.workflow_job.paths import path_problems, set_paths
 from talkinghead.render.workflow_job.request import read_request
@@ -42,6 +43,10 @@ def graph(size: dict[str, Any] | None = None, **prefix: Any) -> Graph:
             "inputs": {"images": ["3", 0], "filename_prefix": "me", **prefix},
         },
     }
+
+
+def load_image(name: str) -> dict[str, Any]:
+    return {"class_type": "LoadImage", "inputs": {"image": name}}
 
 
 def found(content: object, schemas: Schemas) -> list[str]:
@@ -222,6 +227,26 @@ def test_a_job_may_bring_its_workflow_in_any_form(form: str) -> None:
     workflow = json.loads(forms(graph())[form])
     on = Settings(allow_workflows=True)
     assert read_request({"workflow": workflow}, on).workflow == graph()
+
+
+def test_a_text_with_half_of_a_character_is_no_workflow() -> None:
+    text = json.dumps({"1": {"class_type": "X", "inputs": {"text": "a \ud83d"}}})
+    with pytest.raises(InvalidRequest, match="workflow is neither"):
+        read_request({"workflow": text}, Settings(allow_workflows=True))
+
+
+def test_the_name_of_a_file_may_be_too_long_for_any(tmp_path: Path) -> None:
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps(graph() | {"1": load_image("x" * 300 + ".png")}))
+    result = CliRunner().invoke(app, ["lint", str(path)])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_list_that_a_person_wrote_keeps_its_number() -> None:
+    combo = {"class_type": "CustomCombo", "inputs": {"choice": "b", "index": 1}}
+    shown = {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}}
+    read, said = read_graph({"1": combo, "2": shown}, load_known_schemas())
+    assert read["1"]["inputs"] == combo["inputs"] and said == []
 
 
 def test_a_request_whose_prompt_reads_like_json_is_still_a_request(tmp_path: Path) -> None:

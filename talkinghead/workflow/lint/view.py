@@ -25,7 +25,9 @@ class Finding:
 
     def __str__(self) -> str:
         place = ", input ".join(each for each in (self.node, self.input) if each)
-        return ": ".join(each for each in (self.severity, place, self.message) if each)
+        text = ": ".join(each for each in (self.severity, place, self.message) if each)
+        # A title may hold half of a character, which no terminal can be told.
+        return text.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True, eq=False)
