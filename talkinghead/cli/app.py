@@ -26,6 +26,7 @@ from talkinghead.delivery.file import FilePlace
 from talkinghead.delivery.place import as_json
 from talkinghead.doctor import Check, examine
 from talkinghead.errors import JobError
+from talkinghead.files import read_json
 from talkinghead.logs import start_logging
 from talkinghead.media.sandbox import Sandboxes
 from talkinghead.models.gpu import read_host
@@ -40,13 +41,14 @@ from talkinghead.replay.command import replay
 from talkinghead.replay.runs import local_files
 from talkinghead.replay.sources import as_urls
 from talkinghead.settings import Settings
-from talkinghead.workflow.graph import is_api
-from talkinghead.workflow.gui_file import ConvertError, is_gui
+from talkinghead.workflow.forms import workflow_in
+from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import lint_workflow
 from talkinghead.workflow.lint.view import Finding
 from talkinghead.workflow.mask_files import mask_problems
-from talkinghead.workflow.schemas import Schemas, load_schemas
+from talkinghead.workflow.schemas import Schemas, load_known_schemas, recorded_from
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.add_typer(models.app, name="models")
@@ -242,37 +244,46 @@ def lint(
     unreadable = sum(findings is None for findings in read.values())
     counts = [_count(len(files), "file"), _count(errors, "error")]
     counts.append(_count(len(found) - errors, "warning"))
+    if server is None:
+        typer.echo(_not_asked())
     typer.echo(", ".join(counts) + (f", {unreadable} unreadable" if unreadable else ""))
     raise typer.Exit(2 if unreadable else min(errors, 1))
 
 
 def _schemas(server: str | None) -> Schemas:
     if server is None:
-        return load_schemas()
+        return load_known_schemas()
     try:
         return ComfyClient(server).object_info()
     except ComfyError as error:
         raise typer.BadParameter(f"no schemas from {server}: {error}") from None
 
 
+def _not_asked() -> str:
+    return (
+        f"no server was asked: nodes are those of ComfyUI {recorded_from()} and of this project's "
+        "node packs, and which files are there is not known; --server URL asks yours"
+    )
+
+
 def _lint_file(file: Path, schemas: Schemas) -> list[Finding] | None:
     """Tell the file's findings; None if it cannot be read."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         typer.echo(f"{file}: not readable as JSON: {error}")
         return None
     findings = lint_workflow(content, schemas)
-    findings += _lint_masks(content, schemas, file.parent)
+    findings += _lint_masks(workflow_in(content) or {}, schemas, file.parent)
     for finding in findings:
         typer.echo(f"{file}: {finding}")
     return findings
 
 
-def _lint_masks(content: object, schemas: Schemas, folder: Path) -> list[Finding]:
+def _lint_masks(content: Workflow | Graph, schemas: Schemas, folder: Path) -> list[Finding]:
     """What ComfyUI would make of the masks files that lie beside the workflow."""
     try:
-        graph = to_api(content, schemas) if is_gui(content) else content if is_api(content) else {}
+        graph = to_api(content, schemas) if is_gui(content) else content
     except ConvertError:  # told already
         return []
     files = dict(local_files(graph, folder))
