@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from talkinghead.delivery.asked import Asked
 from talkinghead.delivery.blobs import CHUNK_BYTES, StoredFile, StoredPlace, StoreError
 from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, FinishedVideo, PlaceKind
 from talkinghead.settings import Settings
@@ -169,9 +170,9 @@ class VolumePlace(StoredPlace):
         """The item's path."""
         return {"path": str(self.store.path(job, name))}
 
-    def kept(self, job: str, request_hash: str) -> FinishedVideo | None:
+    def kept(self, job: str, asked: Asked) -> FinishedVideo | None:
         """The job's finished video, if it is here."""
-        document = self._document(job, request_hash)
+        document = self._document(job, asked)
         if document is None:
             return None
         bundle = b"null"
@@ -181,7 +182,7 @@ class VolumePlace(StoredPlace):
             except OSError:
                 return None
         path = self.store.path(job, VIDEO_NAME)
-        return FinishedVideo(job, request_hash, path, document.result, json.loads(bundle))
+        return FinishedVideo(job, document.asked, path, document.result, json.loads(bundle))
 
     def forget(self, job: str) -> None:
         """Keep nothing more of the job."""

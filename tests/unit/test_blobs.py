@@ -10,14 +10,15 @@ import pytest
 from pydantic import SecretStr
 
 from talkinghead.delivery import retry
+from talkinghead.delivery.asked import asked_by
 from talkinghead.delivery.blobs import StoredFile, StoredPlace, StoreError
-from talkinghead.delivery.place import FinishedVideo, Item, hash_request
+from talkinghead.delivery.place import FinishedVideo, Item
 from talkinghead.delivery.retry import Patience
 from talkinghead.delivery.stores import KINDS
 from talkinghead.errors import Cancelled, DeliveryFailed
 from talkinghead.settings import Settings
 
-REQUEST = hash_request({"image_url": "https://x/i.jpg"})
+REQUEST = asked_by({"image_url": "https://x/i.jpg"})
 RESULT = {"status": "completed"}
 
 
@@ -153,7 +154,7 @@ def test_found_before_is_a_result_of_the_same_request_whose_video_is_there(
     place = MemoryPlace(memory)
     where = place.deliver(video, Patience(9))
     assert place.find("job", REQUEST, Patience(9)) == RESULT | where
-    assert place.find("job", hash_request("another"), Patience(9)) is None
+    assert place.find("job", asked_by("another"), Patience(9)) is None
     data, _ = memory.held["job", "talkinghead.mp4"]
     memory.held["job", "talkinghead.mp4"] = (data, "of another request")
     assert place.find("job", REQUEST, Patience(9)) is None

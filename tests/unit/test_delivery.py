@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import requests
 
+from talkinghead.delivery.asked import Asked, asked_by
 from talkinghead.delivery.inline import InlinePlace, check_room
-from talkinghead.delivery.place import FinishedVideo, Place, hash_request
+from talkinghead.delivery.place import FinishedVideo, Place
 from talkinghead.delivery.retry import POLL_SECONDS, Patience
 from talkinghead.delivery.s3 import BucketPlace, S3Store
 from talkinghead.delivery.stores import Stores
@@ -42,7 +43,7 @@ from tests.store import BUCKET, SECRET, S3Server, Wire
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 MB = 1_000_000
-ASKED = hash_request({"image_url": "https://x/i.jpg"})
+ASKED = asked_by({"image_url": "https://x/i.jpg"})
 RESULT = {"status": "completed", "video_info": {"frames": 3}, "generation_params": {"seed": 7}}
 ANYWHERE = UrlGuard(blocked=())
 
@@ -177,7 +178,7 @@ def test_the_same_job_twice_leaves_one_video(
     assert s3.keys("job-twice/") == ["job-twice/result.json", "job-twice/talkinghead.mp4"]
 
 
-def find(job: str, asked: str = ASKED, **fields: Any) -> dict[str, Any] | None:
+def find(job: str, asked: Asked = ASKED, **fields: Any) -> dict[str, Any] | None:
     stores = Stores(Settings())
     return stores.find(chosen(stores, **fields), job, asked, Patience(LAST_RESORT_SECONDS))
 
@@ -197,7 +198,7 @@ def test_another_request_under_the_same_id_is_not_found(
     on_s3: pytest.MonkeyPatch, video: Path
 ) -> None:
     deliver(finished(video, "job-other"))
-    assert find("job-other", hash_request({"image_url": "https://x/other.jpg"})) is None
+    assert find("job-other", asked_by({"image_url": "https://x/other.jpg"})) is None
 
 
 def test_a_result_whose_video_is_gone_is_not_found(
