@@ -20,6 +20,7 @@ from talkinghead.delivery.blobs import CHUNK_BYTES, StoredFile, StoredPlace, Sto
 from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, FinishedVideo, PlaceKind
 from talkinghead.settings import Settings
 
+TOKEN_DIGITS = 8  # in the name of an unfinished copy; other files may end in .part, too
 ABANDONED_SECONDS = 3600.0  # since a write went on; a slow volume writes some each minute
 
 
@@ -135,11 +136,11 @@ def _write(read: BinaryIO, target: Path, check: Callable[[], None]) -> None:
     The copy has a name of its own: another worker may be writing the same file. What one that was
     killed left of it goes.
     """
-    for left in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
+    for left in target.parent.glob(f"{glob.escape(target.name)}.{'[0-9a-f]' * TOKEN_DIGITS}.part"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                 left.unlink()
-    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:TOKEN_DIGITS]}.part")
     try:
         with partial.open("wb") as written:
             _copy(read, written, check)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from talkinghead.workflow.graph import is_api
 from talkinghead.workflow.gui_file import is_gui
@@ -88,3 +90,31 @@ def as_urls(name: str, value: object, folder: Path) -> object:
     if is_url and isinstance(value, str) and "://" not in value:
         return (folder / value).absolute().as_uri()
     return value
+
+
+def path_of(url: str) -> Path:
+    """The file that a file:// URL names."""
+    return Path(unquote(urlsplit(url).path))
+
+
+def files_of(value: object) -> Iterator[Path]:
+    """The local files that a request's fields name, as `as_urls` made them."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from files_of(item)
+    elif isinstance(value, str) and value.startswith("file://"):
+        yield path_of(value)
+
+
+def check_target(target: Path, sources: Iterable[Path]) -> None:
+    """Nothing is written over what it is made of, by whatever name.
+
+    Raises:
+        BadInput: the target is one of the sources.
+    """
+    for source in sources:
+        with contextlib.suppress(OSError):  # one of them is not there
+            if target.samefile(source):
+                raise BadInput(f"{target} would overwrite {source}, of which it is made")

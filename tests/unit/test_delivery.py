@@ -20,11 +20,11 @@ import requests
 
 from talkinghead.delivery.asked import Asked, asked_by
 from talkinghead.delivery.inline import InlinePlace, check_room
-from talkinghead.delivery.place import FinishedVideo, Place
+from talkinghead.delivery.place import FinishedVideo, Item, Place
 from talkinghead.delivery.retry import POLL_SECONDS, Patience
 from talkinghead.delivery.s3 import BucketPlace, S3Store
 from talkinghead.delivery.stores import Stores
-from talkinghead.delivery.volume import VolumeStore
+from talkinghead.delivery.volume import VolumePlace, VolumeStore
 from talkinghead.errors import (
     Cancelled,
     DeliveryFailed,
@@ -553,10 +553,31 @@ def test_a_worker_that_is_killed_while_it_writes_spoils_nothing_of_the_others(
 def test_what_a_killed_worker_was_writing_goes_with_the_next_write(tmp_path: Path) -> None:
     store = VolumeStore(tmp_path)
     store.put("job", "talkinghead.mp4", b"first", "video/mp4")
-    left, young = (store.path("job", f"talkinghead.mp4.{token}.part") for token in ("0a", "0b"))
+    left, young = (
+        store.path("job", f"talkinghead.mp4.{token}.part") for token in ("0a" * 4, "0b" * 4)
+    )
     for path in (left, young):
         path.write_bytes(b"half")
     os.utime(left, (0, 0))
     store.put("job", "talkinghead.mp4", b"second", "video/mp4")
     assert not left.exists()
     assert young.exists(), "somebody may be writing it"
+
+
+def test_an_output_that_is_called_part_stays_on_the_volume(tmp_path: Path) -> None:
+    """So may a node call what it makes; our own unfinished copies have a token in their names."""
+    made = tmp_path / "made"
+    made.mkdir()
+    for name in ("talk.part", "talk", "talk.first.part"):
+        (made / name).write_bytes(name.encode())
+    place = VolumePlace(VolumeStore(tmp_path / "volume"))
+    items = [Item(path, "application/octet-stream") for path in sorted(made.iterdir())]
+    there = [Path(each["path"]) for each in place.put("job", items, Patience(9))]
+    for path in there:
+        os.utime(path, (0, 0))
+    place.put("job", items[:1], Patience(9))  # the job comes again, much later
+    assert [path.read_bytes().decode() for path in there] == [
+        "talk",
+        "talk.first.part",
+        "talk.part",
+    ]
