@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from s3transfer.subscribers import BaseSubscriber
 from talkinghead.bucket import BUCKET_FIELDS, CREDENTIAL_FIELDS, Bucket
 from talkinghead.delivery.blobs import CHUNK_BYTES, StoredFile, StoredPlace, StoreError
 from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, PlaceKind
-from talkinghead.delivery.retry import POLL_SECONDS
+from talkinghead.delivery.retry import POLL_SECONDS, Patience, wait_for
 from talkinghead.delivery.s3_client import (
     FAULTS,
     open_bucket,
@@ -88,17 +89,25 @@ class S3Store:
     ) -> bool:
         """Read an object; False if there is none, or none that these keys may see.
 
+        What `check` raises ends it at once, also where the store gives no answer.
+
         Raises:
             StoreError, OSError, and what `check` raises
         """
+        aside = ThreadPoolExecutor(1, thread_name_prefix="s3")
+        patience = Patience(math.inf, check)
+        key = self._key(job, name)
         try:
-            stored = self._brief.get_object(Bucket=self._bucket, Key=self._key(job, name))
-            for chunk in stored["Body"].iter_chunks(CHUNK_BYTES):
+            asked = aside.submit(self._brief.get_object, Bucket=self._bucket, Key=key)
+            chunks = wait_for(asked, patience)["Body"].iter_chunks(CHUNK_BYTES)
+            while chunk := wait_for(aside.submit(next, chunks, b""), patience):
                 check()
                 into.write(chunk)
         except FAULTS as error:
             raise_unless_absent(error)
             return False
+        finally:
+            aside.shutdown(wait=False)  # a thread that hears nothing ends at its timeout
         return True
 
     def has(self, job: str, name: str, tag: str) -> bool:

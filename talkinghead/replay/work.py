@@ -21,6 +21,7 @@ from talkinghead.replay.runs import Run
 from talkinghead.replay.schedule import Schedule, State, Task
 from talkinghead.replay.sources import BadInput
 
+STOP_SECONDS = 0.2  # a stop notifies nobody: so soon it is seen by who pauses
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0  # between two looks for a place that is away
 
 
@@ -152,11 +153,18 @@ class Work:
         pause_seconds = FIRST_PAUSE_SECONDS
         while self._has_more():
             if not self._reach(place):
-                self._stop.wait(pause_seconds)
+                self._pause(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
             elif (task := self._take(place)) is not None:
                 pause_seconds = FIRST_PAUSE_SECONDS
                 self._try(task, place)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait so long, or until there is nothing left to do."""
+        end = time.monotonic() + seconds
+        with self._changed:
+            while self._has_more() and (left := end - time.monotonic()) > 0:
+                self._changed.wait(min(left, STOP_SECONDS))
 
     def _has_more(self) -> bool:
         with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import math
 import os
 import subprocess
@@ -250,6 +251,12 @@ def test_a_store_that_stays_away_is_given_up_in_time(
     assert 3 < clock.now <= 3 + POLL_SECONDS
 
 
+def bucket_store() -> S3Store:
+    bucket = Settings().bucket
+    assert bucket is not None
+    return S3Store(bucket, Settings())
+
+
 def large(tmp_path: Path, megabytes: int) -> Path:
     """A file without two equal parts."""
     path = tmp_path / "large.mp4"
@@ -315,6 +322,18 @@ def test_a_cancelled_upload_ends_at_once_and_leaves_no_parts(
         assert s3.keys("job-c/") == ["job-c/result.json"]
 
 
+def test_a_cancelled_job_waits_for_no_answer_of_a_store_that_gives_none(
+    on_s3: pytest.MonkeyPatch, s3: S3Server
+) -> None:
+    def check() -> None:
+        raise Cancelled("the job was cancelled")
+
+    with Wire(s3.port, limit=0) as wire:  # the request never gets there
+        on_s3.setenv("S3_ENDPOINT", wire.url)
+        with pytest.raises(Cancelled):
+            bucket_store().get("job", "result.json", io.BytesIO(), check)
+
+
 def test_parts_that_could_not_be_deleted_are_deleted_with_the_next_job(
     on_s3: pytest.MonkeyPatch, s3: S3Server, video: Path, tmp_path: Path
 ) -> None:
@@ -326,9 +345,7 @@ def test_parts_that_could_not_be_deleted_are_deleted_with_the_next_job(
 
     with Wire(s3.port, limit=10 * MB) as wire:
         on_s3.setenv("S3_ENDPOINT", wire.url)
-        bucket = Settings().bucket
-        assert bucket is not None
-        store = BucketPlace(S3Store(bucket, Settings()))
+        store = BucketPlace(bucket_store())
         left, patience = finished(large(tmp_path, 40), "job-left"), Patience(math.inf, check)
         with in_background(lambda: store.deliver(left, patience)) as delivered:
             wait_until(lambda: wire.passed >= 10 * MB, "the upload's middle")
