@@ -29,7 +29,7 @@ from talkinghead.delivery.place import (
     ResultDocument,
 )
 from talkinghead.delivery.retry import PassingFault, Patience, keep_trying, wait_for
-from talkinghead.errors import DeliveryFailed
+from talkinghead.errors import DeliveryFailed, JobError
 
 log = logging.getLogger("talkinghead")
 
@@ -212,14 +212,14 @@ class StoredPlace(ItemPlace):
 
     @contextlib.contextmanager
     def _tidied(self) -> Iterator[None]:
-        """Tidy up after uploads that went well or ill; not after a cancelled job, which is over.
-
-        Such a job's upload clears away its own parts, behind its back.
-        """
+        """Tidy up after uploads that went well or ill; after a cancelled job behind its back."""
         try:
             yield
         except DeliveryFailed:
             self.store.tidy()
+            raise
+        except JobError:
+            self._aside.submit(self.store.tidy)
             raise
         self.store.tidy()
 

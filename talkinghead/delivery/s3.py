@@ -89,25 +89,15 @@ class S3Store:
     ) -> bool:
         """Read an object; False if there is none, or none that these keys may see.
 
-        What `check` raises ends it at once, also where the store gives no answer.
-
         Raises:
             StoreError, OSError, and what `check` raises
         """
-        aside = ThreadPoolExecutor(1, thread_name_prefix="s3")
-        patience = Patience(math.inf, check)
-        key = self._key(job, name)
         try:
-            asked = aside.submit(self._brief.get_object, Bucket=self._bucket, Key=key)
-            chunks = wait_for(asked, patience)["Body"].iter_chunks(CHUNK_BYTES)
-            while chunk := wait_for(aside.submit(next, chunks, b""), patience):
-                check()
+            for chunk in _chunks(self._brief, self._bucket, self._key(job, name), check):
                 into.write(chunk)
         except FAULTS as error:
             raise_unless_absent(error)
             return False
-        finally:
-            aside.shutdown(wait=False)  # a thread that hears nothing ends at its timeout
         return True
 
     def has(self, job: str, name: str, tag: str) -> bool:
@@ -199,6 +189,20 @@ class S3Store:
 
     def _key(self, job: str, name: str) -> str:
         return "/".join(part for part in (self._prefix, job, name) if part)
+
+
+def _chunks(client: S3Client, bucket: str, key: str, check: Callable[[], None]) -> Iterator[bytes]:
+    """An object, piece by piece. What `check` raises ends it at once, whatever the store does."""
+    aside = ThreadPoolExecutor(1, thread_name_prefix="s3")
+    patience = Patience(math.inf, check)
+    try:
+        asked = aside.submit(client.get_object, Bucket=bucket, Key=key)
+        chunks = wait_for(asked, patience)["Body"].iter_chunks(CHUNK_BYTES)
+        while chunk := wait_for(aside.submit(next, chunks, b""), patience):
+            check()
+            yield chunk
+    finally:
+        aside.shutdown(wait=False)  # a thread that hears nothing ends at its timeout
 
 
 def _about(name: str, content_type: str, tag: str | None) -> dict[str, Any]:

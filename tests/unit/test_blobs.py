@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from talkinghead.delivery.retry import Patience
 from talkinghead.delivery.stores import KINDS
 from talkinghead.errors import Cancelled, DeliveryFailed
 from talkinghead.settings import Settings
+from tests.timing import LAST_RESORT_SECONDS
 
 REQUEST = asked_by({"image_url": "https://x/i.jpg"})
 RESULT = {"status": "completed"}
@@ -142,9 +144,18 @@ def test_a_refusal_is_told_at_once_with_the_stores_name_and_what_was_left_is_tid
 def test_a_cancelled_job_does_not_wait_for_the_tidying(
     memory: Memory, video: FinishedVideo
 ) -> None:
+    tidying, may_end = threading.Event(), threading.Event()
+
+    def tidy() -> None:
+        tidying.set()
+        may_end.wait(LAST_RESORT_SECONDS)
+
+    memory.tidy = tidy  # type: ignore[method-assign]
     memory.faults = [Cancelled("the job was cancelled")]
     with pytest.raises(Cancelled):
         MemoryPlace(memory).deliver(video, Patience(9))
+    assert tidying.wait(LAST_RESORT_SECONDS)
+    may_end.set()
     assert memory.calls == ["put result.json"]
 
 

@@ -334,6 +334,29 @@ def test_a_cancelled_job_waits_for_no_answer_of_a_store_that_gives_none(
             bucket_store().get("job", "result.json", io.BytesIO(), check)
 
 
+def test_a_job_that_is_cancelled_after_a_failed_try_leaves_no_parts_either(
+    on_s3: pytest.MonkeyPatch, s3: S3Server, tmp_path: Path
+) -> None:
+    """That try could not delete them: the store was away. The next job may be a day off."""
+
+    class CancelledInThePause(Patience):
+        def sleep(self, seconds: float) -> None:
+            wire.away = False
+            raise Cancelled("the job was cancelled")
+
+    with Wire(s3.port, limit=10 * MB) as wire:
+        on_s3.setenv("S3_ENDPOINT", wire.url)
+        place = BucketPlace(bucket_store())
+        items = [Item(large(tmp_path, 40), "video/mp4")]
+        patience = CancelledInThePause(LAST_RESORT_SECONDS)
+        with in_background(lambda: place.put("job-w", items, patience)) as put:
+            wait_until(lambda: wire.passed >= 10 * MB, "the upload's middle")
+            wire.away, wire.limit = True, math.inf
+            with pytest.raises(Cancelled):
+                put.result()
+        wait_until(lambda: s3.unfinished("job-w/") == [], "the end of all parts")
+
+
 def test_parts_that_could_not_be_deleted_are_deleted_with_the_next_job(
     on_s3: pytest.MonkeyPatch, s3: S3Server, video: Path, tmp_path: Path
 ) -> None:
