@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -153,18 +153,11 @@ class Work:
         pause_seconds = FIRST_PAUSE_SECONDS
         while self._has_more():
             if not self._reach(place):
-                self._pause(pause_seconds)
+                _pause(pause_seconds, self._changed, self._has_more)
                 pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
             elif (task := self._take(place)) is not None:
                 pause_seconds = FIRST_PAUSE_SECONDS
                 self._try(task, place)
-
-    def _pause(self, seconds: float) -> None:
-        """Wait so long, or until there is nothing left to do."""
-        end = time.monotonic() + seconds
-        with self._changed:
-            while self._has_more() and (left := end - time.monotonic()) > 0:
-                self._changed.wait(min(left, STOP_SECONDS))
 
     def _has_more(self) -> bool:
         with self._changed:
@@ -216,6 +209,14 @@ class Work:
         self._report.add(entry)  # first: what is told to have ended is not done again after a kill
         self.failed += task.state is State.FAILED
         self._watcher.ended(task.run, last.place, entry)
+
+
+def _pause(seconds: float, changed: threading.Condition, has_more: Callable[[], bool]) -> None:
+    """Wait so long, or until there is nothing left to do."""
+    end = time.monotonic() + seconds
+    with changed:
+        while has_more() and (left := end - time.monotonic()) > 0:
+            changed.wait(min(left, STOP_SECONDS))
 
 
 def attempt(
