@@ -90,8 +90,7 @@ class Work:
         stop: threading.Event,
     ) -> None:
         self._places, self._report, self._watcher = places, report, watcher
-        self._outputs = OutputFolder(out, report)
-        self._stop = stop
+        self._outputs, self._stop = OutputFolder(out, report), stop
         self._schedule = Schedule(
             runs,
             [place.name for place in places],
