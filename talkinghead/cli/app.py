@@ -22,7 +22,7 @@ from rich.table import Table
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.cli import checkpoints, gui, models
 from talkinghead.comfy.studio import Studio
-from talkinghead.delivery.file import FilePlace
+from talkinghead.delivery.file import FilePlace, bundle_path
 from talkinghead.delivery.place import as_json
 from talkinghead.doctor import Check, examine
 from talkinghead.errors import JobError
@@ -39,7 +39,7 @@ from talkinghead.render.prepare import decide, fetch, open_files
 from talkinghead.render.run import run_job
 from talkinghead.replay.command import replay
 from talkinghead.replay.runs import local_files
-from talkinghead.replay.sources import as_urls
+from talkinghead.replay.sources import BadInput, as_urls, check_target, files_of
 from talkinghead.settings import Settings
 from talkinghead.workflow.forms import workflow_in
 from talkinghead.workflow.graph import Graph
@@ -77,9 +77,11 @@ def run(
         fields = _read_request(request)
         if fields.get("dry_run"):
             raise typer.BadParameter(f"{request}: dry_run is for jobs; see `talkinghead estimate`")
+        for target in (out, bundle_path(out)):
+            check_target(target, [request, *files_of(fields)])
         settings = Settings()
         result = _render(fields | ({"draft": True} if draft else {}), settings, out)
-    except (JobError, ValidationError) as error:
+    except (BadInput, JobError, ValidationError) as error:
         result = {"error": str(error)}
     if "error" in result:
         console.print(f"[red]failed:[/] {result['error']}", highlight=False)
@@ -318,6 +320,7 @@ def open_bundle(
         if found.windows > 1:
             _tell_first(found.windows, bundle)
         if out is not None:
+            check_target(out, [bundle])
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_bytes(as_json(found.workflow))
             console.print(
@@ -329,7 +332,7 @@ def open_bundle(
             files = dict(_name_and_path(each) for each in file or ())
             opened = gui.GuiServer(server).open(found.workflow, found.name, files)
             _tell_opened(server, *opened)
-    except gui.OpenError as error:
+    except (BadInput, gui.OpenError) as error:
         raise typer.BadParameter(str(error)) from None
 
 

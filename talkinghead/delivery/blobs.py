@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol
 
+from talkinghead.delivery.asked import Asked
 from talkinghead.delivery.place import (
     JSON_TYPE,
     RESULT_NAME,
@@ -28,7 +29,7 @@ from talkinghead.delivery.place import (
     ResultDocument,
 )
 from talkinghead.delivery.retry import PassingFault, Patience, keep_trying, wait_for
-from talkinghead.errors import DeliveryFailed
+from talkinghead.errors import DeliveryFailed, JobError
 
 log = logging.getLogger("talkinghead")
 
@@ -185,7 +186,7 @@ class StoredPlace(ItemPlace):
                     self.store.delete(video.job, [VIDEO_NAME])
                 for name, content in video.documents():
                     put(name, content, JSON_TYPE)
-                put(VIDEO_NAME, video.path, VIDEO_TYPE, tag=video.request_hash)
+                put(VIDEO_NAME, video.path, VIDEO_TYPE, tag=video.asked.signed)
 
         with self._tidied():
             keep_trying(attempt, patience)
@@ -211,18 +212,18 @@ class StoredPlace(ItemPlace):
 
     @contextlib.contextmanager
     def _tidied(self) -> Iterator[None]:
-        """Tidy up after uploads that went well or ill; not after a cancelled job, which is over.
-
-        Such a job's upload clears away its own parts, behind its back.
-        """
+        """Tidy up after uploads that went well or ill; after a cancelled job behind its back."""
         try:
             yield
         except DeliveryFailed:
             self.store.tidy()
             raise
+        except JobError:
+            self._aside.submit(self.store.tidy)
+            raise
         self.store.tidy()
 
-    def find(self, job: str, request_hash: str, patience: Patience) -> dict[str, Any] | None:
+    def find(self, job: str, asked: Asked, patience: Patience) -> dict[str, Any] | None:
         """The job's whole result, if its video is there.
 
         A store that is away has nothing, and may be back when the video is made.
@@ -230,20 +231,20 @@ class StoredPlace(ItemPlace):
         Raises:
             DeliveryFailed: name or keys of the store are wrong.
         """
-        look = self._aside.submit(self._document, job, request_hash)
+        look = self._aside.submit(self._document, job, asked)
         document = wait_for(look, patience)
         if document is None:
             return None
         return {**document.result, **self.where(job, bundled=document.bundled)}
 
-    def _document(self, job: str, request_hash: str) -> ResultDocument | None:
+    def _document(self, job: str, asked: Asked) -> ResultDocument | None:
         """What lies beside the job's video, if that is there and of this request."""
         content = io.BytesIO()
         try:
             if not self.store.get(job, RESULT_NAME, content):
                 return None
-            document = ResultDocument.read(content.getvalue(), request_hash)
-            if document and self.store.has(job, VIDEO_NAME, request_hash):
+            document = ResultDocument.read(content.getvalue(), asked)
+            if document and self.store.has(job, VIDEO_NAME, document.asked.signed):
                 return document
         except StoreError as error:
             if error.misconfigured:

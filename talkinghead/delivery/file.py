@@ -9,9 +9,19 @@ from typing import Any
 from talkinghead.delivery.place import FinishedVideo, Place, as_json
 from talkinghead.delivery.retry import Patience
 
+BUNDLE_SUFFIX = ".bundle.json"
+
+
+def bundle_path(video: Path) -> Path:
+    """Where the bundle of a video goes."""
+    return video.with_name(video.stem + BUNDLE_SUFFIX)
+
 
 class FilePlace(Place):
-    """One path, which may be set anew before each job; a replay bundle goes beside it."""
+    """One path, which may be set anew before each job; a replay bundle goes beside it.
+
+    The bundle of me.mp4 is me.bundle.json: me.json is what a person calls the request.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,5 +35,5 @@ class FilePlace(Place):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(video.path, self.path)
         if video.bundle is not None:
-            self.path.with_suffix(".json").write_bytes(as_json(video.bundle))
+            bundle_path(self.path).write_bytes(as_json(video.bundle))
         return {"path": str(self.path)}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from talkinghead.delivery.asked import Asked
 from talkinghead.delivery.retry import Patience
 from talkinghead.plan.fields import Delivery
-from talkinghead.plan.shown import with_sums
 from talkinghead.settings import Settings
 
 VIDEO_NAME = "talkinghead.mp4"
@@ -22,44 +21,44 @@ VIDEO_TYPE, JSON_TYPE = "video/mp4", "application/json"
 
 @dataclass(frozen=True)
 class ResultDocument:
-    """What RESULT_NAME says: of which request, whether a bundle lies beside it, and the result."""
+    """What RESULT_NAME says: what was asked, whether a bundle lies beside it, and the result."""
 
-    request_hash: str
+    asked: Asked
     bundled: bool
     result: dict[str, Any]
 
     def as_json(self) -> bytes:
-        """The file's content. The hash's name there, "asked", is older than ours."""
-        return as_json({"asked": self.request_hash, "bundled": self.bundled, "result": self.result})
+        """The file's content."""
+        return as_json({**self.asked.as_json(), "bundled": self.bundled, "result": self.result})
 
     @classmethod
-    def read(cls, content: bytes, request_hash: str) -> ResultDocument | None:
+    def read(cls, content: bytes, asked: Asked) -> ResultDocument | None:
         """The document in a file's content; None if there is none, or one of another request."""
         try:
             fields = json.loads(content)
-            document = cls(fields.get("asked"), fields["bundled"], fields["result"])
+            document = cls(Asked.read(fields), fields["bundled"], fields["result"])
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
-        return document if document.request_hash == request_hash else None
+        return document if asked.may_have(document.asked) else None
 
 
 @dataclass(frozen=True)
 class FinishedVideo:
     """A finished video, and what is said of it.
 
-    `job` is the job's id, safe as a part of a path; a retried job has the same `job` and
-    `request_hash`. `result` is the job's result but for where the video is.
+    `job` is the job's id, safe as a part of a path; a retried job has the same. `result` is the
+    job's result but for where the video is.
     """
 
     job: str
-    request_hash: str
+    asked: Asked
     path: Path
     result: dict[str, Any]
     bundle: dict[str, Any] | None = None
 
     def documents(self) -> Iterator[tuple[str, bytes]]:
         """What lies beside the video: names and contents."""
-        document = ResultDocument(self.request_hash, self.bundle is not None, self.result)
+        document = ResultDocument(self.asked, self.bundle is not None, self.result)
         yield RESULT_NAME, document.as_json()
         if self.bundle is not None:
             yield BUNDLE_NAME, as_json(self.bundle)
@@ -71,11 +70,6 @@ class Item:
 
     path: Path
     content_type: str
-
-
-def hash_request(data: object) -> str:
-    """SHA-256 of a job's input, whatever the order of its fields."""
-    return hashlib.sha256(json.dumps(with_sums(data), sort_keys=True).encode()).hexdigest()
 
 
 def as_json(content: object) -> bytes:
@@ -96,8 +90,8 @@ class Place:
         """
         raise NotImplementedError
 
-    def find(self, job: str, request_hash: str, patience: Patience) -> dict[str, Any] | None:
-        """The whole result of a job that was delivered here before, if the request was the same.
+    def find(self, job: str, asked: Asked, patience: Patience) -> dict[str, Any] | None:
+        """The whole result of a job that was delivered here before, if it was asked the same.
 
         It is asked before anything is rendered: a place that surely takes no video says so now.
         One that keeps nothing finds nothing.

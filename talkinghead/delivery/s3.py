@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from s3transfer.subscribers import BaseSubscriber
 from talkinghead.bucket import BUCKET_FIELDS, CREDENTIAL_FIELDS, Bucket
 from talkinghead.delivery.blobs import CHUNK_BYTES, StoredFile, StoredPlace, StoreError
 from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, PlaceKind
-from talkinghead.delivery.retry import POLL_SECONDS
+from talkinghead.delivery.retry import POLL_SECONDS, Patience, wait_for
 from talkinghead.delivery.s3_client import (
     FAULTS,
     open_bucket,
@@ -92,9 +93,7 @@ class S3Store:
             StoreError, OSError, and what `check` raises
         """
         try:
-            stored = self._brief.get_object(Bucket=self._bucket, Key=self._key(job, name))
-            for chunk in stored["Body"].iter_chunks(CHUNK_BYTES):
-                check()
+            for chunk in _chunks(self._brief, self._bucket, self._key(job, name), check):
                 into.write(chunk)
         except FAULTS as error:
             raise_unless_absent(error)
@@ -190,6 +189,20 @@ class S3Store:
 
     def _key(self, job: str, name: str) -> str:
         return "/".join(part for part in (self._prefix, job, name) if part)
+
+
+def _chunks(client: S3Client, bucket: str, key: str, check: Callable[[], None]) -> Iterator[bytes]:
+    """An object, piece by piece. What `check` raises ends it at once, whatever the store does."""
+    aside = ThreadPoolExecutor(1, thread_name_prefix="s3")
+    patience = Patience(math.inf, check)
+    try:
+        asked = aside.submit(client.get_object, Bucket=bucket, Key=key)
+        chunks = wait_for(asked, patience)["Body"].iter_chunks(CHUNK_BYTES)
+        while chunk := wait_for(aside.submit(next, chunks, b""), patience):
+            check()
+            yield chunk
+    finally:
+        aside.shutdown(wait=False)  # a thread that hears nothing ends at its timeout
 
 
 def _about(name: str, content_type: str, tag: str | None) -> dict[str, Any]:

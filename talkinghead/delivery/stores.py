@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from talkinghead.delivery.asked import Asked
 from talkinghead.delivery.blobs import BlobStore, StoredPlace
 from talkinghead.delivery.inline import INLINE
 from talkinghead.delivery.place import FinishedVideo, Item, ItemPlace, Place
@@ -95,17 +96,17 @@ class Stores:
         return self._only is None and BUCKET in self._places
 
     def find(
-        self, place: Place, job: str, request_hash: str, patience: Patience
+        self, place: Place, job: str, asked: Asked, patience: Patience
     ) -> dict[str, Any] | None:
         """The result of a job that was rendered before, delivered now if it was only kept.
 
         Raises:
             DeliveryFailed, ResultTooLarge, DeadlineExceeded, Cancelled
         """
-        result = place.find(job, request_hash, patience)
+        result = place.find(job, asked, patience)
         if result is not None or self._volume is None or place is self._volume:
             return result
-        kept = self._volume.kept(job, request_hash)
+        kept = self._volume.kept(job, asked)
         if kept is None:
             return None
         try:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from urllib3.exceptions import HTTPError
 
+from talkinghead.delivery.asked import Asked
 from talkinghead.delivery.place import VIDEO_TYPE, FinishedVideo, Place
 from talkinghead.delivery.retry import PassingFault, Patience, keep_trying, wait_for
 from talkinghead.errors import DeliveryFailed, UrlBlocked
@@ -32,7 +33,7 @@ class UploadPlace(Place):
         self._tls = trusted_authorities()
         self._shown = f"upload_url: {redact_url(url)}"
 
-    def find(self, job: str, request_hash: str, patience: Patience) -> None:
+    def find(self, job: str, asked: Asked, patience: Patience) -> None:
         """Nothing: what lies there cannot be asked; whether it may be written to, can.
 
         Raises:

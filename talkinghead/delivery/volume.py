@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from talkinghead.delivery.asked import Asked
 from talkinghead.delivery.blobs import CHUNK_BYTES, StoredFile, StoredPlace, StoreError
 from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, FinishedVideo, PlaceKind
 from talkinghead.settings import Settings
 
+TOKEN_DIGITS = 8  # in the name of an unfinished copy; other files may end in .part, too
 ABANDONED_SECONDS = 3600.0  # since a write went on; a slow volume writes some each minute
 
 
@@ -134,11 +136,11 @@ def _write(read: BinaryIO, target: Path, check: Callable[[], None]) -> None:
     The copy has a name of its own: another worker may be writing the same file. What one that was
     killed left of it goes.
     """
-    for left in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
+    for left in target.parent.glob(f"{glob.escape(target.name)}.{'[0-9a-f]' * TOKEN_DIGITS}.part"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                 left.unlink()
-    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:TOKEN_DIGITS]}.part")
     try:
         with partial.open("wb") as written:
             _copy(read, written, check)
@@ -169,9 +171,9 @@ class VolumePlace(StoredPlace):
         """The item's path."""
         return {"path": str(self.store.path(job, name))}
 
-    def kept(self, job: str, request_hash: str) -> FinishedVideo | None:
+    def kept(self, job: str, asked: Asked) -> FinishedVideo | None:
         """The job's finished video, if it is here."""
-        document = self._document(job, request_hash)
+        document = self._document(job, asked)
         if document is None:
             return None
         bundle = b"null"
@@ -181,7 +183,7 @@ class VolumePlace(StoredPlace):
             except OSError:
                 return None
         path = self.store.path(job, VIDEO_NAME)
-        return FinishedVideo(job, request_hash, path, document.result, json.loads(bundle))
+        return FinishedVideo(job, document.asked, path, document.result, json.loads(bundle))
 
     def forget(self, job: str) -> None:
         """Keep nothing more of the job."""

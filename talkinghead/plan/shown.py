@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from talkinghead.plan.fields import BASE64_FIELDS, RequestFields
-from talkinghead.redact import content_shown, is_data, redact_url, redact_urls
+from talkinghead.redact import content_shown, redact_url, redact_urls
 
 LEFT_OUT = "upload_url"  # what it is for ends with the job
 
@@ -33,18 +32,6 @@ def shown(text: str, name: str) -> str:
     if names & BASE64_FIELDS.keys():
         return content_shown(text)
     return redact_url(text) if names & _url_fields() else redact_urls(text)
-
-
-def with_sums(asked: object, name: str = "") -> object:
-    """A request with a sum in place of each inline file, which may have millions of characters."""
-    if isinstance(asked, Mapping):
-        return {key: with_sums(value, str(key)) for key, value in asked.items()}
-    if isinstance(asked, list):
-        return [with_sums(item, name) for item in asked]
-    if isinstance(asked, str) and (name in BASE64_FIELDS or is_data(asked)):
-        content = asked.encode("utf-8", "surrogatepass")
-        return f"sha256:{hashlib.sha256(content).hexdigest()}"
-    return asked
 
 
 @functools.cache

@@ -9,13 +9,15 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from talkinghead import logs
-from talkinghead.delivery.place import hash_request
+from talkinghead.delivery.asked import Asked, asked_by
 from talkinghead.delivery.retry import Patience
 from talkinghead.errors import Cancelled, DeadlineExceeded
+from talkinghead.files import sha256_of
 from talkinghead.render.progress import Progress, Report
 from talkinghead.settings import Settings
 
@@ -57,12 +59,17 @@ class Job:
 
         An id that a caller chose may be somebody else's, too: there, each request has a folder.
         """
-        return f"{self.key}/{self.request_hash[:32]}" if self.request_id else self.key
+        return f"{self.key}/{self.asked.video[:32]}" if self.request_id else self.key
 
     @functools.cached_property
-    def request_hash(self) -> str:
-        """That of its input: a job that RunPod gives out again has the same."""
-        return hash_request(self.input)
+    def asked(self) -> Asked:
+        """What its input asks for: a job that RunPod gives out again asks for the same."""
+        return asked_by(self.input)
+
+    def fetched(self, files: Mapping[str, Path]) -> None:
+        """Its files are here, by the fields that named them: they are part of what was asked."""
+        sums = {field: sha256_of(path) for field, path in files.items()}
+        self.asked = replace(self.asked, files=sums)
 
     @property
     def seconds(self) -> float:

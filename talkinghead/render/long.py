@@ -40,7 +40,7 @@ class LongRender:
         self._fit = fit_of(task, plan)
         self._means = means_of(task.studio)
         store, job = task.studio.stores.checkpoints(), task.job
-        self._checkpoints = Checkpoints(store, job.key, self._fit, job.request_hash)
+        self._checkpoints = Checkpoints(store, job.key, self._fit, job.asked.video)
         self._is_delivered = False
 
     def prepare(self) -> None:
@@ -220,4 +220,4 @@ def clear_checkpoint(job: Job, result: Mapping[str, Any], studio: Studio) -> Non
     """Remove what a worker left that was lost between delivery and clean-up."""
     if result.get("generation_params", {}).get("way") == "chain":
         store, unknown = studio.stores.checkpoints(), dict[str, str]()
-        Checkpoints(store, job.key, unknown, job.request_hash).close(delivered=True)
+        Checkpoints(store, job.key, unknown, job.asked.video).close(delivered=True)

@@ -64,7 +64,7 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
     """
     place = studio.stores.choose(request)
     check_kept(request, studio)
-    if not request.dry_run and (before := _rendered_before(job, place, studio)) is not None:
+    if (before := _rendered_before(job, request, place, studio)) is not None:
         return before
     with (
         tempfile.TemporaryDirectory(prefix="talkinghead-") as name,
@@ -74,6 +74,9 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
         folder = Path(name)
         with job.at("fetch", "fetching picture and voices"):
             sources = fetch(request, folder, studio, job.check)
+            job.fetched(sources.by_field(request))
+        if job.asked.is_signed and (before := _rendered_before(job, request, place, studio)):
+            return before
         with job.at("prepare", "decoding picture and voices"):
             opened = open_files(request, sources, studio.settings, sandbox)
             plan = decide(request, opened, studio)
@@ -93,10 +96,14 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
         return result | {"processing_time_seconds": round(job.seconds, 1)}
 
 
-def _rendered_before(job: Job, place: Place, studio: Studio) -> dict[str, Any] | None:
-    """The result of a job that RunPod gives out again, though its video was delivered, or kept."""
+def _rendered_before(
+    job: Job, request: RenderRequest, place: Place, studio: Studio
+) -> dict[str, Any] | None:
+    """The result of a job that comes again, though its video was delivered, or kept."""
+    if request.dry_run:
+        return None
     limit = patience(job, studio.settings)
-    result = studio.stores.find(place, job.place, job.request_hash, limit)
+    result = studio.stores.find(place, job.place, job.asked, limit)
     if result is not None:
         logs.tell("the job was rendered before")
         clear_checkpoint(job, result, studio)
@@ -113,6 +120,6 @@ def _deliver(task: Task, made: Made, path: Path, place: Place) -> dict[str, Any]
     with job.at("deliver", "delivering the video", job.check_finishing):
         result = completed(job, made)
         bundle = bundle_of(job, task.request, task.sources, made, result=result, studio=studio)
-        video = FinishedVideo(job.place, job.request_hash, path, result, bundle)
+        video = FinishedVideo(job.place, job.asked, path, result, bundle)
         where = studio.stores.deliver(video, place, patience(job, studio.settings))
         return where | result

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from talkinghead.workflow.schemas import Schemas, inputs_of, with_chosen_inputs
 Changes = Mapping[str, Any]  # title.input, or a request's field -> value; text is not parsed yet
 
 SEEDS = ("seed", "noise_seed")
+MAX_CELL = 10_000_000  # characters: a request that RunPod takes has no more
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -42,7 +45,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         BadInput: it cannot be read, has no row, or a row does not fit.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        # As bytes: read as text, each carriage return in a cell would be a line feed.
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: not readable: {error}") from None
     rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _jsonl_rows(path, text)
@@ -52,28 +56,57 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(text.splitlines(keepends=True))
-    rows = []
-    for row in reader:
-        if None in row:
-            raise BadInput(f"{path}, line {reader.line_num}: has more cells than columns")
-        rows.append({name: cell for name, cell in row.items() if cell})
+    csv.field_size_limit(MAX_CELL)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows, begins = [], 1
+    try:
+        _check_columns(path, reader.fieldnames or ())
+        begins = reader.line_num + 1
+        for row in reader:
+            if None in row:
+                raise BadInput(f"{path}, line {reader.line_num}: has more cells than columns")
+            rows.append({name: cell for name, cell in row.items() if cell})
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        what = f"the row that begins here is no CSV, is one of its quotes not closed? ({error})"
+        raise BadInput(f"{path}, line {begins}: {what}") from None
     return rows
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    for other, what in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and other in names[0]:
+            raise BadInput(f"{path}: its columns are divided by {what}, and not by commas")
+    twins = [name for name, count in Counter(names).items() if count > 1]
+    if twins:
+        raise BadInput(f"{path}: has more than one column {twins[0]!r}")
 
 
 def _jsonl_rows(path: Path, text: str) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = json.loads(line, parse_constant=_refuse, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}, line {number}: no JSON: {error}") from None
         if not isinstance(row, dict):
             raise BadInput(f"{path}, line {number}: must be an object: column -> value")
         rows.append(row)
     return rows
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is none of its numbers")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, each of whose names is there once: of twins, the last would win silently."""
+    names = Counter(name for name, _ in pairs)
+    if twins := [name for name, count in names.items() if count > 1]:
+        raise ValueError(f"has {twins[0]!r} more than once")
+    return dict(pairs)
 
 
 def change_request(fields: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
@@ -121,8 +154,8 @@ def _value(given: object, current: object) -> object:
     if not isinstance(given, str):
         return given
     try:
-        parsed: object = json.loads(given)
-    except ValueError:
+        parsed: object = json.loads(given, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         return given
     return given if isinstance(current, str) and not isinstance(parsed, str) else parsed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -11,15 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-import runpod
-
 from talkinghead.delivery.place import VIDEO_NAME
 from talkinghead.errors import JobError
 from talkinghead.files import sha256_of
 from talkinghead.net.fetch import Fetcher, Input
 from talkinghead.net.guard import UrlGuard
-from talkinghead.redact import redact_url
+from talkinghead.replay.endpoint_api import NOT_FOUND, UNAUTHORIZED, EndpointApi, NoUse, Unheard
 from talkinghead.replay.places import (
     Away,
     Failed,
@@ -34,16 +30,13 @@ from talkinghead.replay.runs import Run
 FINAL = ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELLED")
 POLL_SECONDS = 2.0
 MAX_RESULT_MB = 10_000.0
-METHOD_NOT_ALLOWED = 405
 BUSY = (429, 500, 502, 503, 504)
 
 
 class EndpointPlace:
-    """An endpoint, by the SDK's client.
+    """Runs as jobs of an endpoint.
 
     Args:
-        url: of the endpoint, or of a worker that runs with --rp_serve_api.
-        api_key: RunPod's.
         width: jobs in flight.
         job_seconds: how long a job may take, its time in the queue included.
         lost_seconds: how long a job's state may be unknown.
@@ -52,142 +45,121 @@ class EndpointPlace:
 
     def __init__(
         self,
-        url: str,
-        api_key: str,
+        api: EndpointApi,
         *,
         width: int,
         job_seconds: float,
         lost_seconds: float,
         download_seconds: float,
     ) -> None:
-        self.name = redact_url(url)
+        self.name = api.name
         self.width = width
-        # The client makes URLs as <base>/<id>/run: a worker's own API has no id, so its host is it.
-        base, self._id = url.rstrip("/").rsplit("/", 1)
-        self._client = runpod.Endpoint(self._id, api_key).rp_client
-        self._client.endpoint_url_base = base
+        self._api = api
         self._job_seconds, self._lost_seconds = job_seconds, lost_seconds
         self._fetcher = Fetcher(seconds=download_seconds, guard=UrlGuard(blocked=()))
+        # By the runs' keys the jobs that were not seen to end, or whose outputs did not come. Each
+        # run is in one thread at a time.
+        self._jobs: dict[str, str] = {}
 
     def connect(self) -> None:
-        """Whether anything answers; a worker's own API has no health."""
-        with contextlib.suppress(requests.HTTPError, Failed):
-            self._ask("GET", "health")
+        """Whether anything answers.
+
+        Raises:
+            Away
+        """
+        self._api.reach()
 
     def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> RunResult:
         """Submit the run as a job, follow it, and bring its outputs into `folder`.
 
         It is Away until a job is submitted. Not later: a job that was taken may be rendered all the
-        same, and must not be done twice; one whose state is unknown for too long has failed.
+        same, and must not be done twice. So what an earlier try of the run left behind is asked for
+        before another job is submitted.
         """
-        content = {"workflow": run.content} if run.kind == "workflow" else run.content
-        result = _result(self._follow(self._submit({"input": content}, stop), seen, stop))
+        state = self._earlier(run, seen, stop) or self._new(run, seen, stop)
+        job = self._jobs.pop(run.key)
+        result = _result(state)
         facts = read_result(result)
-        self._collect(result, folder)
+        self._jobs[run.key] = job  # there is more to be had of it, should its outputs not come
+        _collect(result, folder, self._fetcher)
+        del self._jobs[run.key]
         return facts
 
-    def _submit(self, body: Mapping[str, Any], stop: threading.Event) -> str:
-        """The job's id; an endpoint that is too busy to take it is asked again."""
+    def _earlier(self, run: Run, seen: Seen, stop: threading.Event) -> Mapping[str, Any] | None:
+        """The last state of an earlier try's job that made something, now or long ago."""
+        job = self._jobs.get(run.key)
+        if job is None or self._is_forgotten(job):
+            return None
+        state = self._watch(job, seen, stop)
+        return state if state["status"] == "COMPLETED" else None
+
+    def _is_forgotten(self, job: str) -> bool:
+        try:
+            self._api.state(job, seconds=self._job_seconds)
+        except NoUse as error:
+            return error.status == NOT_FOUND
+        except Away:
+            pass
+        return False
+
+    def _new(self, run: Run, seen: Seen, stop: threading.Event) -> Mapping[str, Any]:
+        """The last state of a new job."""
+        content = {"workflow": run.content} if run.kind == "workflow" else run.content
+        job = self._jobs[run.key] = self._submit(content, stop)
+        return self._watch(job, seen, stop)
+
+    def _watch(self, job: str, seen: Seen, stop: threading.Event) -> Mapping[str, Any]:
+        """The job's last state; whatever else ends the watch, ends the job."""
+        try:
+            return self._follow(job, seen, stop)
+        except BaseException:
+            self._api.cancel(job)
+            raise
+
+    def _submit(self, content: Mapping[str, Any], stop: threading.Event) -> str:
+        """The job's id; an endpoint that is too busy to take it is asked again.
+
+        Raises:
+            Unheard, Failed, Stopped
+        """
         deadline = time.monotonic() + self._lost_seconds
         while True:
             try:
-                job = self._ask("POST", "run", body).get("id")
-            except requests.HTTPError as error:
-                busy = error.response is not None and error.response.status_code in BUSY
-                if not busy or time.monotonic() > deadline:
-                    message = f"the endpoint refused the job: {_status(error)}"
-                    raise Failed(message, again=True) from None
+                return self._api.submit(content)
+            except Unheard:
+                raise
+            except Away as error:
+                raise Failed(f"{error}, and may have taken the job", again=True) from None
+            except NoUse as error:
+                if error.status not in BUSY or time.monotonic() > deadline:
+                    again = error.status != UNAUTHORIZED
+                    raise Failed(f"the endpoint refused the job: {error}", again=again) from None
                 if stop.wait(POLL_SECONDS):
                     raise Stopped from None
-            else:
-                if not isinstance(job, str):
-                    raise Failed("the endpoint gave the job no id", again=True)
-                return job
 
     def _follow(self, job: str, seen: Seen, stop: threading.Event) -> Mapping[str, Any]:
-        """The job's last state."""
+        """The job's last state. A poll that says nothing of use is no end of it.
+
+        Raises:
+            Failed: it takes too long, or nobody says how it is.
+            Stopped
+        """
         start = answered = time.monotonic()
         while True:
             try:
-                state = self._state(job)
-                answered = time.monotonic()
-            except (Away, requests.HTTPError) as error:
+                state = self._api.state(job, seconds=self._job_seconds)
+            except (Away, NoUse) as error:
                 if time.monotonic() - answered > self._lost_seconds:
-                    raise Failed(f"job {job} is lost: {_status(error)}", again=False) from None
-                state = {}
-            if state.get("status") in FINAL:
-                return state
-            _tell(state, seen)
-            late = time.monotonic() - start > self._job_seconds
-            if late or stop.wait(POLL_SECONDS):
-                self._cancel(job)
-                if late:
-                    raise Failed("took longer than JOB_TIMEOUT_SECONDS", again=False)
-                raise Stopped
-
-    def _state(self, job: str) -> Mapping[str, Any]:
-        try:
-            return self._ask("GET", f"status/{job}")
-        except requests.HTTPError as error:
-            if error.response is None or error.response.status_code != METHOD_NOT_ALLOWED:
-                raise
-        # A worker's own API: it renders only now, and answers when it is done.
-        return self._ask("POST", f"status/{job}", seconds=self._job_seconds)
-
-    def _cancel(self, job: str) -> None:
-        with contextlib.suppress(Away, Failed, requests.HTTPError):
-            self._ask("POST", f"cancel/{job}")
-
-    def _ask(
-        self, method: str, path: str, data: object = None, *, seconds: float = 30
-    ) -> Mapping[str, Any]:
-        """The answer; `requests.HTTPError` for one that is a refusal.
-
-        Raises:
-            Away: no answer.
-            Failed: the API key is not taken, or the answer is not JSON.
-        """
-        try:
-            if method == "GET":
-                answer: Mapping[str, Any] = self._client.get(f"{self._id}/{path}", timeout=seconds)
+                    raise Failed(f"job {job} is lost: {error}", again=True) from None
             else:
-                answer = self._client.post(f"{self._id}/{path}", data, timeout=seconds)
-        except requests.HTTPError:
-            raise
-        except (requests.ConnectionError, requests.Timeout) as error:
-            raise Away(f"{self.name} does not answer ({type(error).__name__})") from None
-        except RuntimeError:  # the client's word for HTTP 401
-            raise Failed("RUNPOD_API_KEY is not taken by the endpoint", again=False) from None
-        except ValueError:
-            raise Failed(f"{self.name} did not answer with JSON", again=False) from None
-        return answer
-
-    def _collect(self, result: Mapping[str, Any], folder: Path) -> None:
-        """Bring everything that the result names into `folder`.
-
-        Raises:
-            Failed: something cannot be brought from where it is, or is not what was made.
-        """
-        found = list(_outputs(result))
-        for each in found:
-            self._bring(each, folder / each.name)
-            if each.sha256 is not None and sha256_of(folder / each.name) != each.sha256:
-                raise Failed(f"{each.name} came damaged", again=True)
-        if not found:
-            raise Failed("the result is not here, but in the place that it names", again=False)
-
-    def _bring(self, each: Output, target: Path) -> None:
-        if each.text is not None:
-            target.write_text(each.text, encoding="utf-8")
-        elif each.place.startswith("data:"):
-            target.write_bytes(_decoded(each))
-        elif "://" not in each.place:
-            raise Failed(f"the result lies on the endpoint's volume: {each.place}", again=False)
-        else:
-            try:
-                self._fetcher.fetch([Input(each.name, each.place, target, MAX_RESULT_MB)])
-            except JobError as error:
-                raise Failed(str(error), again=False) from None
+                answered = time.monotonic()
+                if state["status"] in FINAL:
+                    return state
+                _tell(state, seen)
+            if time.monotonic() - start > self._job_seconds:
+                raise Failed("took longer than JOB_TIMEOUT_SECONDS", again=False)
+            if stop.wait(POLL_SECONDS):
+                raise Stopped
 
 
 @dataclass(frozen=True)
@@ -198,6 +170,35 @@ class Output:
     place: str = ""
     sha256: str | None = None
     text: str | None = None
+
+
+def _collect(result: Mapping[str, Any], folder: Path, fetcher: Fetcher) -> None:
+    """Bring everything that the result names into `folder`.
+
+    Raises:
+        Failed: something cannot be brought from where it is, or is not what was made.
+    """
+    found = list(_outputs(result))
+    for each in found:
+        _bring(each, folder / each.name, fetcher)
+        if each.sha256 is not None and sha256_of(folder / each.name) != each.sha256:
+            raise Failed(f"{each.name} came damaged", again=True)
+    if not found:
+        raise Failed("the result is not here, but in the place that it names", again=False)
+
+
+def _bring(each: Output, target: Path, fetcher: Fetcher) -> None:
+    if each.text is not None:
+        target.write_text(each.text, encoding="utf-8")
+    elif each.place.startswith("data:"):
+        target.write_bytes(_decoded(each))
+    elif "://" not in each.place:
+        raise Failed(f"the result lies on the endpoint's volume: {each.place}", again=False)
+    else:
+        try:
+            fetcher.fetch([Input(each.name, each.place, target, MAX_RESULT_MB)])
+        except JobError as error:
+            raise Failed(str(error), again=True) from None
 
 
 def _decoded(each: Output) -> bytes:
@@ -211,8 +212,12 @@ def _outputs(result: Mapping[str, Any]) -> Iterator[Output]:
     """What a job made: a video, or all outputs of a workflow job."""
     video = result.get("video_url") or result.get("video") or result.get("video_path")
     if isinstance(video, str):
-        yield Output(VIDEO_NAME, video, (result.get("video_info") or {}).get("sha256"))
-    for number, each in enumerate(result.get("outputs") or (), 1):
+        info = result.get("video_info")
+        yield Output(VIDEO_NAME, video, info.get("sha256") if isinstance(info, dict) else None)
+    outputs = result.get("outputs")
+    for number, each in enumerate(outputs if isinstance(outputs, list) else (), 1):
+        if not isinstance(each, dict):
+            continue
         if "text" in each:
             yield Output(f"{number}.txt", text=str(each["text"]))
         else:
@@ -237,9 +242,3 @@ def _tell(state: Mapping[str, Any], seen: Seen) -> None:
         seen(progress["percent"] / 100, str(progress.get("message") or ""))
     else:
         seen(0.0, str(state.get("status") or "").lower().replace("_", " "))
-
-
-def _status(error: Exception) -> str:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"HTTP {error.response.status_code}"
-    return str(error)

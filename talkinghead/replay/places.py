@@ -102,6 +102,8 @@ def read_result(result: Mapping[str, Any]) -> RunResult:
             done, all_ = result.get("windows_done"), result.get("windows")
             message = f"{done} of {all_} windows are rendered: the next try goes on after them"
             raise Failed(message, again=True)
+    params, timings = result.get("generation_params"), result.get("timings")
+    seed = params.get("seed") if isinstance(params, dict) else None
     return RunResult(
-        (result.get("generation_params") or {}).get("seed"), result.get("timings") or {}
+        seed if isinstance(seed, int) else None, timings if isinstance(timings, dict) else {}
     )

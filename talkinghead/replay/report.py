@@ -4,45 +4,66 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 NAME = "replay.jsonl"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What a line says: of which run, how it ended, and the names of its files."""
+
+    key: str
+    status: str
+    name: str
+    files: tuple[str, ...]
+
+
 class Report:
     """The lines of a report so far, and more as runs end.
 
-    A line that was torn when its process was killed counts for nothing: its run is done again.
+    Whatever a line is, it does no harm: one that was torn when its process was killed, or that
+    somebody edited, counts for nothing if it is no entry, and its run is done again.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folder = path.parent
-        self._entries = list(_read(path))
+        self._entries = [*_read(path)]
 
     def done(self) -> set[str]:
         """Keys of the runs that succeeded, and whose files are all still there."""
-        good = (entry for entry in self._entries if entry.get("status") == "done")
-        return {entry["key"] for entry in good if self._has_files(entry)}
+        good = (entry for entry in self._entries if entry.status == "done")
+        return {entry.key for entry in good if self._has_files(entry)}
 
     def names(self) -> dict[str, str]:
         """Name -> key of the run that has it."""
-        return {str(entry.get("name")): entry["key"] for entry in self._entries}
+        return {entry.name: entry.key for entry in self._entries}
 
-    def _has_files(self, entry: Mapping[str, Any]) -> bool:
-        return all((self._folder / file["path"]).is_file() for file in entry["files"])
+    def made(self, key: str) -> set[str]:
+        """The names of all files that the run of this key made, now or before."""
+        return {name for entry in self._entries if entry.key == key for name in entry.files}
+
+    def _has_files(self, entry: Entry) -> bool:
+        return all((self._folder / name).is_file() for name in entry.files)
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append a line, whole and on disk when this returns."""
-        self._entries.append(entry)
+        line = _line(entry)
+        self._entries += _entries_in(line)
         with self.path.open("ab+") as file:
             torn = file.tell() > 0 and not _ends_with_newline(self.path)
-            line = json.dumps(entry, ensure_ascii=False).encode()
             file.write((b"\n" if torn else b"") + line + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    """The entry as JSON; half a character, as of a file name that is no UTF-8, is escaped in it."""
+    return json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -51,13 +72,19 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
+def _read(path: Path) -> Iterator[Entry]:
+    if path.exists():
+        for line in path.read_bytes().split(b"\n"):
+            yield from _entries_in(line)
+
+
+def _entries_in(line: bytes) -> Iterator[Entry]:
+    """What a line says, if it is an entry."""
+    try:
+        fields = json.loads(line)
+        files = tuple(file["path"] for file in fields["files"])
+        entry = Entry(fields["key"], fields["status"], str(fields.get("name")), files)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return
-    for line in path.read_bytes().splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and {"key", "status", "files"} <= entry.keys():
-            yield entry
+    if isinstance(entry.key, str) and all(isinstance(name, str) for name in files):
+        yield entry

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from talkinghead.errors import JobError
 from talkinghead.files import sha256_of
@@ -25,7 +24,7 @@ from talkinghead.replay.changes import (
     seed_of,
     set_seeds,
 )
-from talkinghead.replay.sources import BadInput, Kind, Source, as_urls
+from talkinghead.replay.sources import BadInput, Kind, Source, as_urls, path_of
 from talkinghead.workflow.file_inputs import ELSEWHERE, FILE_INPUTS
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui
@@ -35,6 +34,7 @@ from talkinghead.workflow.taken import with_converted_values
 from talkinghead.workflow.template import fill
 
 MAX_NAME = 160  # characters: a file system takes 255 bytes, and there is a suffix to come
+SEED_TO_COME = "{seed}"
 KEY_SHOWN = 8  # hex digits of a key in a file name
 ANNOTATION = re.compile(r" \[input\]$")  # ComfyUI's own after the names of some files
 
@@ -54,7 +54,8 @@ class Run:
 
     Attributes:
         key: SHA-256 of what it does: content after all changes, and that of its local files.
-        name: of its outputs, without suffix.
+        name: of its outputs, without suffix; as long as the seed is not drawn, SEED_TO_COME is in
+            it where that belongs.
         content: an API graph, or the fields of a request.
         gui: the GUI file of the graph, where it still says the same.
         files: of a graph, the local files by the names that its nodes give.
@@ -72,6 +73,11 @@ class Run:
     row: int | None
     changes: Changes
     seed: int | None
+
+    def named(self, drawn: int | None) -> str:
+        """The name of its outputs, once it is known which seed was drawn, if one was."""
+        seed = "" if drawn is None else str(drawn)
+        return self.name.replace(SEED_TO_COME, seed) or self.key[:KEY_SHOWN]
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,7 @@ def _request_run(
     elif not remote:
         raise BadInput("is a workflow job for an endpoint: give its workflow as a file of its own")
     asked = fields.get("seed")
-    known = asked if isinstance(asked, int) else None
+    known = asked if isinstance(asked, int) and asked > 0 else None  # else the worker draws one
     return _run(source, _request_key(fields), fields, changes=changes, seed=known)
 
 
@@ -260,7 +266,10 @@ def _seed(wanted: Seed, key: str, row: int | None) -> int | None:
 
 
 def _name(pattern: str, run: Run, row: int | None) -> str:
-    known = {"stem": run.path.stem, "seed": run.seed, "row": row, "key": run.key[:KEY_SHOWN]}
+    # A NUL is in no file's name, and so in nothing else that fills the pattern.
+    to_come = "\0" if run.kind == "request" and not is_workflow_job(run.content) else ""
+    seed = to_come if run.seed is None else run.seed
+    known = {"stem": run.path.stem, "seed": seed, "row": row, "key": run.key[:KEY_SHOWN]}
     filled = {name: "" if value is None else value for name, value in known.items()}
     try:
         name = pattern.format(**filled)
@@ -268,8 +277,8 @@ def _name(pattern: str, run: Run, row: int | None) -> str:
         raise BadInput(
             f"--name {pattern}: known are {', '.join(f'{{{n}}}' for n in known)}"
         ) from None
-    safe = re.sub(r"[^\w.=+ -]", "_", name).strip(" .-")[:MAX_NAME]
-    return safe or run.key[:KEY_SHOWN]
+    safe = re.sub(r"[^\w.=+ \0-]", "_", name).strip(" .-")[:MAX_NAME]
+    return safe.replace("\0", SEED_TO_COME) or run.key[:KEY_SHOWN]
 
 
 # ---- Keys
@@ -302,7 +311,7 @@ def _with_sums(value: object) -> object:
     if isinstance(value, list):
         return [_with_sums(item) for item in value]
     if isinstance(value, str) and value.startswith("file://"):
-        return {"sha256": sha256_of_input(Path(unquote(urlsplit(value).path)))}
+        return {"sha256": sha256_of_input(path_of(value))}
     return value
 
 

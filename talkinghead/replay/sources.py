@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from talkinghead.files import read_json
 from talkinghead.plan.json_values import json_fault
@@ -96,3 +98,31 @@ def _as_urls(name: str, value: object, folder: Path) -> object:
     path = value.strip() if is_url and isinstance(value, str) else ""
     is_path = path and not is_data(path) and "://" not in path
     return (folder / path).absolute().as_uri() if is_path else value
+
+
+def path_of(url: str) -> Path:
+    """The file that a file:// URL names."""
+    return Path(unquote(urlsplit(url).path))
+
+
+def files_of(value: object) -> Iterator[Path]:
+    """The local files that a request's fields name, as `as_urls` made them."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from files_of(item)
+    elif isinstance(value, str) and value.startswith("file://"):
+        yield path_of(value)
+
+
+def check_target(target: Path, sources: Iterable[Path]) -> None:
+    """Nothing is written over what it is made of, by whatever name.
+
+    Raises:
+        BadInput: the target is one of the sources.
+    """
+    for source in sources:
+        with contextlib.suppress(OSError):  # one of them is not there
+            if target.samefile(source):
+                raise BadInput(f"{target} would overwrite {source}, of which it is made")

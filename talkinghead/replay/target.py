@@ -60,10 +60,10 @@ class Target:
 
     def _endpoint_place(self, url: str, settings: Settings, lost_seconds: float) -> Place:
         from talkinghead.replay.endpoint import EndpointPlace  # noqa: PLC0415 - a slow import
+        from talkinghead.replay.endpoint_api import EndpointApi  # noqa: PLC0415 - a slow import
 
         return EndpointPlace(
-            url,
-            os.environ.get("RUNPOD_API_KEY") or "none",
+            EndpointApi(url, os.environ.get("RUNPOD_API_KEY") or "none"),
             width=self.in_flight,
             job_seconds=settings.job_timeout_seconds,
             lost_seconds=lost_seconds,

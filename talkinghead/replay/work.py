@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,15 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from talkinghead.files import sha256_of
 from talkinghead.plan.shown import without_secrets
 from talkinghead.redact import redact_urls
+from talkinghead.replay.outputs import OutputFolder
 from talkinghead.replay.places import Away, Failed, Place, Refused, RunResult, Seen, Stopped
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run
 from talkinghead.replay.schedule import Schedule, State, Task
 from talkinghead.replay.sources import BadInput
 
+STOP_SECONDS = 0.2  # a stop notifies nobody: so soon it is seen by who pauses
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0  # between two looks for a place that is away
 
 
@@ -88,8 +89,8 @@ class Work:
         wait_seconds: float,
         stop: threading.Event,
     ) -> None:
-        self._places, self._out, self._report, self._watcher = places, out, report, watcher
-        self._stop = stop
+        self._places, self._report, self._watcher = places, report, watcher
+        self._outputs, self._stop = OutputFolder(out, report), stop
         self._schedule = Schedule(
             runs,
             [place.name for place in places],
@@ -151,7 +152,7 @@ class Work:
         pause_seconds = FIRST_PAUSE_SECONDS
         while self._has_more():
             if not self._reach(place):
-                self._stop.wait(pause_seconds)
+                _pause(pause_seconds, self._changed, self._has_more)
                 pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
             elif (task := self._take(place)) is not None:
                 pause_seconds = FIRST_PAUSE_SECONDS
@@ -191,7 +192,7 @@ class Work:
 
     def _try(self, task: Task, place: Place) -> None:
         seen = self._watcher.started(task.run, place.name)
-        ended = attempt(task.run, place, seen, self._out, self._stop)
+        ended = attempt(task.run, place, seen, self._outputs, self._stop)
         # One lock for both: once a run is back in the queue, the next place may take it, and the
         # watcher must hear of that start after this end.
         with self._changed:
@@ -209,13 +210,23 @@ class Work:
         self._watcher.ended(task.run, last.place, entry)
 
 
-def attempt(run: Run, place: Place, seen: Seen, out: Path, stop: threading.Event) -> Try:
-    """Let the place do the run. Its outputs lie in `out` then, or the try has a fault."""
+def _pause(seconds: float, changed: threading.Condition, has_more: Callable[[], bool]) -> None:
+    """Wait so long, or until there is nothing left to do."""
+    end = time.monotonic() + seconds
+    with changed:
+        while has_more() and (left := end - time.monotonic()) > 0:
+            changed.wait(min(left, STOP_SECONDS))
+
+
+def attempt(
+    run: Run, place: Place, seen: Seen, outputs: OutputFolder, stop: threading.Event
+) -> Try:
+    """Let the place do the run. Its outputs lie in their folder then, or the try has a fault."""
     this = Try(place.name)
     try:
-        with TemporaryDirectory(prefix=".part-", dir=out) as name:
+        with TemporaryDirectory(prefix=".part-", dir=outputs.path) as name:
             result = place.run(run, Path(name), seen, stop)
-            files = publish(Path(name), out, run.name)
+            files = outputs.publish(Path(name), run, run.named(result.seed))
         this.result, this.files = result, files
     except (Away, Refused, Failed, Stopped, OSError, BadInput) as error:
         this.fault = error
@@ -242,16 +253,16 @@ def settle(schedule: Schedule, task: Task, ended: Try) -> None:
 
 def entry_of(task: Task, last: Try) -> dict[str, Any]:
     """What the report says of a run that ended with this try; no secret is in it."""
-    run = task.run
+    run, drawn = task.run, last.result.seed
     return {
         "key": run.key,
         "status": task.state.value,
-        "name": run.name,
+        "name": run.named(drawn),
         "file": str(run.path),
         "kind": run.kind,
         "row": run.row,
         "set": without_secrets(run.changes),
-        "seed": run.seed if run.seed is not None else last.result.seed,
+        "seed": run.seed if drawn is None else drawn,
         "server": last.place,
         "tries": task.tries,
         "started": last.started.isoformat(timespec="seconds"),
@@ -260,20 +271,3 @@ def entry_of(task: Task, last: Try) -> dict[str, Any]:
         "files": list(last.files),
         "error": None if task.state is State.DONE else redact_urls(task.why),
     }
-
-
-def publish(folder: Path, out: Path, name: str) -> list[dict[str, Any]]:
-    """Move a run's outputs to their place; returns path, hash and size of each.
-
-    Where each has a suffix of its own they are `name` + suffix, else `name`-their own name.
-    """
-    made = sorted(folder.iterdir())
-    short = len({path.suffix for path in made}) == len(made)
-    files = []
-    for path in made:
-        target = out / (f"{name}{path.suffix}" if short else f"{name}-{path.name}")
-        sha256 = sha256_of(path)
-        path.replace(target)
-        size = target.stat().st_size
-        files.append({"path": target.name, "sha256": sha256, "bytes": size})
-    return files

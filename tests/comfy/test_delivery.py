@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import requests
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.stores import Stores
+from talkinghead.net.guard import UrlGuard
 from talkinghead.redact import redact_url
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
@@ -21,7 +24,7 @@ from talkinghead.settings import Settings
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import load_schemas
 from tests.canary import CANARY, FORMS
-from tests.conftest import EXAMPLES
+from tests.conftest import EXAMPLES, write_tone
 from tests.store import BUCKET, S3Server
 from tests.timing import LAST_RESORT_SECONDS
 
@@ -178,3 +181,77 @@ def test_a_video_that_no_store_takes_is_kept_and_delivered_without_rendering_it_
     video = requests.get(again["video_url"], timeout=LAST_RESORT_SECONDS).content
     assert hashlib.sha256(video).hexdigest() == again["video_info"]["sha256"]
     assert not Path(failed["details"]["video_path"]).exists()
+
+
+SignedAnew = Callable[[], dict[str, Any]]
+
+
+@pytest.fixture
+def signed_anew(s3: S3Server, short_job: dict[str, Any], portrait: Path, voice: Path) -> SignedAnew:
+    """Gives one draft's request, each time with other signatures in the URLs of its files."""
+    lives = itertools.count(3000)  # seconds
+    for path in (portrait, voice):
+        s3.client().upload_file(str(path), BUCKET, f"theirs/{path.name}")
+
+    def sign(name: str) -> str:
+        target = {"Bucket": BUCKET, "Key": f"theirs/{name}"}
+        return s3.client().generate_presigned_url("get_object", target, ExpiresIn=next(lives))
+
+    def signed() -> dict[str, Any]:
+        urls = {"image_url": sign(portrait.name), "wav_url": sign(voice.name)}
+        return short_job | urls | {"draft": True, "request_id": "episode-12"}
+
+    return signed
+
+
+@pytest.fixture
+def with_volume(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """The studio, with a network volume and no bucket."""
+    (tmp_path / "volume").mkdir()
+    stores = Stores(Settings(volume_dir=tmp_path / "volume"), guard=UrlGuard(blocked=()))
+    monkeypatch.setattr(studio, "stores", stores)
+    return studio
+
+
+def test_a_video_whose_upload_url_had_expired_is_delivered_to_a_fresh_one_and_not_rendered_again(
+    with_volume: Studio, s3: S3Server, signed_anew: SignedAnew
+) -> None:
+    target = {"Bucket": BUCKET, "Key": "theirs/fresh.mp4"}
+    url = s3.client().generate_presigned_url("put_object", Params=target, ExpiresIn=3600)
+    expired = url.replace("X-Amz-Signature=", "X-Amz-Signature=0")
+    job = signed_anew()
+    failed, _ = run(with_volume, "first", job | {"upload_url": expired})
+    assert failed["error_code"] == "delivery_failed" and "HTTP 403" in failed["error"]
+    kept = Path(failed["details"]["video_path"])
+    assert kept.is_file()
+    again, stages = run(with_volume, "second", job | {"upload_url": url})
+    assert stages == set(), "with the same signatures of its files not even these are fetched"
+    stored = s3.client().get_object(Bucket=BUCKET, Key="theirs/fresh.mp4")["Body"].read()
+    assert hashlib.sha256(stored).hexdigest() == again["video_info"]["sha256"]
+    assert not kept.exists()
+
+
+def test_a_kept_video_is_delivered_elsewhere_to_who_signs_all_urls_anew(
+    with_volume: Studio, s3: S3Server, signed_anew: SignedAnew
+) -> None:
+    gone = {"upload_url": f"{s3.endpoint}/{BUCKET}/theirs/no.mp4?X-Amz-Signature=0"}
+    failed, _ = run(with_volume, "first", signed_anew() | gone)
+    assert failed["error_code"] == "delivery_failed"
+    again, stages = run(with_volume, "second", signed_anew())
+    assert stages == {"fetch"}
+    video = base64.b64decode(again["video"].partition(",")[2])
+    assert hashlib.sha256(video).hexdigest() == again["video_info"]["sha256"]
+
+
+def test_a_video_in_the_bucket_is_found_by_who_signs_its_urls_anew_while_the_files_are_the_same(
+    on_s3: Studio, s3: S3Server, signed_anew: SignedAnew, voice: Path, tmp_path: Path
+) -> None:
+    first, _ = run(on_s3, "first", signed_anew())
+    again, stages = run(on_s3, "second", signed_anew())
+    assert stages == {"fetch"}
+    assert again["video_info"] == first["video_info"]
+    write_tone(tmp_path / voice.name, seconds=2.0)
+    s3.client().upload_file(str(tmp_path / voice.name), BUCKET, f"theirs/{voice.name}")
+    other, stages = run(on_s3, "third", signed_anew())
+    assert "render" in stages
+    assert other["video_info"]["sha256"] != first["video_info"]["sha256"]

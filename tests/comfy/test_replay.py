@@ -345,12 +345,12 @@ def test_a_request_and_then_its_bundle_are_rendered_on_a_server(
     code, said = finish(replay(folder / "request.json", *words))
     assert code == 0, said
     (done,) = entries(out)
-    assert {file["path"] for file in done["files"]} == {"request.mp4", "request.json"}
+    assert {file["path"] for file in done["files"]} == {"request.mp4", "request.bundle.json"}
     assert done["timings"]["render"] > 0
-    code, said = finish(replay(out / "request.json", *words, "--name=again"))
+    code, said = finish(replay(out / "request.bundle.json", *words, "--name=again"))
     assert code == 0, said
     again = entries(out)[1]
-    bundle = json.loads((out / "request.json").read_text())
+    bundle = json.loads((out / "request.bundle.json").read_text())
     assert again["seed"] == done["seed"] == bundle["result"]["generation_params"]["seed"]
 
 

@@ -18,7 +18,7 @@ from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from tests.conftest import FileServer, write_tone
-from tests.store import S3Server
+from tests.store import BUCKET, S3Server
 from tests.timing import LAST_RESORT_SECONDS
 
 
@@ -91,6 +91,29 @@ def test_only_who_sends_the_whole_request_again_is_answered_with_its_video(
     stages.clear()
     again = run_job(Job("again", theirs, report=report), on_s3)
     assert again["video_info"] == first["video_info"] and stages == []
+
+
+def test_who_knows_the_urls_but_has_no_signature_that_opens_them_gets_no_video(
+    on_s3: Studio, s3: S3Server, theirs: dict[str, Any], portrait: Path
+) -> None:
+    s3.client().upload_file(str(portrait), BUCKET, "theirs/face.jpg")
+    target = {"Bucket": BUCKET, "Key": "theirs/face.jpg"}
+    url = s3.client().generate_presigned_url("get_object", target, ExpiresIn=3600)
+    assert run_job(Job("first", theirs | {"image_url": url}), on_s3)["status"] == "completed"
+    guessed = url.replace("X-Amz-Signature=", "X-Amz-Signature=0")
+    other = run_job(Job("second", theirs | {"image_url": guessed}), on_s3)
+    assert other["error_code"] == "download_failed"
+    assert "video_url" not in other
+
+
+def test_urls_that_differ_in_more_than_a_signature_are_another_request(
+    on_s3: Studio, theirs: dict[str, Any]
+) -> None:
+    one, other = (theirs | {"image_url": f"{theirs['image_url']}&id={n}"} for n in (1, 2))
+    first = run_job(Job("first", one), on_s3)
+    second = run_job(Job("second", other), on_s3)
+    paths = {each["video_url"].partition("?")[0] for each in (first, second)}
+    assert len(paths) == 2
 
 
 def test_an_id_that_is_another_jobs_opens_nothing_of_that_job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,14 +11,16 @@ import pytest
 from pydantic import SecretStr
 
 from talkinghead.delivery import retry
+from talkinghead.delivery.asked import asked_by
 from talkinghead.delivery.blobs import StoredFile, StoredPlace, StoreError
-from talkinghead.delivery.place import FinishedVideo, Item, hash_request
+from talkinghead.delivery.place import FinishedVideo, Item
 from talkinghead.delivery.retry import Patience
 from talkinghead.delivery.stores import KINDS
 from talkinghead.errors import Cancelled, DeliveryFailed
 from talkinghead.settings import Settings
+from tests.timing import LAST_RESORT_SECONDS
 
-REQUEST = hash_request({"image_url": "https://x/i.jpg"})
+REQUEST = asked_by({"image_url": "https://x/i.jpg"})
 RESULT = {"status": "completed"}
 
 
@@ -141,9 +144,18 @@ def test_a_refusal_is_told_at_once_with_the_stores_name_and_what_was_left_is_tid
 def test_a_cancelled_job_does_not_wait_for_the_tidying(
     memory: Memory, video: FinishedVideo
 ) -> None:
+    tidying, may_end = threading.Event(), threading.Event()
+
+    def tidy() -> None:
+        tidying.set()
+        may_end.wait(LAST_RESORT_SECONDS)
+
+    memory.tidy = tidy  # type: ignore[method-assign]
     memory.faults = [Cancelled("the job was cancelled")]
     with pytest.raises(Cancelled):
         MemoryPlace(memory).deliver(video, Patience(9))
+    assert tidying.wait(LAST_RESORT_SECONDS)
+    may_end.set()
     assert memory.calls == ["put result.json"]
 
 
@@ -153,7 +165,7 @@ def test_found_before_is_a_result_of_the_same_request_whose_video_is_there(
     place = MemoryPlace(memory)
     where = place.deliver(video, Patience(9))
     assert place.find("job", REQUEST, Patience(9)) == RESULT | where
-    assert place.find("job", hash_request("another"), Patience(9)) is None
+    assert place.find("job", asked_by("another"), Patience(9)) is None
     data, _ = memory.held["job", "talkinghead.mp4"]
     memory.held["job", "talkinghead.mp4"] = (data, "of another request")
     assert place.find("job", REQUEST, Patience(9)) is None

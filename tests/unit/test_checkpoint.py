@@ -25,6 +25,7 @@ import requests
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
+from talkinghead.delivery.asked import hash_of
 from talkinghead.delivery.blobs import BlobStore, StoredFile, StoreError
 from talkinghead.delivery.checkpoint import Checkpoints
 from talkinghead.delivery.inline import InlinePlace
@@ -37,7 +38,6 @@ from talkinghead.delivery.ledger import (
     motion_name,
     segment_name,
 )
-from talkinghead.delivery.place import hash_request
 from talkinghead.delivery.restore import checkpoint_files, read_ledger
 from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumeStore
@@ -48,7 +48,7 @@ from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 FIT = {"request": "a1", "packs": "b2", "models": "c3"}
 OTHER_FIT = FIT | {"packs": "e5", "voices": "f6"}
-REQUEST = hash_request({"image_url": "https://x/i.jpg"})
+REQUEST = hash_of({"image_url": "https://x/i.jpg"})
 BEGUN = Ledger(fit=FIT, seed=7, windows=5, state={"blocks_to_swap": 20})
 
 
@@ -244,7 +244,7 @@ def test_two_renders_of_one_id_keep_what_is_theirs_also_after_one_is_delivered(
     store: BlobStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
 ) -> None:
     ours = Checkpoints(store, job, FIT, REQUEST)
-    theirs = Checkpoints(store, job, OTHER_FIT, hash_request("another"))
+    theirs = Checkpoints(store, job, OTHER_FIT, hash_of("another"))
     assert ours.open(go_on) is theirs.open(go_on) is None
     for window in (1, 2, 3):
         save(ours, disk, [window])
@@ -254,7 +254,7 @@ def test_two_renders_of_one_id_keep_what_is_theirs_also_after_one_is_delivered(
     ours.close(delivered=True)
     theirs.close(delivered=False)
     assert done(store, job) == 0
-    third = Checkpoints(store, job, OTHER_FIT, hash_request("another"))
+    third = Checkpoints(store, job, OTHER_FIT, hash_of("another"))
     ledger = third.open(go_on)
     assert ledger is not None
     kept = third.restore(ledger, new_disk(tmp_path, "third"), go_on)

@@ -11,11 +11,13 @@ import os
 import pickle
 import random
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from talkinghead.errors import JobError
+from talkinghead.media.sandbox import Sandbox
 from talkinghead.render.workflow_job.graph import read_graph, title_in
 from talkinghead.render.workflow_job.paths import path_problems, set_paths, texts_in
 from talkinghead.replay.changes import change_graph, seed_of, set_seeds
@@ -166,12 +168,12 @@ def as_a_job(content: dict[str, Any], schemas: Schemas) -> None:
     loaders_only(set_paths(graph, {"me.png": "job/me.png"}, "job"), schemas)
 
 
-def as_replay(content: dict[str, Any], schemas: Schemas) -> None:
+def as_replay(content: dict[str, Any], schemas: Schemas, sandbox: Sandbox) -> None:
     """What replay does with it before anything is sent."""
     graph = to_api(content, schemas) if is_gui(content) else content
     graph = set_seeds(with_converted_values(graph, schemas), 7)
     seed_of(graph)
-    list(mask_problems(graph, dict(local_files(graph, FOLDER)), max_megapixels=50))
+    list(mask_problems(graph, dict(local_files(graph, FOLDER)), sandbox, max_megapixels=50))
     for key, entry in graph.items():
         for name in entry["inputs"]:
             change_graph(graph, {f"{title_in(graph, key)}.{name}": "12"}, schemas)
@@ -190,7 +192,7 @@ def as_an_edit(content: dict[str, Any], schemas: Schemas) -> None:
 
 @pytest.mark.parametrize("lot", range(LOTS))
 def test_a_mangled_workflow_gives_findings_and_no_traceback(
-    lot: int, originals: list[dict[str, Any]], schemas: Schemas
+    lot: int, originals: list[dict[str, Any]], schemas: Schemas, sandbox: Sandbox
 ) -> None:
     rng = random.Random(lot)
     for _ in range(MUTANTS // LOTS):
@@ -198,6 +200,6 @@ def test_a_mangled_workflow_gives_findings_and_no_traceback(
         assert all(str(each).encode() for each in lint_workflow(content, schemas))
         if (workflow := workflow_in(content)) is None:
             continue
-        for use in (as_a_job, as_replay, as_an_edit):
+        for use in (as_a_job, partial(as_replay, sandbox=sandbox), as_an_edit):
             with contextlib.suppress(ConvertError, JobError, BadInput):
                 use(copied(workflow), schemas)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import http.server
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
+from talkinghead.delivery.asked import asked_by
+from talkinghead.delivery.file import FilePlace
+from talkinghead.delivery.place import FinishedVideo
+from talkinghead.delivery.retry import Patience
 from talkinghead.replay.changes import change_graph, change_request, read_rows
 from talkinghead.replay.display import Display
-from talkinghead.replay.endpoint import EndpointPlace
+from talkinghead.replay.outputs import OutputFolder
 from talkinghead.replay.places import Away, Failed, Refused, RunResult, Seen, Stopped
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run, Seed, Wanted, plan_runs, with_own_names
@@ -174,9 +176,52 @@ def test_rows_come_from_csv_and_from_jsonl(tmp_path: Path) -> None:
     assert read_rows(lines) == [{"steps": 4}, {"steps": 6}]
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_what_chats_and_office_programs_put_between_lines_stays_in_its_cell(
+    tmp_path: Path, mark: str, quote: str
+) -> None:
+    cell = f"hello{mark}world"
+    table = tmp_path / "rows.csv"
+    table.write_text(f"prompt,seed\n{quote}{cell}{quote},1\nplain,2\n", encoding="utf-8")
+    assert read_rows(table) == [{"prompt": cell, "seed": "1"}, {"prompt": "plain", "seed": "2"}]
+    lines = tmp_path / "rows.jsonl"
+    row = {"prompt": f"hello{mark if mark >= ' ' else ' '}world"}
+    lines.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_rows(lines) == [row]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_rows_may_end_as_any_system_ends_them_and_quoted_cells_may_hold_lines(
+    tmp_path: Path, end: str
+) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_bytes(f'prompt,seed{end}"a ""q"", b\r\nnext",1{end}'.encode())
+    assert read_rows(table) == [{"prompt": 'a "q", b\r\nnext', "seed": "1"}]
+    lines = tmp_path / "rows.jsonl"
+    lines.write_bytes(b'{"seed": 1}\r\n{"seed": 2}\r\n')
+    assert read_rows(lines) == [{"seed": 1}, {"seed": 2}]
+
+
+def test_a_cell_may_be_a_whole_book(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text(f"prompt\n{'a' * 200_000}\n")
+    assert len(read_rows(table)[0]["prompt"]) == 200_000
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
+        ("rows.csv", 'a,b\n"one,1\ntwo,2\n', "line 2: the row that begins here .* not closed"),
+        ("rows.csv", 'a,b\n"one"x,1\n', "line 2: "),
+        ("rows.csv", "a,b,a\n1,2,3\n", "has more than one column 'a'"),
+        ("rows.csv", "a;b\n1;2\n", "divided by semicolons, and not by commas"),
+        ("rows.csv", "a\tb\n1\t2\n", "divided by tabs, and not by commas"),
+        ("rows.csv", "a\n" + "a" * 10_000_001, "line 2: .*field larger than field limit"),
+        ("rows.csv", "", "has no rows"),
+        ("rows.jsonl", '{"a": 1, "a": 2}\n', "line 1: no JSON: has 'a' more than once"),
+        ("rows.jsonl", '{"a": NaN}\n', "line 1: no JSON: NaN is none of its numbers"),
+        ("rows.jsonl", "[" * 100_000, "line 1: no JSON"),
         ("rows.csv", "a,b\n1,2,3\n", "line 2: has more cells than columns"),
         ("rows.csv", "a,b\n", "has no rows"),
         ("rows.jsonl", '{"a": 1}\n[1]\n', "line 2: must be an object"),
@@ -331,6 +376,49 @@ def test_two_replays_do_not_work_into_one_folder(tmp_path: Path) -> None:
     assert "another replay is at work there" in result.output
 
 
+@pytest.mark.parametrize("command", [["run", "me.json"], ["open", "me.json"]])
+@pytest.mark.parametrize("out", ["me.json", "folder/../me.json", "link.json", "hard.json"])
+def test_nothing_is_written_over_the_file_that_it_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    workflow = load_template("infinitetalk_window")
+    bundle = {"workflow": workflow, "result": {"job_id": "j", "generation_params": {}}}
+    request = {"image_url": "me.jpg", "wav_url": "me.wav", "draft": True}
+    content = write(Path("me.json"), bundle if command[0] == "open" else request).read_bytes()
+    Path("link.json").symlink_to("me.json")
+    Path("hard.json").hardlink_to("me.json")
+    ended = CliRunner().invoke(app, [*command, "--out", out], env={"COMFYUI_URL": ""})
+    assert ended.exit_code != 0
+    assert "would overwrite me.json" in " ".join(ended.output.split())
+    assert Path("me.json").read_bytes() == content
+
+
+def test_run_refuses_to_write_over_a_picture_that_it_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("me.mp4", "me.wav", "other.bundle.json"):
+        Path(name).write_bytes(b"")
+    write(Path("me.json"), {"video_url": "me.mp4", "wav_url": "me.wav"})
+    write(Path("other.bundle.json"), {"video_url": "me.mp4", "wav_url": "me.wav"})
+    for request, out in (("me.json", "me.mp4"), ("other.bundle.json", "other.mp4")):
+        ended = CliRunner().invoke(app, ["run", request, "--out", out])
+        assert ended.exit_code == 1
+        assert "would overwrite" in ended.output
+
+
+def test_the_bundle_of_a_video_leaves_the_request_of_its_name_alone(tmp_path: Path) -> None:
+    (tmp_path / "me.json").write_text("a request")
+    (tmp_path / "made.mp4").write_bytes(b"a video")
+    place = FilePlace(tmp_path / "me.mp4")
+    made = FinishedVideo("j", asked_by({}), tmp_path / "made.mp4", {}, {"seed": 7})
+    place.deliver(made, Patience(LAST_RESORT_SECONDS))
+    assert (tmp_path / "me.json").read_text() == "a request"
+    assert json.loads((tmp_path / "me.bundle.json").read_text()) == {"seed": 7}
+
+
 # ---- The report
 
 
@@ -345,6 +433,46 @@ def test_a_torn_last_line_is_survived_and_its_run_done_again(tmp_path: Path) -> 
     assert Report(path).done() == {"a"}
     Report(path).add({"key": "d", "status": "done", "name": "d", "files": []})
     assert Report(path).done() == {"a", "d"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"key": "k", "status": "done", "files": null}',
+        b'{"key": "k", "status": "done", "files": ["a"]}',
+        b'{"key": "k", "status": "done", "files": [{"path": 1}]}',
+        b'{"key": ["k"], "status": "done", "files": []}',
+        b'{"key": "k"}',
+        b"[1]",
+        b"null",
+        b"\0\0\0",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        "\u2028".encode(),
+    ],
+)
+def test_whatever_stands_in_the_report_the_rest_of_it_counts(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "replay.jsonl"
+    Report(path).add({"key": "a", "status": "done", "name": "a", "files": []})
+    with path.open("ab") as file:
+        file.write(line + b"\n")
+    report = Report(path)
+    assert (report.done(), report.names()) == ({"a"}, {"a": "a"})
+    report.add({"key": "b", "status": "done", "name": "b", "files": []})
+    assert Report(path).done() == {"a", "b"}
+
+
+def test_a_report_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "replay.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"key": "k", "status": "done", "files": []}\r\n')
+    assert Report(path).done() == {"k"}
+
+
+def test_a_run_of_a_file_whose_name_is_no_utf_8_is_reported(tmp_path: Path) -> None:
+    report = Report(tmp_path / "replay.jsonl")
+    report.add({"key": "k", "status": "done", "name": "n", "files": [], "file": "a\udcff.json"})
+    assert json.loads(report.path.read_text())["file"] == "a\udcff.json"
+    assert Report(report.path).done() == {"k"}
 
 
 def test_a_run_whose_file_was_deleted_is_not_done(tmp_path: Path) -> None:
@@ -383,6 +511,7 @@ def work(
     tmp_path: Path,
     *places: FakePlace,
     count: int = 3,
+    runs: list[Run] | None = None,
     retries: int = 0,
     wait_seconds: float = LAST_RESORT_SECONDS,
     stop: threading.Event | None = None,
@@ -392,7 +521,7 @@ def work(
     report = Report(tmp_path / "replay.jsonl")
     with Display(Console(stderr=True), count) as display:
         Work(
-            planned(*flows, name="{stem}"),
+            runs or planned(*flows, name="{stem}"),
             places,
             out=tmp_path,
             report=report,
@@ -492,196 +621,92 @@ def test_a_stop_ends_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
     assert list(tmp_path.glob(".part-*")) == []
 
 
+# ---- Whose files are whose
+
+
+def making(*names: str) -> FakePlace:
+    """A place whose runs make files of these names."""
+
+    class Making(FakePlace):
+        def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> RunResult:
+            for name in names:
+                (folder / name).write_text(f"made as {name}")
+            return RunResult()
+
+    return Making("one")
+
+
+def test_no_output_replaces_a_file_that_the_report_does_not_know(tmp_path: Path) -> None:
+    """Such as the workflow itself, or a picture that it loads, where both are in one folder."""
+    (tmp_path / "0.png").write_text("a face")
+    (tmp_path / "0.json").write_text("a workflow")
+    (tmp_path / "0-2.png").symlink_to("nowhere")
+    found = work(tmp_path, making("a.png", "a.json"), count=1)
+    assert [file["path"] for file in found["0"]["files"]] == ["0-2.json", "0-3.png"]
+    assert (tmp_path / "0.png").read_text() == "a face"
+    assert (tmp_path / "0.json").read_text() == "a workflow"
+    assert (tmp_path / "0-3.png").read_text() == "made as a.png"
+
+
+def test_a_run_that_is_done_again_replaces_what_it_made_before(tmp_path: Path) -> None:
+    (tmp_path / "0.txt").write_text("somebody's")
+    work(tmp_path, making("a.txt", "a.png"), count=1)
+    (tmp_path / "0.png").unlink()
+    (tmp_path / "0-2.txt").write_text("made before")
+    report = tmp_path / "replay.jsonl"
+    # `work` takes two lines of one name for a run that ended twice.
+    report.write_text(report.read_text().replace('"name": "0"', '"name": "before"'))
+    found = work(tmp_path, making("a.txt", "a.png"), count=1)
+    assert [file["path"] for file in found["0"]["files"]] == ["0.png", "0-2.txt"]
+    assert (tmp_path / "0-2.txt").read_text() == "made as a.txt"
+    assert (tmp_path / "0.txt").read_text() == "somebody's"
+
+
+def test_outputs_of_two_runs_that_would_have_one_name_are_both_there(tmp_path: Path) -> None:
+    report = Report(tmp_path / "replay.jsonl")
+    one, two = planned(source(graph("a"), "a.json"), source(graph("b"), "b.json"))
+    for run, name in ((one, "a"), (two, "a-b")):
+        made = tmp_path / f"made-{name}"
+        made.mkdir()
+        for own in ("b.png", "c.png") if name == "a" else ("x.png",):
+            (made / own).write_text(name)
+        OutputFolder(tmp_path, report).publish(made, run, name)
+    found = {path.name: path.read_text() for path in tmp_path.glob("*.png")}
+    assert found == {"a-b.png": "a", "a-c.png": "a", "a-b-2.png": "a-b"}
+
+
+def test_a_bundle_never_has_the_name_of_a_request(tmp_path: Path) -> None:
+    names = ["talkinghead.mp4", "talkinghead.bundle.json"]
+    found = work(tmp_path, making(*names), count=1)
+    assert [each["path"] for each in found["0"]["files"]] == ["0.bundle.json", "0.mp4"]
+
+
+@pytest.mark.parametrize("seed", [{}, {"seed": 0}, {"seed": -1}, {"seed": None}])
+def test_the_seed_that_was_drawn_is_in_the_report_and_in_the_name(
+    tmp_path: Path, seed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drawing(FakePlace):
+        def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> RunResult:
+            super().run(run, folder, seen, stop)
+            return RunResult(seed=5711561670430523)
+
+    monkeypatch.setattr("talkinghead.replay.runs.parse_request", lambda *_, **__: None)
+    request = Source(tmp_path / "me.json", "request", {"prompt": "a"} | seed)
+    work(tmp_path, Drawing("one"), runs=planned(request, name="{stem}-{seed}"))
+    (line,) = (tmp_path / "replay.jsonl").read_text().splitlines()
+    entry = json.loads(line)
+    assert (entry["seed"], entry["name"]) == (5711561670430523, "me-5711561670430523")
+    assert (tmp_path / "me-5711561670430523.txt").is_file()
+
+
+def test_a_seed_that_the_file_has_is_in_the_name_before_anything_runs() -> None:
+    (run,) = planned(source(graph(seed=7)), name="{stem}-{seed:03}")
+    assert run.name == "file-007"
+
+
 def test_no_secret_of_a_url_is_reported(tmp_path: Path) -> None:
     def fail(run: Run) -> None:
         raise Failed("http://x/a?signature=secret gave nothing", again=False)
 
     work(tmp_path, FakePlace("one", fail), count=1)
     assert "secret" not in (tmp_path / "replay.jsonl").read_text()
-
-
-# ---- RunPod's API
-
-
-class RunPod:
-    """The paths of RunPod's API that a client uses, with states that a test gives."""
-
-    def __init__(self, *states: Mapping[str, Any]) -> None:
-        self.states = list(states)
-        self.busy = 0  # how often it takes no job
-        self.asked: list[str] = []
-        self.inputs: list[Any] = []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                outer.asked.append(f"{self.path} {self.headers['Authorization']}")
-                if self.path.endswith("/run") and outer.busy:
-                    outer.busy -= 1
-                    self.send_error(503)
-                    return
-                if self.path.endswith("/run"):
-                    outer.inputs.append(json.loads(body)["input"])
-                self._answer({"id": "job-1", "status": "IN_QUEUE"})
-
-            def do_GET(self) -> None:
-                outer.asked.append(self.path)
-                state = outer.states.pop(0) if len(outer.states) > 1 else outer.states[0]
-                self._answer({"id": "job-1", **state})
-
-            def _answer(self, content: object) -> None:
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(json.dumps(content).encode())
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Requests are not part of a test's output."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v2/abc"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def runpod(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RunPod]]:
-    monkeypatch.setattr("talkinghead.replay.endpoint.POLL_SECONDS", 0.05)
-    started: list[RunPod] = []
-
-    def start(*states: Mapping[str, Any]) -> RunPod:
-        started.append(RunPod(*states))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.close()
-
-
-def on_endpoint(
-    api: RunPod, folder: Path, seen: Seen, stop: threading.Event | None = None
-) -> RunResult:
-    (run,) = planned(source(graph()))
-    place = EndpointPlace(
-        api.url,
-        "key",
-        width=1,
-        job_seconds=LAST_RESORT_SECONDS,
-        lost_seconds=LAST_RESORT_SECONDS,
-        download_seconds=LAST_RESORT_SECONDS,
-    )
-    place.connect()
-    return place.run(run, folder, seen, stop or threading.Event())
-
-
-def test_a_workflow_is_a_job_of_the_endpoint_and_its_outputs_come(
-    runpod: Callable[..., RunPod], tmp_path: Path
-) -> None:
-    content = b"a picture"
-    data = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    sha256 = hashlib.sha256(content).hexdigest()
-    outputs = [
-        {"node": "Save", "kind": "image", "filename": "p.png", "data": data, "sha256": sha256},
-        {"node": "Text", "kind": "text", "text": "hello"},
-    ]
-    api = runpod(
-        {"status": "IN_QUEUE"},
-        {"status": "IN_QUEUE"},
-        {"status": "IN_PROGRESS", "output": {"percent": 40, "message": "Sampler"}},
-        {"status": "COMPLETED", "output": {"outputs": outputs}},
-    )
-    told: list[tuple[float, str]] = []
-    on_endpoint(api, tmp_path, lambda fraction, message: told.append((fraction, message)))
-    assert api.inputs == [{"workflow": graph()}]
-    assert told == [(0.0, "in queue"), (0.4, "Sampler")]
-    assert (tmp_path / "1-p.png").read_bytes() == content
-    assert (tmp_path / "2.txt").read_text() == "hello"
-    assert any("Bearer key" in asked for asked in api.asked)
-
-
-@pytest.mark.parametrize(
-    ("state", "again", "problem"),
-    [
-        ({"status": "FAILED", "error": "the GPU is gone"}, True, "the GPU is gone"),
-        (
-            {"status": "FAILED", "error": "no", "output": {"error_code": "invalid_request"}},
-            False,
-            "no",
-        ),
-        ({"status": "TIMED_OUT"}, True, "the job is TIMED_OUT"),
-        ({"status": "COMPLETED", "output": {}}, False, "the result is not here"),
-        (
-            {
-                "status": "COMPLETED",
-                "output": {"status": "incomplete", "windows_done": 3, "windows": 9},
-            },
-            True,
-            "3 of 9 windows are rendered: the next try goes on after them",
-        ),
-        (
-            {"status": "COMPLETED", "output": {"status": "estimated"}},
-            False,
-            "dry_run is true, and renders nothing",
-        ),
-        (
-            {"status": "COMPLETED", "output": {"video_path": "/runpod-volume/v.mp4"}},
-            False,
-            "lies on the endpoint's volume: /runpod-volume/v.mp4",
-        ),
-        (
-            {
-                "status": "COMPLETED",
-                "output": {"video": "data:video/mp4;base64,AA==", "video_info": {"sha256": "0"}},
-            },
-            True,
-            "talkinghead.mp4 came damaged",
-        ),
-    ],
-)
-def test_a_job_that_gives_no_result_says_why(
-    runpod: Callable[..., RunPod],
-    tmp_path: Path,
-    state: dict[str, Any],
-    again: bool,
-    problem: str,
-) -> None:
-    with pytest.raises(Failed, match=problem) as caught:
-        on_endpoint(runpod(state), tmp_path, lambda fraction, message: None)
-    assert caught.value.again is again
-
-
-def test_a_stopped_job_is_cancelled_on_the_endpoint(
-    runpod: Callable[..., RunPod], tmp_path: Path
-) -> None:
-    api = runpod({"status": "IN_PROGRESS"})
-    stop = threading.Event()
-    with pytest.raises(Stopped):
-        on_endpoint(api, tmp_path, lambda fraction, message: stop.set(), stop)
-    assert any("/cancel/job-1" in asked for asked in api.asked)
-
-
-def test_a_busy_endpoint_is_asked_again(runpod: Callable[..., RunPod], tmp_path: Path) -> None:
-    text = {"node": "Text", "kind": "text", "text": "hello"}
-    api = runpod({"status": "COMPLETED", "output": {"outputs": [text]}})
-    api.busy = 2
-    on_endpoint(api, tmp_path, lambda fraction, message: None)
-    assert len(api.inputs) == 1
-    assert (tmp_path / "1.txt").read_text() == "hello"
-
-
-def test_an_endpoint_that_does_not_answer_is_away(tmp_path: Path) -> None:
-    place = EndpointPlace(
-        "http://127.0.0.1:9", "key", width=1, job_seconds=1, lost_seconds=1, download_seconds=1
-    )
-    place._client.rp_session.mount("http://", no_retries())
-    with pytest.raises(Away, match="does not answer"):
-        place.connect()
-
-
-def no_retries() -> Any:  # noqa: ANN401 - requests' adapter
-    from requests.adapters import HTTPAdapter  # noqa: PLC0415
-
-    return HTTPAdapter(max_retries=0)

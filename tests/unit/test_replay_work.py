@@ -11,6 +11,7 @@ import pytest
 from talkinghead.replay.places import Refused
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run
+from tests.timing import LAST_RESORT_SECONDS
 from tests.unit.test_replay import FakePlace, work
 
 
@@ -33,6 +34,28 @@ def test_a_stop_ends_those_that_wait_for_a_place_which_is_away(tmp_path: Path) -
     gone.away = True
     Report(tmp_path / "replay.jsonl").path.touch()
     assert work(tmp_path, gone, FakePlace("idle", refuse), stop=stop) == {}
+
+
+def test_when_all_is_done_nobody_waits_for_a_place_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be looked for again after a pause, though there is nothing left for it to do."""
+    monkeypatch.setattr("talkinghead.replay.work.FIRST_PAUSE_SECONDS", 10 * LAST_RESORT_SECONDS)
+    looked = threading.Event()
+
+    class Gone(FakePlace):
+        def connect(self) -> None:
+            looked.set()
+            super().connect()
+
+    gone = Gone("gone")
+    gone.away = True
+    found = work(tmp_path, gone, FakePlace("there", lambda run: assert_set(looked)))
+    assert {line["status"] for line in found.values()} == {"done"}
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(LAST_RESORT_SECONDS)
 
 
 def test_a_fault_of_a_place_that_nobody_foresaw_ends_all(tmp_path: Path) -> None:

@@ -1,0 +1,361 @@
+"""Runs as jobs of an endpoint: whatever its API says, and whenever it says nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from talkinghead.replay.endpoint import EndpointPlace
+from talkinghead.replay.endpoint_api import EndpointApi
+from talkinghead.replay.places import Away, Failed, RunResult, Seen, Stopped
+from tests.timing import LAST_RESORT_SECONDS
+from tests.unit.test_replay import graph, planned, source
+
+State = Mapping[str, Any] | bytes | int  # a job's, or what comes in its place: HTTP's status
+
+
+class RunPod:
+    """The paths of RunPod's API that a client uses, with states that a test gives.
+
+    The last state stays. A state that is text is the whole answer; one that ends in b"..." is cut
+    off. Who cancels, hears "CANCELLED" from then on, unless the states say otherwise.
+    """
+
+    def __init__(self, *states: State) -> None:
+        self.states = list(states)
+        self.lives = False  # though it is cancelled
+        self.next_states: list[State] = []  # of the job after the first
+        self.busy = 0  # how often it takes no job
+        self.asked: list[str] = []
+        self.inputs: list[Any] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outer.asked.append(f"{self.path} {self.headers['Authorization']}")
+                if self.path.endswith("/run") and outer.busy:
+                    outer.busy -= 1
+                    self.send_error(503)
+                    return
+                if self.path.endswith("/run"):
+                    outer.inputs.append(json.loads(body)["input"])
+                    if len(outer.inputs) > 1:
+                        outer.states = outer.next_states
+                if "/cancel/" in self.path and not outer.lives:
+                    outer.states = [{"status": "CANCELLED"}]
+                self._answer({"id": f"job-{len(outer.inputs)}", "status": "IN_QUEUE"})
+
+            def do_GET(self) -> None:
+                outer.asked.append(self.path)
+                if self.path.endswith("/health"):
+                    self._answer({})
+                    return
+                state = outer.states.pop(0) if len(outer.states) > 1 else outer.states[0]
+                if isinstance(state, int):
+                    self.send_error(state)
+                elif isinstance(state, bytes):
+                    self._send(state)
+                else:
+                    self._answer({"id": self.path.rpartition("/")[2], **state})
+
+            def _answer(self, content: object) -> None:
+                self._send(json.dumps(content).encode())
+
+            def _send(self, body: bytes) -> None:
+                self.send_response(200)
+                length = len(body) + 100 * body.endswith(b"...")
+                self.send_header("Content-Length", str(length))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Requests are not part of a test's output."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v2/abc"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def runpod(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RunPod]]:
+    monkeypatch.setattr("talkinghead.replay.endpoint.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("talkinghead.replay.endpoint_api.CANCEL_PAUSE_SECONDS", 0.0)
+    started: list[RunPod] = []
+
+    def start(*states: State) -> RunPod:
+        started.append(RunPod(*states))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def endpoint_place(
+    api: RunPod,
+    *,
+    job_seconds: float = LAST_RESORT_SECONDS,
+    lost_seconds: float = LAST_RESORT_SECONDS,
+) -> EndpointPlace:
+    return EndpointPlace(
+        EndpointApi(api.url, "key"),
+        width=1,
+        job_seconds=job_seconds,
+        lost_seconds=lost_seconds,
+        download_seconds=LAST_RESORT_SECONDS,
+    )
+
+
+def on_endpoint(
+    api: RunPod, folder: Path, seen: Seen, stop: threading.Event | None = None
+) -> RunResult:
+    (run,) = planned(source(graph()))
+    place = endpoint_place(api)
+    place.connect()
+    return place.run(run, folder, seen, stop or threading.Event())
+
+
+def test_a_workflow_is_a_job_of_the_endpoint_and_its_outputs_come(
+    runpod: Callable[..., RunPod], tmp_path: Path
+) -> None:
+    content = b"a picture"
+    data = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    sha256 = hashlib.sha256(content).hexdigest()
+    outputs = [
+        {"node": "Save", "kind": "image", "filename": "p.png", "data": data, "sha256": sha256},
+        {"node": "Text", "kind": "text", "text": "hello"},
+    ]
+    api = runpod(
+        {"status": "IN_QUEUE"},
+        {"status": "IN_PROGRESS", "output": {"percent": 40, "message": "Sampler"}},
+        {"status": "COMPLETED", "output": {"outputs": outputs}},
+    )
+    told: list[tuple[float, str]] = []
+    on_endpoint(api, tmp_path, lambda fraction, message: told.append((fraction, message)))
+    assert api.inputs == [{"workflow": graph()}]
+    assert told == [(0.0, "in queue"), (0.4, "Sampler")]
+    assert (tmp_path / "1-p.png").read_bytes() == content
+    assert (tmp_path / "2.txt").read_text() == "hello"
+    assert any("Bearer key" in asked for asked in api.asked)
+
+
+@pytest.mark.parametrize(
+    ("state", "again", "problem"),
+    [
+        ({"status": "FAILED", "error": "the GPU is gone"}, True, "the GPU is gone"),
+        (
+            {"status": "FAILED", "error": "no", "output": {"error_code": "invalid_request"}},
+            False,
+            "no",
+        ),
+        ({"status": "TIMED_OUT"}, True, "the job is TIMED_OUT"),
+        ({"status": "COMPLETED", "output": {}}, False, "the result is not here"),
+        (
+            {
+                "status": "COMPLETED",
+                "output": {"status": "incomplete", "windows_done": 3, "windows": 9},
+            },
+            True,
+            "3 of 9 windows are rendered: the next try goes on after them",
+        ),
+        (
+            {"status": "COMPLETED", "output": {"status": "estimated"}},
+            False,
+            "dry_run is true, and renders nothing",
+        ),
+        (
+            {"status": "COMPLETED", "output": {"video_path": "/runpod-volume/v.mp4"}},
+            False,
+            "lies on the endpoint's volume: /runpod-volume/v.mp4",
+        ),
+        (
+            {
+                "status": "COMPLETED",
+                "output": {"video": "data:video/mp4;base64,AA==", "video_info": {"sha256": "0"}},
+            },
+            True,
+            "talkinghead.mp4 came damaged",
+        ),
+    ],
+)
+def test_a_job_that_gives_no_result_says_why(
+    runpod: Callable[..., RunPod],
+    tmp_path: Path,
+    state: dict[str, Any],
+    again: bool,
+    problem: str,
+) -> None:
+    with pytest.raises(Failed, match=problem) as caught:
+        on_endpoint(runpod(state), tmp_path, lambda fraction, message: None)
+    assert caught.value.again is again
+
+
+def test_the_seed_that_the_worker_drew_is_told(
+    runpod: Callable[..., RunPod], tmp_path: Path
+) -> None:
+    output = {"video": "data:video/mp4;base64,AA==", "generation_params": {"seed": 57}}
+    api = runpod({"status": "COMPLETED", "output": output})
+    assert on_endpoint(api, tmp_path, lambda *_: None).seed == 57
+
+
+def test_a_stopped_job_is_cancelled_on_the_endpoint(
+    runpod: Callable[..., RunPod], tmp_path: Path
+) -> None:
+    api = runpod({"status": "IN_PROGRESS"})
+    stop = threading.Event()
+    with pytest.raises(Stopped):
+        on_endpoint(api, tmp_path, lambda fraction, message: stop.set(), stop)
+    assert any("/cancel/job-1" in asked for asked in api.asked)
+
+
+TEXT = {"status": "COMPLETED", "output": {"outputs": [{"kind": "text", "text": "hello"}]}}
+BROKEN_POLLS = {
+    "cut off": b'{"id": ...',
+    "a web page": b"<html>maintenance</html>",
+    "a list": b"[]",
+    "no status": b"{}",
+    "a status that is no text": b'{"status": null}',
+    "401": 401,
+    "404": 404,
+    "500": 500,
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_POLLS.values(), ids=BROKEN_POLLS)
+def test_one_broken_poll_is_no_end_of_a_run(
+    runpod: Callable[..., RunPod], tmp_path: Path, broken: State
+) -> None:
+    api = runpod({"status": "IN_PROGRESS"}, broken, {"status": "IN_PROGRESS"}, TEXT)
+    on_endpoint(api, tmp_path, lambda fraction, message: None)
+    assert (tmp_path / "1.txt").read_text() == "hello"
+    assert len(api.inputs) == 1
+    assert not any("/cancel/" in asked for asked in api.asked)
+
+
+@pytest.mark.parametrize(
+    ("limits", "states", "problem"),
+    [
+        ({"lost_seconds": 0.0}, [401], "job-1 is lost: RUNPOD_API_KEY is not taken"),
+        ({"lost_seconds": 0.0}, [b"<html>"], "job-1 is lost: .* did not answer with JSON"),
+        ({"job_seconds": 0.0}, [{"status": "IN_PROGRESS"}], "took longer than JOB_TIMEOUT_SECONDS"),
+    ],
+)
+def test_a_job_that_is_given_up_is_cancelled_on_the_endpoint(
+    runpod: Callable[..., RunPod],
+    tmp_path: Path,
+    limits: dict[str, float],
+    states: list[State],
+    problem: str,
+) -> None:
+    api = runpod({"status": "IN_QUEUE"}, *states)
+    (run,) = planned(source(graph()))
+    with pytest.raises(Failed, match=problem):
+        endpoint_place(api, **limits).run(run, tmp_path, lambda *_: None, threading.Event())
+    assert any("/cancel/job-1" in asked for asked in api.asked)
+
+
+def test_a_fault_of_our_own_cancels_the_job_too(
+    runpod: Callable[..., RunPod], tmp_path: Path
+) -> None:
+    def break_down(fraction: float, message: str) -> None:
+        raise ZeroDivisionError
+
+    api = runpod({"status": "IN_PROGRESS"})
+    with pytest.raises(ZeroDivisionError):
+        on_endpoint(api, tmp_path, break_down)
+    assert any("/cancel/job-1" in asked for asked in api.asked)
+
+
+def tried_twice(api: RunPod, folder: Path) -> None:
+    """A run whose job is lost, and that is tried once more."""
+    (run,) = planned(source(graph()))
+    place = endpoint_place(api, lost_seconds=0.0)
+    with pytest.raises(Failed) as caught:
+        place.run(run, folder, lambda *_: None, threading.Event())
+    assert caught.value.again
+    place.run(run, folder, lambda *_: None, threading.Event())
+    assert (folder / "1.txt").read_text() == "hello"
+
+
+def test_a_lost_job_that_was_made_all_the_same_is_not_sent_anew(
+    runpod: Callable[..., RunPod], tmp_path: Path
+) -> None:
+    api = runpod({"status": "IN_PROGRESS"}, 500, TEXT)
+    api.lives = True
+    tried_twice(api, tmp_path)
+    assert len(api.inputs) == 1
+
+
+@pytest.mark.parametrize("ended", [{"status": "CANCELLED"}, {"status": "FAILED"}, 404])
+def test_a_lost_job_that_made_nothing_is_sent_anew(
+    runpod: Callable[..., RunPod], tmp_path: Path, ended: State
+) -> None:
+    api = runpod({"status": "IN_PROGRESS"}, 500, ended)
+    api.lives, api.next_states = True, [TEXT]
+    tried_twice(api, tmp_path)
+    assert len(api.inputs) == 2
+
+
+def test_outputs_that_did_not_come_are_asked_for_again_and_not_made_again(
+    runpod: Callable[..., RunPod], tmp_path: Path
+) -> None:
+    damaged = {"filename": "1.txt", "data": "data:text/plain;base64,AA==", "sha256": "0"}
+    api = runpod({"status": "COMPLETED", "output": {"outputs": [damaged]}}, TEXT)
+    tried_twice(api, tmp_path)
+    assert len(api.inputs) == 1
+
+
+def test_an_endpoint_that_may_have_taken_the_job_is_not_sent_it_at_once_again(
+    runpod: Callable[..., RunPod], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*args: object, **kwargs: object) -> None:
+        raise requests.ConnectionError("Connection aborted")
+
+    api = runpod({"status": "IN_QUEUE"})
+    place = endpoint_place(api)
+    monkeypatch.setattr(requests.Session, "request", cut_off)
+    (run,) = planned(source(graph()))
+    with pytest.raises(Failed, match="may have taken the job"):
+        place.run(run, tmp_path, lambda *_: None, threading.Event())
+
+
+@pytest.mark.parametrize(
+    "output",
+    [[], "text", {"outputs": ["a"]}, {"outputs": {"a": 1}}, {"video_info": [], "video": 3}],
+)
+def test_a_result_of_another_kind_of_worker_fails_and_ends_nothing_else(
+    runpod: Callable[..., RunPod], tmp_path: Path, output: object
+) -> None:
+    api = runpod({"status": "COMPLETED", "output": output})
+    with pytest.raises(Failed, match="the result is not here"):
+        on_endpoint(api, tmp_path, lambda fraction, message: None)
+
+
+def test_a_busy_endpoint_is_asked_again(runpod: Callable[..., RunPod], tmp_path: Path) -> None:
+    text = {"node": "Text", "kind": "text", "text": "hello"}
+    api = runpod({"status": "COMPLETED", "output": {"outputs": [text]}})
+    api.busy = 2
+    on_endpoint(api, tmp_path, lambda fraction, message: None)
+    assert len(api.inputs) == 1
+    assert (tmp_path / "1.txt").read_text() == "hello"
+
+
+def test_an_endpoint_that_does_not_answer_is_away(tmp_path: Path) -> None:
+    api = EndpointApi("http://127.0.0.1:9", "key")
+    place = EndpointPlace(api, width=1, job_seconds=1, lost_seconds=1, download_seconds=1)
+    with pytest.raises(Away, match="does not answer"):
+        place.connect()
