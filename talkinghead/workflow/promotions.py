@@ -104,7 +104,9 @@ class _Opened:
         return values
 
     def _link_shown(self, instance: Node, values: list[Value]) -> None:
-        subgraph, given = self._known.all[instance["type"]], dict(enumerate(values))
+        subgraph = self._known.all[instance["type"]]
+        # null: 1.32.9 writes it in place of what is not its own (1.58.1 would send it).
+        given = {at: value for at, value in enumerate(values) if value is not None}
         entries = [self._known.without_prefix(subgraph, each) for each in shown_widgets(instance)]
         linked = self._known.linked_already(subgraph, entries)
         primitives: dict[str, list[int]] = {}
