@@ -18,6 +18,7 @@ from talkinghead.workflow.gui_file import (
     title_of,
 )
 from talkinghead.workflow.levels import INPUT_NODE, NOWHERE, Level, Socket, WorkflowFile
+from talkinghead.workflow.promotions import with_linked_promotions
 from talkinghead.workflow.schemas import Schemas, Value, can_link
 from talkinghead.workflow.sent_widgets import SentWidgets
 
@@ -36,7 +37,8 @@ def to_api(gui: Workflow, schemas: Schemas) -> Graph:
     widgets_values that do not fit their class and links to what is not there.
     """
     check_convertible(gui)
-    root, widgets = Level(gui, WorkflowFile(gui, schemas)), SentWidgets()
+    opened = with_linked_promotions(gui, schemas)
+    root, widgets = Level(opened, WorkflowFile(opened, schemas)), SentWidgets()
     graph = {level.id_of(node): _api_entry(level, node, widgets) for level, node in root.runs()}
     for entry in graph.values():
         inputs = entry["inputs"].items()

@@ -5,13 +5,14 @@ The rules are those of comfyui_frontend_package 1.32.9 (ExecutableNodeDTO in its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from talkinghead.workflow.gui_file import (
     BYPASSED,
     MUTED,
+    PRIMITIVE,
     VIRTUAL,
     ConvertError,
     Link,
@@ -19,6 +20,7 @@ from talkinghead.workflow.gui_file import (
     NodeId,
     Workflow,
     read_link,
+    schema_of,
     sockets_in,
     widgets_of,
     written_by,
@@ -34,9 +36,11 @@ from talkinghead.workflow.schemas import (
     InputSpec,
     NodeSchema,
     Schemas,
+    Value,
     class_inputs,
     output_types,
     shown_inputs,
+    widget_inputs,
 )
 
 INPUT_NODE = -10  # the frontend's id for where the links from a subgraph's inputs start
@@ -45,6 +49,7 @@ FIRST_SWITCHING_INSTANCES = (1, 39)  # a muted or bypassed instance is off, what
 FIRST_WITH_INNER_PRIMITIVES = (1, 39)  # a primitive in a subgraph works
 FIRST_ENDING_AT_MUTED = (1, 41)  # a widget that a muted node feeds sends what it holds
 FIRST_INSIDE_OUT = (1, 42)  # the innermost subgraphs are built first
+FIRST_WITH_LINKED_PROMOTIONS = (1, 46)  # a widget that an instance shows is an input of it
 MAX_NODES, MAX_NESTING = 20_000, 50  # subgraphs in subgraphs multiply
 
 
@@ -175,7 +180,7 @@ class Level:
         schema = self.schemas.get(node["type"])
         if schema is None:
             return {}, ()
-        known = _shown_inputs(node, schema, self.schemas)
+        known = _shown_inputs(self, node, schema)
         combos = tuple(f"{each.name}." for each in known if each.type == DYNAMIC_COMBO)
         # The inputs of a dynamic combo's choice follow it, sockets or not.
         own = sorted(known, key=lambda each: each.is_widget or each.name.startswith(combos))
@@ -225,10 +230,47 @@ class Level:
         return next((self.links[link] for link in links if link in self.links), None)
 
 
-def _shown_inputs(node: Node, schema: NodeSchema, schemas: Schemas) -> Sequence[InputSpec]:
-    known = class_inputs(schema)
-    has_choices = any(each.type == DYNAMIC_COMBO for each in known)
-    return shown_inputs(schema, widgets_of(node, schemas)) if has_choices else known
+def values_of(level: Level, node: Node) -> dict[str, Value]:
+    """What a node's widgets hold when the GUI runs it: what the file has, but for one thing.
+
+    A primitive that feeds a dynamic combo makes it bring the inputs of another choice, and those
+    have their defaults.
+
+    Raises:
+        ConvertError: the class is unknown, or widgets_values are of the wrong form.
+    """
+    named = level.named(node)
+    schema, values = schema_of(named, level.schemas), widgets_of(named, level.schemas)
+    if not _has_choices(schema):
+        return values
+    for socket in sorted(sockets_in(node), key=lambda each: each["name"]):
+        name = socket["name"]
+        combos = {each.name for each in widget_inputs(schema, values) if each.type == DYNAMIC_COMBO}
+        held = _held_by_primitive(level, socket) if name in combos else []
+        if held and values[name] != held[0]:
+            kept = {n: value for n, value in values.items() if not n.startswith(f"{name}.")}
+            kept[name] = held[0]
+            inputs = widget_inputs(schema, kept)
+            values = {each.name: kept.get(each.name, each.default) for each in inputs}
+    return values
+
+
+def _held_by_primitive(level: Level, socket: Mapping[str, Any]) -> list[Value]:
+    """What the primitive holds that feeds a socket, the value first; [] where none does."""
+    link = level.links.get(socket.get("link", -1))
+    origin = level.nodes.get(link.origin) if link else None
+    held = origin.get("widgets_values") if origin and origin["type"] == PRIMITIVE else None
+    return held if isinstance(held, list) and level.can_have_primitives else []
+
+
+def _has_choices(schema: NodeSchema) -> bool:
+    return any(each.type == DYNAMIC_COMBO for each in class_inputs(schema))
+
+
+def _shown_inputs(level: Level, node: Node, schema: NodeSchema) -> Sequence[InputSpec]:
+    if not _has_choices(schema):
+        return class_inputs(schema)
+    return shown_inputs(schema, values_of(level, node))
 
 
 def _matched_in(level: Level) -> MatchedTypes:
@@ -236,7 +278,7 @@ def _matched_in(level: Level) -> MatchedTypes:
     for node in level.nodes.values():
         schema = None if node["id"] in level.inner else level.schemas.get(node["type"])
         if schema and any(each.match_group for each in class_inputs(schema)):
-            specs = _shown_inputs(node, schema, level.schemas)
+            specs = _shown_inputs(level, node, schema)
             groups += match_groups(node, specs, schema, level.links)
     return matched_types(groups, lambda link: _type_at_origin(level, link))
 

@@ -5,7 +5,6 @@ send what it holds. The rules are those of comfyui_frontend_package 1.32.9; leve
 ones do otherwise.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
@@ -19,9 +18,9 @@ from talkinghead.workflow.gui_file import (
     Node,
     NodeId,
     schema_of,
-    widgets_of,
 )
-from talkinghead.workflow.levels import INPUT_NODE, Level, Socket
+from talkinghead.workflow.levels import INPUT_NODE, Level, Socket, values_of
+from talkinghead.workflow.promotions import OWN, shown_widgets
 from talkinghead.workflow.schemas import (
     BROWSER_TYPES,
     InputSpec,
@@ -88,7 +87,7 @@ class SentWidgets:
         for each in class_inputs(schema):
             if each.type in BROWSER_TYPES:
                 raise ConvertError(f"input {each.name!r} is made by the browser at run time", named)
-        values = widgets_of(named, level.schemas)
+        values = values_of(level, node)
         return {
             each.name: Widget(each, values[each.name]) for each in widget_inputs(schema, values)
         }
@@ -102,9 +101,9 @@ class SentWidgets:
         values = values if isinstance(values, list) else []
         for name, value in zip(list(found), values, strict=False):
             found[name] = found[name]._replace(value=value)
-        for (owner, name), value in zip(_shown(level, instance), values, strict=False):
-            if owner == "-1" and name in found and value is not None:
-                found[name] = found[name]._replace(value=value)
+        for shown, value in zip(shown_widgets(level.named(instance)), values, strict=False):
+            if shown.owner == OWN and shown.name in found and value is not None:
+                found[shown.name] = found[shown.name]._replace(value=value)
         named = instance.get(NAMED) or {}
         return {
             name: each._replace(value=named.get(name, each.value)) for name, each in found.items()
@@ -128,17 +127,6 @@ class SentWidgets:
         name = next((each.name for each in level.sockets(node) if each.link == link.id), None)
         # As the file has it: `of` would follow the very link that we were asked about, on and on.
         return self._own(level, node).get(name) if name else None
-
-
-def _shown(level: Level, instance: Node) -> list[list[str]]:
-    """[inner node id, widget] for each widget that an instance shows; -1: its own."""
-    properties = instance.get("properties")
-    shown = properties.get("proxyWidgets") if isinstance(properties, dict) else None
-    try:
-        pairs = json.loads(shown) if isinstance(shown, str) else shown or []
-        return [[str(owner), str(name)] for owner, name in pairs]
-    except (ValueError, TypeError):
-        raise level.error("properties.proxyWidgets is no list of pairs", instance) from None
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
