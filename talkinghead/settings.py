@@ -112,7 +112,7 @@ class Settings(BaseSettings):
         50,
         gt=0,
         description="Largest picture or mask, million pixels; half of that with transparency, "
-        "CMYK, 16 bits or in progressive JPEG, a third in TIFF, a quarter in WebP",
+        "CMYK, 16 bits, in progressive JPEG or HEIC, a third in TIFF or AVIF, a quarter in WebP",
     )
     max_video_megapixels: float = Field(
         9, gt=0, le=16, description="Largest frame of a source video, million pixels; 4K has 8.8"

@@ -140,6 +140,11 @@ def webp_of(width: int, height: int) -> bytes:
     return bytes(file)
 
 
+def ispe_of(kind: str, width: int, height: int) -> bytes:
+    """A HEIC or AVIF whose index tells another size."""
+    return patched(saved(two_colours(), kind), b"ispe", 8, struct.pack(">II", width, height))
+
+
 def gif_of(width: int, height: int) -> bytes:
     """A GIF whose screen and frame are so large, with data for few of the pixels."""
     file = bytearray(saved(two_colours(), "GIF"))

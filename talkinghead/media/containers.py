@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar, cast
@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from talkinghead.errors import MediaInvalid
 from talkinghead.media.heartbeat import beat
+from talkinghead.media.kinds import not_opened
 
 Wanted = TypeVar("Wanted", AudioStream, VideoStream)
 
@@ -51,8 +52,12 @@ def open_container(
         "codec_whitelist": ",".join(codecs),
         "max_streams": str(MAX_STREAMS),
     }
-    # Titles in an old encoding are no reason to refuse a file.
-    return av.open(str(path), options={**options, **guard}, metadata_errors="replace")
+    try:
+        # Titles in an old encoding are no reason to refuse a file.
+        return av.open(str(path), options={**options, **guard}, metadata_errors="replace")
+    except (av.InvalidDataError, av.ArgumentError):  # it is another kind of file
+        whole = Path(str(path).rpartition(",,:")[2])  # a part is named by what it is of
+        raise ValueError(not_opened(whole, formats)) from None
 
 
 def check_codec(
@@ -71,19 +76,16 @@ def check_codec(
         raise MediaInvalid(f"{name}: the {what} is {codec}, allowed: {allowed}")
 
 
-def packets(
-    container: InputContainer, stream: Wanted, check: Callable[[], None] = lambda: None
-) -> Iterator[Packet[Wanted]]:
+def packets(container: InputContainer, stream: Wanted) -> Iterator[Packet[Wanted]]:
     """The stream's packets; each packet of the file is a sign that it gets on.
 
     Raises:
-        ValueError: far too many packets. What `check` raises ends it as well.
+        ValueError: far too many packets.
     """
     # PyAV may stumble at the end of a file in which streams began later than its header.
     with contextlib.suppress(IndexError):
         for number, packet in enumerate(container.demux()):
             beat()
-            check()
             if number > MAX_PACKETS:
                 raise ValueError(f"more than {MAX_PACKETS} packets")
             if packet.stream_index == stream.index:

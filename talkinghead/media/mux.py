@@ -115,6 +115,9 @@ def finish_pictures(
     `frames` of them are chosen for the times at `fps`, and they are encoded as they come: few are
     in memory at a time. A `workflow` is written for ComfyUI's GUI to open, and the index comes
     first. `check` is called for each packet; what it raises ends it.
+
+    Raises:
+        RenderFailed: there are no pictures.
     """
     rate = exact(fps)
     drawn = (yuv_frame(picture) for picture in pictures)
@@ -303,8 +306,13 @@ def _picked(
     """For each of the wanted numbers the frame at the middle of its time; the last one is held.
 
     `frames` are counted from `first`; `step` of them pass for one that is wanted.
+
+    Raises:
+        RenderFailed: there are none.
     """
-    index, frame = first, next(frames)
+    index, frame = first, next(frames, None)
+    if frame is None:
+        raise RenderFailed("the render has no pictures")
     for number in wanted:
         while index < math.floor((number + Fraction(1, 2)) * step):
             index, frame = index + 1, next(frames, frame)

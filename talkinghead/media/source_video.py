@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,38 +11,22 @@ from pathlib import Path
 import av
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import (
-    ColorPrimaries,
-    Colorspace,
-    ColorTrc,
-    VideoReformatter,
-)
 from av.video.stream import VideoStream
 from PIL import Image
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.media.containers import decoding
+from talkinghead.media.drawing import Drawer
 from talkinghead.media.heartbeat import beat
 from talkinghead.media.masks import Framing, check_shape
 from talkinghead.media.mux import yuv_frame
-from talkinghead.media.player import (
-    Index,
-    Orientation,
-    Player,
-    TimedFrame,
-    first_frame,
-    open_video,
-    read_index,
-    shown_size,
-    timed_frames,
-)
+from talkinghead.media.player import Index, Player, read_index
 from talkinghead.media.rates import exact
+from talkinghead.media.readers import TimedFrame, first_frame, open_reader
 
 MAX_FPS = 1000  # of the slow motion of phones
-SD_HEIGHT = 576  # players take a taller video without colour tags for BT.709, others for BT.601
-BT709, UNTAGGED = 1, 2  # H.273's codes, the same for primaries, transfer and matrix
+BT709 = 1  # H.273's code, the same for primaries, transfer and matrix
 LIMITED_RANGE = 1  # libavutil's AVCOL_RANGE_MPEG
-HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 SAVED_OPTIONS = {"crf": "8", "preset": "veryfast"}  # near lossless: the model encodes it again
 
 
@@ -51,7 +35,8 @@ class SourceVideo:
     """What the file really holds.
 
     Width and height are those of the picture as shown: upright, with square pixels. `duration` is
-    in seconds, from the first frame to the end of the last; `fps` is the average.
+    in seconds, from the first frame to the end of the last; `fps` is the average. `notes` are what
+    a caller should be told of it.
     """
 
     width: int
@@ -59,26 +44,23 @@ class SourceVideo:
     duration: float
     frames: int
     fps: float
+    notes: tuple[str, ...] = ()
 
 
-def probe_source(
-    name: str, path: Path, *, max_megapixels: float, check: Callable[[], None] = lambda: None
-) -> SourceVideo:
+def probe_source(name: str, path: Path, *, max_megapixels: float) -> SourceVideo:
     """Read every packet's time and decode the first frame. `name` is the request's field.
-
-    What `check` raises ends it.
 
     Raises:
         MediaInvalid: not a video, a strip, too many frames a second, or none can be decoded.
         MediaTooLarge: more pixels than allowed.
     """
-    with decoding(name, "video"), open_video(name, path) as (container, stream):
-        _check_pixels(name, stream.width, stream.height, max_megapixels)
-        first = first_frame(name, timed_frames(container, stream, check))
-        width, height = shown_size(first.frame, stream)
+    with decoding(name, "video"), open_reader(name, path) as reader:
+        _check_pixels(name, reader.width, reader.height, max_megapixels)
+        first = first_frame(name, reader.frames())
+        width, height = _shown_size(first, reader.pixel_aspect)
         _check_pixels(name, width, height, max_megapixels)
         check_shape(name, "video", width, height)
-    index = read_index(name, path, check)
+    index = read_index(name, path)
     fps = index.frames / index.seconds
     if index.frames > 1 and fps > MAX_FPS:
         raise MediaInvalid(f"{name}: {fps:.0f} frames a second, allowed: {MAX_FPS}")
@@ -94,25 +76,19 @@ def save_frames(
     framing: Framing,
     fps: Fraction | float,
     loop: bool,
-    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Save an MP4 of one frame per time: the one that `source` shows then, as `framing` wants it.
 
     `times` are in seconds from the source's first frame, ascending. Past its end the source is
     repeated from its start if `loop`, else its last frame is held. The picture is upright, H.264 of
-    near-lossless quality in BT.709 colours. `check` is called for each; what it raises ends it.
+    near-lossless quality in BT.709 colours.
 
     Raises:
         MediaInvalid: not a video, or no frame of it can be decoded.
     """
-    index = read_index(name, source, check)
-
-    def ticks() -> Iterator[int]:
-        for time in times:
-            check()
-            yield index.tick(time, loop=loop)
-
-    pictures = _pictures(name, source, index, ticks(), framing=framing, check=check)
+    index = read_index(name, source)
+    ticks = (index.tick(time, loop=loop) for time in times)
+    pictures = _pictures(name, source, index, ticks, framing=framing)
     _write_mp4(target, pictures, exact(fps))
 
 
@@ -123,24 +99,21 @@ def save_pictures(
     *,
     times: Iterable[float],
     framing: Framing,
-    check: Callable[[], None] = lambda: None,
 ) -> tuple[Path, ...]:
     """Save one PNG per time into the new `folder`, frame_00000.png and so on; returns their paths.
 
     `times` are in seconds from the source's first frame, ascending; past its end the source is
-    repeated from its start. Each picture is upright, RGB, as `framing` wants it. `check` is called
-    for each; what it raises ends it.
+    repeated from its start. Each picture is upright, RGB, as `framing` wants it.
 
     Raises:
         MediaInvalid: not a video, or no frame of it can be decoded.
     """
     folder.mkdir()
-    index = read_index(name, source, check)
+    index = read_index(name, source)
     ticks = (index.tick(time, loop=True) for time in times)
     paths: list[Path] = []
-    for picture in _pictures(name, source, index, ticks, framing=framing, check=check):
+    for picture in _pictures(name, source, index, ticks, framing=framing):
         beat()
-        check()
         paths.append(folder / f"frame_{len(paths):05d}.png")
         picture.save(paths[-1], compress_level=1)
     return tuple(paths)
@@ -152,47 +125,25 @@ def _check_pixels(name: str, width: int, height: int, max_megapixels: float) -> 
         raise MediaTooLarge(f"{name}: the video has {width}x{height} pixels, allowed: {allowed}")
 
 
+def _shown_size(timed: TimedFrame, pixel_aspect: Fraction) -> tuple[int, int]:
+    """Width and height of the picture as players show it: upright, with square pixels."""
+    width, height = max(1, round(timed.frame.width * pixel_aspect)), timed.frame.height
+    return (height, width) if timed.orientation.swapped else (width, height)
+
+
 def _pictures(
-    name: str,
-    source: Path,
-    index: Index,
-    ticks: Iterator[int],
-    *,
-    framing: Framing,
-    check: Callable[[], None],
+    name: str, source: Path, index: Index, ticks: Iterator[int], *, framing: Framing
 ) -> Iterator[Image.Image]:
     """The framed picture of each tick. A frame that is shown for several is drawn once."""
-    reformatter = VideoReformatter()  # one for all: its table for HDR takes seconds to make
-    player = Player(name, source, index, check)
-    with decoding(name, "video"), contextlib.closing(player):
+    drawer = Drawer(framing, index.pixel_aspect)
+    with decoding(name, "video"), contextlib.closing(Player(name, source, index)) as player:
         drawn: TimedFrame | None = None
         for tick in ticks:
             shown = player.frame_at(tick)
             if shown is not drawn:
-                picture = framing.apply(_upright(shown.frame, index.orientation, reformatter))
+                picture = drawer.draw(shown)
                 drawn = shown
             yield picture
-
-
-def _upright(
-    frame: VideoFrame, orientation: Orientation, reformatter: VideoReformatter
-) -> Image.Image:
-    """The frame as RGB, turned and mirrored; what was made for HDR screens, in BT.709 colours."""
-    untagged_hd = frame.colorspace == UNTAGGED and frame.height > SD_HEIGHT
-    hdr = frame.color_trc in HDR_TRANSFERS
-    rgb = reformatter.reformat(
-        frame,
-        format="rgb24",
-        src_colorspace=Colorspace.ITU709 if untagged_hd else None,
-        dst_color_trc=ColorTrc.BT709 if hdr else None,
-        dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
-    )
-    image = Image.fromarray(rgb.to_ndarray())
-    if orientation.swapped:
-        image = image.transpose(Image.Transpose.TRANSPOSE)
-    if orientation.mirrored:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if orientation.upended else image
 
 
 def _write_mp4(target: Path, pictures: Iterator[Image.Image], rate: Fraction) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.media.source_video import SourceVideo
 from talkinghead.plan.frames import MODEL_FPS
@@ -26,17 +27,18 @@ def warnings_of(
     voices: Sequence[Sound | None],
     offsets: Sequence[float | None],
     duration: float,
-    source: SourceVideo | None,
+    picture: Picture | SourceVideo,
 ) -> tuple[str, ...]:
     """All there is to say of a render before it is made: of `size` pixels and `duration` seconds.
 
-    `offsets` are when the voices begin, `source` is a video if the picture comes from one.
+    `offsets` are when the voices begin.
     """
     return (
         *request.warnings,
         *_size_notes(request, *size),
         *_voice_notes(request, voices, offsets, duration),
-        *_source_notes(source, duration),
+        *picture.notes,
+        *_source_notes(picture, duration),
         *(_draft_notes(request) if request.draft else _sampling_notes(request, sampling)),
     )
 
@@ -89,8 +91,8 @@ def _voice_notes(
         )
 
 
-def _source_notes(source: SourceVideo | None, duration: float) -> Iterator[str]:
-    if source is not None and source.duration < duration - 1 / MODEL_FPS:
+def _source_notes(source: Picture | SourceVideo, duration: float) -> Iterator[str]:
+    if isinstance(source, SourceVideo) and source.duration < duration - 1 / MODEL_FPS:
         yield (
             f"video_url is {source.duration:.1f} s long and the sound {duration:.1f} s: the video "
             "is repeated from its start"

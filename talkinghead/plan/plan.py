@@ -223,7 +223,7 @@ def make_plan(
             voices=voices,
             offsets=offsets,
             duration=duration,
-            source=source,
+            picture=picture,
         ),
         long=long,
     )

@@ -23,6 +23,7 @@ from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from talkinghead.workflow.template import load_template
+from tests import hostile, strangers
 from tests.conftest import FileServer
 from tests.store import S3Server
 from tests.timing import LAST_RESORT_SECONDS
@@ -198,6 +199,40 @@ def test_a_file_that_does_not_come_or_is_no_picture_is_named(
     odd = run(allowing, many, files=files | {"me.jpg": served.url("voice.wav")})
     assert odd["error_code"] == "media_invalid"
     assert odd["error"].startswith("files.me.jpg: the file is not a picture")
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "photo.avif", "renamed.jpg", "cut.jpg"])
+def test_what_a_phone_or_a_browser_saves_is_opened_by_the_nodes(
+    allowing: Studio, files: FileServer, name: str
+) -> None:
+    make = {"heic": "a HEIC", "avif": "an AVIF", "jpg": "a turned HEIC"}[name.rpartition(".")[2]]
+    photo = strangers.CUT_JPEG[:-2] if name == "cut.jpg" else strangers.PICTURES[make][0]()
+    (files.folder / name).write_bytes(photo)
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "p"}},
+    }
+    result = run(allowing, graph, files={name: files.url(name)})
+    with Image.open(io.BytesIO(content(result["outputs"][0]))) as image:
+        size = {"renamed.jpg": (120, 160), "cut.jpg": (640, 480)}.get(name, strangers.SIZE)
+        assert image.size == size
+        pixel = image.convert("RGB").getpixel((20, 20))
+    assert pixel == pytest.approx(strangers.LEFT, abs=12)
+
+
+def test_an_m4v_is_a_video_to_the_nodes(allowing: Studio, files: FileServer) -> None:
+    (files.folder / "film.m4v").write_bytes(hostile.video())
+    graph = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": "film.m4v"}},
+        "2": {
+            "class_type": "SaveVideo",
+            "inputs": {
+                **{"video": ["1", 0], "filename_prefix": "v", "format": "mp4", "codec": "h264"}
+            },
+        },
+    }
+    result = run(allowing, graph, files={"film.m4v": files.url("film.m4v")})
+    assert [each["filename"].endswith(".mp4") for each in result["outputs"]] == [True], result
 
 
 def test_outputs_too_large_for_the_result_are_refused(

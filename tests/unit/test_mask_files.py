@@ -100,4 +100,6 @@ def test_a_file_that_is_no_picture_is_told(sandbox: Sandbox, tmp_path: Path) -> 
     (tmp_path / "m.gif").write_text("GIF")
     files = {"m.gif": tmp_path / "m.gif"}
     found = mask_problems(graph(2, TO_MASK), files, sandbox, max_megapixels=1)
-    assert [each.split(",")[0] for each in found] == ["m.gif: the file is not a picture"]
+    assert [each.split(",")[0] for each in found] == [
+        "m.gif: the file is not a picture but text: GIF"
+    ]

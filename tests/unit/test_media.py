@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from talkinghead.errors import MediaInvalid, MediaTooLarge
+from talkinghead.errors import MediaInvalid, MediaTooLarge, RenderFailed
 from talkinghead.media import mux, picture
 from talkinghead.media.masks import Framing
 from talkinghead.media.sound import Voice, probe_sound, save_mix
@@ -110,7 +110,7 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
 
 def test_a_text_file_named_jpg_is_not_a_picture(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_text("hello")
-    with pytest.raises(MediaInvalid, match="image_url: the file is not a picture, allowed: JPEG"):
+    with pytest.raises(MediaInvalid, match="the file is not a picture but text: hello, allowed"):
         picture.probe_picture("image_url", tmp_path / "photo.jpg", max_megapixels=1)
 
 
@@ -214,6 +214,12 @@ def test_pictures_are_encoded_as_they_come_each_at_its_time(
     assert [f.mean() - 20 for f in frames] == pytest.approx([i % 200 for i in expected], abs=1.5)
     assert np.ptp(np.array(frames), axis=-1).max() <= 4, "grey stays grey"
     assert ahead[0] < 250, "the first packet is written before the last picture is drawn"
+
+
+def test_a_render_without_pictures_has_failed(tone: Callable[..., Path], tmp_path: Path) -> None:
+    sound = mux.encode_sound(tone(seconds=1), tmp_path / "s.m4a")
+    with pytest.raises(RenderFailed, match="the render has no pictures"):
+        mux.finish_pictures([], sound, tmp_path / "o.mp4", rendered_fps=25, fps=25, frames=25)
 
 
 def test_nothing_of_the_rendered_files_metadata_is_delivered(

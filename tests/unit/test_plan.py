@@ -86,6 +86,12 @@ def test_a_draft_renders_at_the_asked_rate() -> None:
     assert "draft" in made.warnings[0]
 
 
+def test_what_is_wrong_with_the_picture_is_told() -> None:
+    damaged = Picture(512, 512, ("image_url: the picture is cut off",))
+    made = make_plan(parse_request(A), [sound()], damaged)
+    assert "image_url: the picture is cut off" in made.warnings
+
+
 def test_a_seed_is_chosen_when_none_is_given() -> None:
     assert plan(seed=0).seed == 99
     assert plan(seed=3).seed == 3

@@ -15,6 +15,7 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.media.masks import Framing
@@ -408,3 +409,176 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def joined(target: Path, *parts: Path) -> Path:
+    """Files one after another, as `cat` joins them."""
+    target.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return target
+
+
+def later(ts: Path, seconds: float) -> Path:
+    """The same stream with a clock that is ahead by so much."""
+    target = ts.with_name(f"later_{ts.name}")
+    options = {"output_ts_offset": str(seconds)}
+    with av.open(str(ts)) as source, av.open(str(target), "w", options=options) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize(("name", "ahead"), [("v.ts", 0), ("v.ts", 3600), ("v.mpg", 0)])
+def test_joined_parts_keep_their_length_whatever_their_clocks_say(
+    tmp_path: Path, name: str, ahead: float
+) -> None:
+    codec = "libx264" if name == "v.ts" else "mpeg2video"
+    options = {} if name == "v.ts" else {"qmin": "1", "qmax": "2"}
+    pictures = [numbered(index) for index in range(75)]
+    first = write_video(tmp_path / name, pictures[:25], codec=codec, options=options)
+    second = write_video(tmp_path / f"2{name}", pictures[25:], codec=codec, options=options)
+    second = later(second, ahead) if ahead else second
+    source = joined(tmp_path / f"joined_{name}", first, second)
+    probed = probe_source("v", source, max_megapixels=1)
+    assert probed.frames == 75
+    assert probed.duration == pytest.approx(3.0, abs=0.001)
+    assert saved(source, at_25_fps(75)) == list(range(75))
+    sparse = [index * 1.32 for index in range(6)]
+    assert saved(source, sparse, loop=True) == [round(time * 25) % 75 for time in sparse]
+
+
+def halves(width: int, height: int) -> Grey:
+    """Dark at the left, bright at the right."""
+    picture = np.full((height, width), 60, np.uint8)
+    picture[:, width // 2 :] = 200
+    return picture
+
+
+def shown_last(source: Path, framing: Framing) -> Grey:
+    """The picture at the source's end."""
+    target = source.with_name("shown.mp4")
+    save_frames("v", source, target, times=[99], framing=framing, fps=25, loop=False)
+    return next(greys(target)).astype(np.uint8)
+
+
+def test_a_phone_turned_while_recording_is_not_stretched(tmp_path: Path) -> None:
+    wide = write_video(tmp_path / "wide.ts", [halves(96, 64)] * 10)
+    tall = write_video(tmp_path / "tall.ts", [halves(64, 96)] * 10)
+    source = joined(tmp_path / "v.ts", wide, tall)
+    probed = probe_source("v", source, max_megapixels=1)
+    assert (probed.width, probed.height, probed.frames) == (96, 64, 20)
+    grey = shown_last(source, SAME)
+    middle = grey[32].astype(int)
+    assert middle[20] < 30 > middle[75], "as players show it: black at both sides"
+    assert middle[35] == pytest.approx(60, abs=3)
+    assert middle[60] == pytest.approx(200, abs=3)
+    assert 40 < (middle > 40).sum() < 46, "64 by 96 in 64 rows"
+
+
+def test_a_display_matrix_that_changes_in_the_file_turns_what_follows(tmp_path: Path) -> None:
+    lying = write_video(tmp_path / "lying.ts", [halves(96, 96)] * 10)
+    source = joined(tmp_path / "v.ts", lying, with_orientation(lying, 90))
+    assert probe_source("v", source, max_megapixels=1).frames == 20
+    square = Framing(96, 96, 96, 96)
+    save_frames("v", source, tmp_path / "t.mp4", times=[0], framing=square, fps=25, loop=False)
+    assert next(greys(tmp_path / "t.mp4"))[48, 20] == pytest.approx(60, abs=3)
+    turned = shown_last(source, square)
+    assert sorted((int(turned[20, 48]), int(turned[76, 48]))) == pytest.approx([60, 200], abs=3)
+
+
+def with_orientation(source: Path, degrees: int) -> Path:
+    """The stream with a message to players in it: turn the picture."""
+    target = source.with_name(f"turned_{source.name}")
+    with av.open(str(source)) as container, av.open(str(target), "w") as output:
+        stream = container.streams.video[0]
+        message = f"h264_metadata=display_orientation=insert:rotate={degrees}"
+        inserting = av.BitStreamFilterContext(message, stream)
+        copy = output.add_stream_from_template(stream)
+        for packet in container.demux(stream):
+            for each in inserting.filter(packet if packet.dts is not None else None):
+                each.stream = copy
+                output.mux(each)
+    return target
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_each_picture_of_an_animation_stays_as_long_as_it_says(tmp_path: Path, kind: str) -> None:
+    delays = [100, 200, 40, 40, 0, 500]
+    levels = [(numbered(index) - 16.0) * 255 / 219 for index in range(len(delays))]
+    pictures = [Image.fromarray(np.rint(level).astype(np.uint8)).convert("RGB") for level in levels]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    source = tmp_path / f"v.{kind.lower()}"
+    pictures[0].save(
+        source, kind, save_all=True, append_images=pictures[1:], duration=delays, loop=0, **options
+    )
+    as_shown = [delay or 100 for delay in delays]  # by browsers
+    probed = probe_source("v", source, max_megapixels=1)
+    assert (probed.width, probed.height, probed.frames) == (WIDTH, HEIGHT, 6)
+    assert probed.duration == pytest.approx(sum(as_shown) / 1000)
+    expected = [index for index, delay in enumerate(as_shown) for _ in range(delay // 20)]
+    times = [index / 50 for index in range(len(expected))]
+    assert saved(source, times) == expected
+    assert saved(source, [*times, *[time + probed.duration for time in times]], loop=True) == [
+        *expected,
+        *expected,
+    ]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_what_is_transparent_in_an_animation_is_white(tmp_path: Path, kind: str) -> None:
+    clear = Image.new("RGBA", (96, 64), (60, 60, 60, 255))
+    clear.paste((0, 0, 0, 0), (40, 20, 60, 40))  # a hole
+    other = clear.copy()
+    other.paste((90, 90, 90, 255), (0, 0, 20, 64))
+    source = tmp_path / "v"
+    clear.save(source, kind, save_all=True, append_images=[other], duration=100, disposal=2)
+    grey = shown_last(source, SAME)
+    assert grey[30, 50] > 230
+    assert grey[32, 10] == pytest.approx(16 + 90 * 219 / 255, abs=4)
+
+
+def test_a_webp_that_is_a_picture_is_no_video(tmp_path: Path) -> None:
+    Image.new("RGB", (96, 64)).save(tmp_path / "v.webp")
+    with pytest.raises(MediaInvalid, match="v: the video cannot be decoded: it is a WebP without"):
+        probe_source("v", tmp_path / "v.webp", max_megapixels=1)
+
+
+def write_hdr(path: Path, transfer: int, size: tuple[int, int]) -> Path:
+    """As a phone with HDR records: ten bits in BT.2020, dark at the left, skin at the right."""
+    with av.open(str(path), "w") as container:
+        options = {"preset": "ultrafast", "x265-params": "log-level=none"}
+        stream = container.add_stream("libx265", rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p10le"
+        context = stream.codec_context
+        context.color_trc, context.color_primaries, context.colorspace = transfer, 9, 9
+        for index in range(3):
+            frame = av.VideoFrame(*size, "yuv420p10le")
+            for plane, dark, skin in zip(
+                frame.planes, (300, 520, 505), (500, 470, 580), strict=True
+            ):
+                levels = np.full((plane.height, plane.line_size // 2), dark, np.uint16)
+                levels[:, plane.width // 2 :] = skin
+                plane.update(levels.tobytes())
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
+def test_4k_hdr_is_tone_mapped_as_1080p_is(tmp_path: Path, transfer: int) -> None:
+    found: list[npt.NDArray[np.int16]] = []
+    for size in ((2160, 3840), (1080, 1920)):
+        source = write_hdr(tmp_path / f"{size[0]}.mov", transfer, size)
+        probed = probe_source("v", source, max_megapixels=9)
+        assert (probed.width, probed.height, probed.frames) == (*size, 3)
+        target, framing = tmp_path / "t.mp4", Framing(*size, 480, 832)
+        save_frames("v", source, target, times=[0, 0.05], framing=framing, fps=25, loop=False)
+        with av.open(str(target)) as container:
+            picture = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(np.int16)
+        found.append(picture[400, [100, 380]])
+    assert np.abs(found[0] - found[1]).max() <= 2
+    dark, skin = found[0]
+    assert skin[0] > skin[1] > skin[2] > dark.mean(), "red before green before blue"

@@ -6,10 +6,16 @@ from pathlib import PurePosixPath
 
 CONTENT_TYPES = {
     **{".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"},
+    **{".heic": "image/heic", ".heif": "image/heif", ".avif": "image/avif"},
     **{".gif": "image/gif", ".bmp": "image/bmp", ".tif": "image/tiff", ".tiff": "image/tiff"},
     **{".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg"},
     **{".opus": "audio/ogg", ".m4a": "audio/mp4", ".aac": "audio/aac"},
-    **{".mp4": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm"},
+    **{
+        ".mp4": "video/mp4",
+        ".m4v": "video/x-m4v",
+        ".mov": "video/quicktime",
+        ".webm": "video/webm",
+    },
     **{".mkv": "video/x-matroska", ".avi": "video/x-msvideo"},
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import MediaInvalid
 from talkinghead.media import sound, source_video
-from talkinghead.media.picture import probe_picture
+from talkinghead.media.picture import probe_picture, save_for_nodes
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.net.fetch import Input as Download
 from talkinghead.plan.limits import MAX_VOICE_SECONDS
@@ -46,13 +46,16 @@ def _max_mb(name: str, limits: Settings) -> float:
 def check_file(path: Path, limits: Settings, sandbox: Sandbox) -> None:
     """Whether the file is what its name says: a node would open it unguarded, a playlist too.
 
+    A picture that no node opens, or not every ComfyUI, is made one that all do.
+
     Raises:
         MediaInvalid, MediaTooLarge
     """
     field, kind = f"files.{path.name}", kind_of(path.name)
     if kind == "image":
         megapixels = limits.max_image_megapixels
-        sandbox.call(field, probe_picture, field, path, max_megapixels=megapixels)
+        for look in (probe_picture, save_for_nodes):
+            sandbox.call(field, look, field, path, max_megapixels=megapixels)
     elif kind == "audio":
         sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
     else:

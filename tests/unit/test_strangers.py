@@ -1,0 +1,100 @@
+"""What phones, browsers and tools make is taken, and of the rest the error says what came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from talkinghead.errors import JobError
+from talkinghead.media.masks import Framing
+from talkinghead.media.picture import Picture, probe_picture, save_for_nodes, save_picture
+from talkinghead.media.source_video import probe_source, save_frames
+from tests import strangers
+
+
+def taken(path: Path) -> tuple[Picture, Image.Image]:
+    """What the picture is, and how it is saved."""
+    picture = probe_picture("image_url", path, max_megapixels=50)
+    framing = Framing(picture.width, picture.height, picture.width, picture.height)
+    save_picture("image_url", path, path.with_suffix(".bmp"), framing, max_megapixels=50)
+    with Image.open(path.with_suffix(".bmp")) as image:
+        return picture, image.convert("RGB")
+
+
+def colour(image: Image.Image, place: float) -> list[float]:
+    """The mean around a point so far to the right, a quarter from the top."""
+    x, y = round(image.width * place), image.height // 4
+    mean: list[float] = np.asarray(image)[y - 4 : y + 5, x - 4 : x + 5].mean((0, 1)).tolist()
+    return mean
+
+
+@pytest.mark.parametrize("name", strangers.PICTURES)
+def test_a_stranger_s_picture_is_shown_or_the_error_says_what_came(
+    tmp_path: Path, name: str
+) -> None:
+    make, expected = strangers.PICTURES[name]
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(make())
+    if isinstance(expected, str):
+        with pytest.raises(JobError) as error:
+            taken(path)
+        assert f"{error.value.code}: {error.value}".startswith(expected)
+        return
+    picture, image = taken(path)
+    assert (picture.width, picture.height) == expected.size == image.size
+    assert colour(image, 0.25) == pytest.approx(expected.left, abs=expected.near)
+    assert colour(image, 0.75) == pytest.approx(expected.right, abs=expected.near)
+    assert len(picture.notes) == len(expected.notes)
+    assert all(part in note for part, note in zip(expected.notes, picture.notes, strict=True))
+
+
+@pytest.mark.parametrize("name", strangers.VIDEOS)
+def test_a_stranger_s_video_is_played_or_the_error_says_what_came(
+    tmp_path: Path, name: str
+) -> None:
+    make, expected = strangers.VIDEOS[name]
+    path = tmp_path / "video.mp4"
+    path.write_bytes(make())
+    if isinstance(expected, str):
+        with pytest.raises(JobError) as error:
+            probe_source("video_url", path, max_megapixels=9)
+        assert f"{error.value.code}: {error.value}".startswith(expected)
+        return
+    video = probe_source("video_url", path, max_megapixels=9)
+    assert ((video.width, video.height), video.frames) == (expected.size, expected.frames)
+    assert video.duration == pytest.approx(expected.seconds, abs=0.003)
+    target, framing = tmp_path / "out.mp4", Framing(*expected.size, 64, 48)
+    times = [index / 50 for index in range(30)]
+    save_frames("video_url", path, target, times=times, framing=framing, fps=50, loop=True)
+    with av.open(str(target)) as container:
+        middles = [frame.to_ndarray()[20:28, 28:36].mean() for frame in container.decode(video=0)]
+    assert len(middles) == 30
+    assert np.median(middles) == pytest.approx(expected.grey, abs=8)
+
+
+@pytest.mark.parametrize(
+    "name", ["a turned HEIC", "a translucent HEIC", "a turned AVIF", "Display P3 in a HEIC"]
+)
+def test_a_picture_that_nodes_cannot_open_becomes_one_that_they_can(
+    tmp_path: Path, name: str
+) -> None:
+    make, expected = strangers.PICTURES[name]
+    assert isinstance(expected, strangers.Shown)
+    path = tmp_path / "photo.heic"
+    path.write_bytes(make())
+    save_for_nodes("files.photo.heic", path, max_megapixels=50)
+    with Image.open(path, formats=["PNG"]) as image:
+        assert image.size == expected.size
+        assert colour(image.convert("RGB"), 0.25) == pytest.approx(expected.left, abs=3)
+        assert ("A" in image.getbands()) == ("translucent" in name)
+
+
+def test_a_picture_that_nodes_open_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(strangers.CUT_JPEG)
+    save_for_nodes("files.photo.jpg", path, max_megapixels=50)
+    assert path.read_bytes() == strangers.CUT_JPEG
