@@ -6,8 +6,9 @@ what README.md says of its code. A class of a class has its base's code, and is 
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # an OSError's number when a disk, or a quota, is full
@@ -164,3 +165,48 @@ class InternalError(JobError):
     """A fault of this worker."""
 
     code = "internal_error"
+
+
+FILE_FAULTS = (UrlBlocked, DownloadFailed, MediaInvalid, MediaTooLarge)  # of one of a job's files
+
+
+def together(faults: Sequence[tuple[str, JobError]]) -> JobError:
+    """What is wrong with several files as one error: one answer tells of all.
+
+    Its code is that of the first fault which stays however often the job is tried, if there is
+    one. `details["problems"]` has all of them: field, message, error_code, and url if it has one.
+
+    Args:
+        faults: at least one; the request's field, and the error, whose text names the field.
+    """
+    first = next((error for _, error in faults if not error.retryable), faults[0][1])
+    problems = [
+        {"field": field, "message": str(error), "error_code": error.code}
+        | {name: value for name, value in error.details.items() if name == "url"}
+        for field, error in faults
+    ]
+    text = "; ".join(dict.fromkeys(str(error) for _, error in faults))
+    return type(first)(text, **{**first.details, "problems": problems})
+
+
+class Faults:
+    """What is wrong with a job's files, gathered so that one answer tells of all.
+
+    Look into each file within `of`, and `tell` at the end.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, JobError]] = []
+
+    @contextlib.contextmanager
+    def of(self, field: str) -> Iterator[None]:
+        """Keep an error of the field's file, which names the field; any other error passes."""
+        try:
+            yield
+        except FILE_FAULTS as error:
+            self._found.append((field, error))
+
+    def tell(self) -> None:
+        """Raise what was found, if anything was, as `together` makes it."""
+        if self._found:
+            raise together(self._found)

@@ -132,10 +132,13 @@ class FileServer:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def url(self, name: str) -> str:
-        """The file's URL, signed with a secret that nothing may repeat."""
+        """The file's URL, signed with a secret that nothing may repeat.
+
+        It is written as no redaction expects: a scheme in capitals, a quote and angle brackets.
+        """
         path, _, query = name.partition("?")
-        query = f"{query}&X-Signature={CANARY}".lstrip("&")
-        return f"http://127.0.0.1:{self._server.server_port}/{path}?{query}"
+        query = f"{query}&it's=<a>&X-Signature={CANARY}".lstrip("&")
+        return f"HTTP://127.0.0.1:{self._server.server_port}/{path}?{query}"
 
     def close(self) -> None:
         self._server.shutdown()

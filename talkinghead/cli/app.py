@@ -34,7 +34,7 @@ from talkinghead.plan.pace import CARDS, Pace, card_named, duration_text
 from talkinghead.plan.request import RenderRequest, parse_request
 from talkinghead.render import progress
 from talkinghead.render.job import Job
-from talkinghead.render.prepare import decide, fetch, listen
+from talkinghead.render.prepare import decide, fetch, open_files
 from talkinghead.render.run import run_job
 from talkinghead.replay.command import replay
 from talkinghead.replay.runs import local_files
@@ -89,7 +89,7 @@ def _read_request(path: Path) -> dict[str, Any]:
     """The request's fields, with its local files as file:// URLs."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{path} is not a JSON file: {error}") from None
     fields = content.get("input", content) if isinstance(content, dict) else content
     if not isinstance(fields, dict):
@@ -176,8 +176,8 @@ def _estimate(
         studio = Studio(settings.model_copy(update={"work_dir": folder}), local_files=True)
         sources = fetch(asked, folder, studio, lambda: None)
         with studio.sandboxes, studio.sandboxes.open() as sandbox:
-            voices = listen(asked, sources, sandbox)
-            plan = decide(asked, sources, voices, studio, sandbox)
+            opened = open_files(asked, sources, settings, sandbox)
+        plan = decide(asked, opened, studio)
     return estimate(
         plan,
         gpu_name=card or (host.gpu.name if host.gpu else None),

@@ -11,6 +11,7 @@ from typing import Any
 
 from talkinghead.delivery.retry import Patience
 from talkinghead.plan.fields import Delivery
+from talkinghead.plan.shown import with_sums
 from talkinghead.settings import Settings
 
 VIDEO_NAME = "talkinghead.mp4"
@@ -74,7 +75,7 @@ class Item:
 
 def hash_request(data: object) -> str:
     """SHA-256 of a job's input, whatever the order of its fields."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(with_sums(data), sort_keys=True).encode()).hexdigest()
 
 
 def as_json(content: object) -> bytes:

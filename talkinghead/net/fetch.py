@@ -10,24 +10,30 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from talkinghead.errors import NO_ROOM, Cancelled, DownloadFailed, JobError
+from talkinghead.errors import FILE_FAULTS, NO_ROOM, DownloadFailed, JobError, together
 from talkinghead.net.connections import trusted_authorities
 from talkinghead.net.download import Download
 from talkinghead.net.guard import PUBLIC_ONLY, UrlGuard
-from talkinghead.redact import redact_url
+from talkinghead.net.inline import save_inline
+from talkinghead.redact import is_data, redact_url
 
 POLL_SECONDS = 0.1  # how soon a cancelled job is noticed
-GRACE_SECONDS = 0.2  # of failures so near to each other, the first in the request is told
+# How much longer the others may take once a file has failed for good: enough for their own four
+# attempts, so that one answer tells of all, and not for a large file that will not be used.
+GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Input:
-    """A file to fetch. `name` is the request's field; `max_mb` is in 10^6 bytes, unpacked."""
+    """A file to fetch. `name` is the request's field; `max_mb` is in 10^6 bytes, unpacked.
+
+    `url` may be a data: URI, which holds the file itself.
+    """
 
     name: str
     url: str
@@ -51,35 +57,42 @@ class Fetcher:
         self._tls = trusted_authorities()
 
     def fetch(self, inputs: Sequence[Input], *, check: Callable[[], None] = lambda: None) -> None:
-        """Fetch all of `inputs`, or none: the first that fails ends the others.
+        """Fetch all of `inputs`; what is wrong with several of them is told together.
 
-        `check` is called while they come; what it raises ends them, too.
+        `check` is called while they come; what it raises ends them at once.
 
         Raises:
             UrlBlocked: a URL, or what it redirects to, may not be fetched.
             DownloadFailed: no answer, an answer without the file, or not in time.
+            MediaInvalid: a data: URI is not base64.
             MediaTooLarge: more than `max_mb`.
             OSError: the disk is full.
 
-        The first three say in their details which field and which URL it is.
+        The first four say in their details which field and which URL it is, and each that failed.
         """
         deadline = time.monotonic() + self._seconds
-        remote = [each for each in inputs if not self._is_local(each)]
-        for each in remote:
-            with _blame(each):
-                self._guard.check(each.url)
+        faults: dict[Input, JobError] = {}
+        remote = []
         for each in inputs:
-            if self._is_local(each):
-                with _blame(each):
+            with _noted(each, faults):
+                if is_data(each.url):
+                    save_inline(each.url, each.target, max_bytes=_bytes(each))
+                elif self.local_files and each.url.startswith("file://"):
                     _copy(each)
+                else:
+                    self._guard.check(each.url)
+                    remote.append(each)
         if remote:
-            self._download(remote, deadline, check)
-
-    def _is_local(self, each: Input) -> bool:
-        return self.local_files and each.url.startswith("file://")
+            self._download(remote, deadline, check, faults)
+        if faults:
+            raise together([(each.name, faults[each]) for each in inputs if each in faults])
 
     def _download(
-        self, inputs: Sequence[Input], deadline: float, check: Callable[[], None]
+        self,
+        inputs: Sequence[Input],
+        deadline: float,
+        check: Callable[[], None],
+        faults: dict[Input, JobError],
     ) -> None:
         pool = ThreadPoolExecutor(len(inputs), thread_name_prefix="download")
         with contextlib.ExitStack() as stack:
@@ -90,38 +103,46 @@ class Fetcher:
                 download = Download(
                     each.url,
                     each.target,
-                    max_bytes=int(each.max_mb * 1e6),
+                    max_bytes=_bytes(each),
                     deadline=deadline,
                     guard=self._guard,
                     tls=self._tls,
                 )
                 stack.callback(download.stop)
                 running[pool.submit(download.run)] = each
-            _wait(running, deadline, check)
+            _wait(running, deadline, check, faults)
 
 
 def _wait(
-    running: Mapping[Future[None], Input], deadline: float, check: Callable[[], None]
+    running: Mapping[Future[None], Input],
+    deadline: float,
+    check: Callable[[], None],
+    faults: dict[Input, JobError],
 ) -> None:
-    """Return when all have come, or raise the first failure.
-
-    Of those that come at about the same time it is the first in the request: the same request gets
-    the same answer.
-    """
+    """Return when all have come or failed, or their time is up: once one has failed, soon."""
     pending = set(running)
+    failed_at: float | None = None
     while pending:
-        left = deadline - time.monotonic()
-        timeout = max(0.0, min(left, POLL_SECONDS))
-        done, pending = wait(running, timeout=timeout, return_when=FIRST_EXCEPTION)
-        if any(future.exception() for future in done):
-            done, pending = wait(running, timeout=GRACE_SECONDS)
-        for future, each in running.items():
-            with _blame(each):
-                if future in done:
-                    future.result()
-                elif left <= 0:
-                    raise DownloadFailed(f"{redact_url(each.url)} took too long to download")
+        now = time.monotonic()
+        if failed_at is not None and now >= failed_at + GRACE_SECONDS:
+            return
+        timeout = max(0.0, min(deadline - now, POLL_SECONDS))
+        done, pending = wait(pending, timeout=timeout, return_when=FIRST_COMPLETED)
+        for future in done:
+            with _noted(running[future], faults):
+                future.result()
+        failed_at = now if faults and failed_at is None else failed_at
         check()
+        if now >= deadline:
+            break
+    for future in pending:
+        each = running[future]
+        with _noted(each, faults):
+            raise DownloadFailed(f"{redact_url(each.url)} took too long to download")
+
+
+def _bytes(each: Input) -> int:
+    return int(each.max_mb * 1e6)
 
 
 def _copy(each: Input) -> None:
@@ -135,12 +156,10 @@ def _copy(each: Input) -> None:
 
 
 @contextlib.contextmanager
-def _blame(each: Input) -> Iterator[None]:
-    """Have an error say which field it is about. A cancelled job is about none."""
+def _noted(each: Input, faults: dict[Input, JobError]) -> Iterator[None]:
+    """Note what is wrong with the file, and that it is this one, and go on with the others."""
     try:
         yield
-    except Cancelled:
-        raise
-    except JobError as error:
+    except FILE_FAULTS as error:
         url = redact_url(each.url)
-        raise type(error)(f"{each.name}: {error}", field=each.name, url=url) from None
+        faults[each] = type(error)(f"{each.name}: {error}", field=each.name, url=url)

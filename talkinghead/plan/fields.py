@@ -10,11 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from talkinghead.net.inline import content_at
 from talkinghead.net.urls import parse_http_url
 from talkinghead.plan.talk_models import MODELS
+from talkinghead.redact import is_base64, is_data
 
 Dialect = Literal["A", "B", "native"]
 Mode: TypeAlias = str  # a name in the table of talk models
@@ -32,6 +42,30 @@ Scheduler = Literal[
 REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
 MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
 DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
+# The fields that hold a file itself, as the public worker of this model calls them, and those that
+# hold its URL.
+BASE64_FIELDS: Mapping[str, str] = {
+    "image_base64": "image_url",
+    "video_base64": "video_url",
+    "wav_base64": "wav_url",
+    "wav_base64_2": "wav_url_2",
+}
+
+
+def without_blanks(data: object) -> object:
+    """An object without its fields that are "": a form sends those that nobody filled in."""
+    if not isinstance(data, Mapping):
+        return data
+    return {name: value for name, value in data.items() if value != ""}
+
+
+def _trimmed(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _whole(value: object) -> object:
+    """81.0 is 81: JSON knows one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _http(value: str) -> str:
@@ -44,8 +78,28 @@ def _http(value: str) -> str:
 
 
 def _fetchable(value: str, info: ValidationInfo) -> str:
+    if is_data(value):
+        return _inline(value)
     local_files = bool(info.context and info.context["local_files"])
     return value if local_files and value.startswith("file:///") else _http(value)
+
+
+def _inline(value: str) -> str:
+    try:
+        content_at(value)
+    except ValueError as error:
+        raise PydanticCustomError("url", "{allowed}", {"allowed": str(error)}) from None
+    return value
+
+
+def _base64(value: str) -> str:
+    """The file as a data: URI; its text is read when it is decoded."""
+    if is_data(value):
+        return _inline(value)
+    if not is_base64(value):
+        allowed = "the file in base64, with or without data:, its type and ;base64, before it"
+        raise PydanticCustomError("url", "{allowed}", {"allowed": allowed})
+    return f"data:;base64,{value}"
 
 
 def _known_mode(value: object) -> object:
@@ -64,10 +118,18 @@ def either(names: Mapping[str, object]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-Url = Annotated[str, AfterValidator(_fetchable)]
-UploadUrl = Annotated[str, AfterValidator(_http)]
+Trimmed = Annotated[str, BeforeValidator(_trimmed), Field(json_schema_extra={"format": "uri"})]
+Url = Annotated[Trimmed, AfterValidator(_fetchable)]
+UploadUrl = Annotated[Trimmed, AfterValidator(_http)]
+Base64 = Annotated[
+    str,
+    BeforeValidator(_trimmed),
+    AfterValidator(_base64),
+    Field(json_schema_extra={"contentEncoding": "base64"}),
+]
+WHOLE = BeforeValidator(_whole)  # after the range, which it would hide from the schema
 KnownMode = Annotated[Mode, BeforeValidator(_known_mode), Field(json_schema_extra=_list_modes)]
-Side = Annotated[int, Field(ge=256, le=1536)]
+Side = Annotated[int, Field(ge=256, le=1536), WHOLE]
 
 
 class SpeakerFields(BaseModel):
@@ -83,6 +145,11 @@ class SpeakerFields(BaseModel):
         "within 0 to 1",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, data: object) -> object:
+        return without_blanks(data)
+
 
 class Options(BaseModel):
     """What a request may add, whatever its contract. None: the plan or the settings choose."""
@@ -95,7 +162,7 @@ class Options(BaseModel):
     fps: Annotated[float, Field(ge=10, le=60)] = Field(
         25, description="Of the delivered file; the model renders 25 frames a second"
     )
-    steps: Annotated[int, Field(ge=1, le=50)] | None = Field(
+    steps: Annotated[int, Field(ge=1, le=50), WHOLE] | None = Field(
         None, description="Of the sampler; if unset 4 with the speed LoRA, 30 without"
     )
     cfg_scale: Annotated[float, Field(ge=0.1, le=20)] | None = Field(
@@ -121,7 +188,7 @@ class Options(BaseModel):
         description="Of the sampler; if unset `flowmatch_distill` with the speed LoRA in 4 steps, "
         "`dpm++_sde` with it in others, `unipc` without",
     )
-    max_frame: Annotated[int, Field(ge=1)] | None = Field(
+    max_frame: Annotated[int, Field(ge=1), WHOLE] | None = Field(
         None, description="Cuts the sound: the most frames of the delivered file"
     )
     max_audio_duration: Annotated[float, Field(gt=0)] | None = Field(
@@ -203,6 +270,10 @@ class RequestFields(Options):
     video_url: Url | None = Field(None, description="A video of who speaks, in its place")
     wav_url: Url | None = Field(None, description="Contract A: the voice")
     wav_url_2: Url | None = Field(None, description="Contract A: the second voice")
+    image_base64: Base64 | None = Field(None, description="The file itself, for `image_url`")
+    video_base64: Base64 | None = Field(None, description="The file itself, for `video_url`")
+    wav_base64: Base64 | None = Field(None, description="The file itself, for `wav_url`")
+    wav_base64_2: Base64 | None = Field(None, description="The file itself, for `wav_url_2`")
     audio_urls: Annotated[list[Url], Field(min_length=1, max_length=4)] | None = Field(
         None, description="Contract B: the voices"
     )
@@ -224,8 +295,8 @@ class RequestFields(Options):
         None, description="Of the video, in pixels, instead of the two above; by contract"
     )
     height: Side | None = Field(None, description="Of the video, in pixels; by contract")
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
-        None, description="0, or none, chooses one; the result tells which"
+    seed: Annotated[int, Field(ge=-1, le=MAX_SEED), WHOLE] | None = Field(
+        None, description="0, -1 or none chooses one; the result tells which"
     )
     mode: KnownMode | None = Field(
         None, description="The talk model (MultiTalk: pictures only); by contract"
@@ -238,7 +309,7 @@ class RequestFields(Options):
         description="Keep a part of the model in the host's memory; if unset "
         "[as the GPU needs](docs/tuning.md)",
     )
-    blocks_to_swap: Annotated[int, Field(ge=0, le=40)] = Field(
+    blocks_to_swap: Annotated[int, Field(ge=0, le=40), WHOLE] = Field(
         20, description="How many of the 40 blocks, with `use_block_swap`"
     )
     use_speed_lora: bool = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from talkinghead.plan.fields import RequestFields, SpeakerFields
-from talkinghead.redact import redact_url
+from talkinghead.plan.json_values import json_fault
+from talkinghead.plan.shown import shown
+
+SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,22 @@ class Problem:
 def problem_of(mistake: ErrorDetails) -> Problem:
     """What pydantic says of one field, in our words."""
     field = _field_path(mistake["loc"])
-    got = _shown(mistake.get("input"))
+    got = _shown(mistake.get("input"), field)
     if mistake["type"] == "extra_forbidden":
         return _unknown_field(field, mistake["loc"], got)
     if mistake["type"] == "missing":
         return Problem(field, f"Missing required parameter: {field}")
     allowed = _allowed(mistake)
+    if (right := _unquoted(mistake)) is not None:
+        sentence = f'{field}: got "{got}", a text; write {right} without quotes'
+        return Problem(field, sentence, got, allowed)
     return Problem(field, f"{field} is {got!r}, allowed: {allowed}", got, allowed)
+
+
+def json_problem(name: object, value: object) -> Problem | None:
+    """What of a field JSON does not have, its name included."""
+    fault = json_fault({name: value})
+    return None if fault is None else Problem(fault[0], f"{fault[0]}: {fault[1]}")
 
 
 def _field_path(loc: tuple[int | str, ...]) -> str:
@@ -46,14 +59,34 @@ def _unknown_field(field: str, loc: tuple[int | str, ...], got: object) -> Probl
     return Problem(field, f"{field} is not a known field{hint}", got, near or None)
 
 
-def _shown(value: object) -> object:
+def _shown(value: object, field: str) -> object:
     """What came, short and without the secrets that URLs carry."""
     if isinstance(value, str):
-        text = redact_url(value) if "://" in value else value
-        return text if len(text) <= 80 else text[:77] + "..."
+        text = shown(value, field)
+        return text if len(text) <= SHOWN_CHARACTERS else _beginning(text)
     if isinstance(value, Collection):
         return f"{type(value).__name__} of {len(value)}"
     return value
+
+
+def _beginning(text: str) -> str:
+    """Of a word as long as that, which may be a file, less than of a sentence."""
+    start = text[: SHOWN_CHARACTERS - 3]
+    return f"{start}..." if " " in start else f"{text[:17]}... ({len(text)} characters)"
+
+
+def _unquoted(mistake: ErrorDetails) -> str | None:
+    """How the number, true or false that came as text is written; None for another mistake."""
+    kind, value = mistake["type"], mistake.get("input")
+    if not isinstance(value, str):
+        return None
+    text = value.strip().lower()
+    if kind == "bool_type":
+        return text if text in ("true", "false") else None
+    if kind not in ("int_type", "float_type") or not re.fullmatch(r"-?\d{1,16}(\.\d{1,9})?", text):
+        return None
+    whole = text.rstrip("0").rstrip(".") if "." in text else text
+    return whole if kind == "float_type" or "." not in whole else None
 
 
 _TYPES = {

@@ -7,7 +7,7 @@ optional field is open to all three.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from talkinghead.errors import InvalidRequest
 from talkinghead.plan.fields import (
+    BASE64_FIELDS,
     DIALECT_FIELDS,
     AudioMode,
     Dialect,
@@ -24,7 +25,8 @@ from talkinghead.plan.fields import (
     RequestFields,
     field_order,
 )
-from talkinghead.plan.mistakes import Problem, problem_of
+from talkinghead.plan.mistakes import Problem, json_problem, problem_of
+from talkinghead.redact import redact_urls
 
 _T = TypeVar("_T")
 SIZES = {
@@ -52,6 +54,7 @@ class Speaker:
 class RenderRequest(Options):
     """One request, whatever contract it came in, and what its contract decides.
 
+    The picture's URL, and the voices', may be data: URIs: `picture_field` names where it came from.
     `seed` None asks for a chosen one; `blocks_to_swap` None is as the GPU needs, 0 swaps none;
     `speed_lora_strength` 0 is without the LoRA. Sizes are in pixels, before they are made even.
     """
@@ -59,6 +62,7 @@ class RenderRequest(Options):
     dialect: Dialect
     image_url: str | None
     video_url: str | None
+    picture_field: str
     speakers: tuple[Speaker, ...]
     mode: Mode
     audio_mode: AudioMode
@@ -79,15 +83,28 @@ def parse_request(data: object, *, local_files: bool = False) -> RenderRequest:
     """
     if not isinstance(data, Mapping):
         raise InvalidRequest("input must be a JSON object with the fields of the request")
-    fields, problems = _read_fields(data, {"local_files": local_files})
+    sound, problems = checked_json(data)
+    fields, mistakes = _read_fields(sound, {"local_files": local_files})
+    problems += mistakes
     bad = {problem.field.split(".")[0] for problem in problems}
+    problems += _one_form_each(fields)
+    fields = _with_files(fields)
+    bad |= {BASE64_FIELDS[name] for name in bad & BASE64_FIELDS.keys()}
     problems += [p for rule in _RULES for p in rule(fields, bad)]
     if problems:
-        raise _invalid(problems)
+        raise invalid(problems)
     return _with_defaults(fields)
 
 
-def _invalid(problems: list[Problem]) -> InvalidRequest:
+def checked_json(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The fields of a job's input that JSON can carry, and a problem for each that it cannot."""
+    problems = {name: json_problem(name, value) for name, value in data.items()}
+    sound = {name: value for name, value in data.items() if problems[name] is None}
+    return sound, [problem for problem in problems.values() if problem is not None]
+
+
+def invalid(problems: Sequence[Problem]) -> InvalidRequest:
+    """All problems in one error, what is missing first."""
     ordered = sorted(problems, key=lambda p: not p.message.startswith("Missing"))
     return InvalidRequest(
         "; ".join(p.message for p in ordered), problems=[asdict(p) for p in ordered]
@@ -97,9 +114,12 @@ def _invalid(problems: list[Problem]) -> InvalidRequest:
 def _read_fields(
     data: Mapping[str, Any], context: dict[str, bool]
 ) -> tuple[RequestFields, list[Problem]]:
-    """The fields that are well-formed, and a problem for each that is not. null is not given."""
+    """The fields that are well-formed, and a problem for each that is not.
+
+    What is null, or an empty text, is not given.
+    """
     known = RequestFields.model_fields
-    given = {name: each for name, each in data.items() if each is not None or name not in known}
+    given = {n: each for n, each in data.items() if n not in known or each not in (None, "")}
     try:
         return RequestFields.model_validate(given, context=context), []
     except ValidationError as error:
@@ -125,6 +145,24 @@ def _given(fields: RequestFields, *names: str) -> list[str]:
     return [name for name in names if getattr(fields, name) is not None]
 
 
+def _one_form_each(fields: RequestFields) -> Iterator[Problem]:
+    for name, url in BASE64_FIELDS.items():
+        if len(_given(fields, name, url)) == 2:
+            yield Problem(name, f"{url} and {name} exclude each other: give one of them")
+
+
+def _with_files(fields: RequestFields) -> RequestFields:
+    """The fields; what holds a file itself is its URL, too."""
+    urls = {BASE64_FIELDS[name]: getattr(fields, name) for name in _given(fields, *BASE64_FIELDS)}
+    return fields.model_copy(update=urls)
+
+
+def _as_given(fields: RequestFields, url: str) -> str:
+    """The field that holds what the field of that URL does."""
+    names = (name for name in _given(fields, *BASE64_FIELDS) if BASE64_FIELDS[name] == url)
+    return next(names, url)
+
+
 def _missing(*alternatives: str) -> Problem:
     first, *others = alternatives
     hint = f" (or {', or '.join(others)})" if others else ""
@@ -134,7 +172,8 @@ def _missing(*alternatives: str) -> Problem:
 def _one_dialect(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
     given = _given(fields, *DIALECT_FIELDS)
     if len(given) > 1:
-        yield Problem(given[0], f"{' and '.join(given)} exclude each other: give one of them")
+        names = [_as_given(fields, name) for name in given]
+        yield Problem(names[0], f"{' and '.join(names)} exclude each other: give one of them")
     elif not given and not set(DIALECT_FIELDS) & set(bad):
         second = fields.wav_url_2 is not None or "wav_url_2" in bad
         yield _missing("wav_url") if second else _missing(*DIALECT_FIELDS)
@@ -143,7 +182,8 @@ def _one_dialect(fields: RequestFields, bad: Collection[str]) -> Iterator[Proble
 def _second_voice(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
     others = _given(fields, "audio_urls", "speakers")
     if others and fields.wav_url_2 is not None:
-        yield Problem("wav_url_2", f"wav_url_2 does not go with {others[0]}: add the voice there")
+        name = _as_given(fields, "wav_url_2")
+        yield Problem(name, f"{name} does not go with {others[0]}: add the voice there")
     multi = fields.person_count == "multi"
     if multi and not others and fields.wav_url_2 is None and "wav_url_2" not in bad:
         yield _missing("wav_url_2")
@@ -152,7 +192,8 @@ def _second_voice(fields: RequestFields, bad: Collection[str]) -> Iterator[Probl
 def _source(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
     given = _given(fields, "image_url", "video_url")
     if fields.input_type is None and len(given) == 2:
-        yield Problem("video_url", "image_url and video_url exclude each other, or give input_type")
+        picture, video = (_as_given(fields, name) for name in given)
+        yield Problem(video, f"{picture} and {video} exclude each other, or give input_type")
     wanted = [f"{fields.input_type}_url"] if fields.input_type else ["image_url", "video_url"]
     if not set(wanted) & (set(given) | set(bad)) and "input_type" not in bad:
         yield _missing(*wanted)
@@ -227,23 +268,33 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
     of_b = dialect == "B"
     width, height = _size(fields, dialect)
     is_video = _is_video(fields)
+    options = {name: getattr(fields, name) for name in Options.model_fields}
+    prompt, negative = _prompt(fields, dialect), fields.negative_prompt
     return RenderRequest.model_construct(
-        **{name: getattr(fields, name) for name in Options.model_fields},
+        **options | {"negative_prompt": negative and redact_urls(negative)},
         dialect=dialect,
         image_url=None if is_video else fields.image_url,
         video_url=fields.video_url if is_video else None,
+        picture_field=_as_given(fields, "video_url" if is_video else "image_url"),
         speakers=_speakers(fields),
         # MultiTalk has no video to video: there, contract B's default would be an error.
         mode=fields.mode or ("multitalk" if of_b and not is_video else "infinitetalk"),
         audio_mode=fields.audio_mode or ("sequential" if of_b else "parallel"),
-        prompt=_prompt(fields, dialect),
+        prompt=redact_urls(prompt),
         width=width,
         height=height,
-        seed=fields.seed or None,
+        seed=None if fields.seed in (None, 0, -1) else fields.seed,
         blocks_to_swap=_blocks_to_swap(fields),
         speed_lora_strength=fields.speed_lora_strength if fields.use_speed_lora else 0.0,
-        warnings=tuple(_ignored(fields)),
+        warnings=(*_ignored(fields), *_secrets_in(prompt=prompt, negative_prompt=negative)),
     )
+
+
+def _secrets_in(**prompts: str | None) -> Iterator[str]:
+    """What a prompt's URLs carry means nothing to the model, and the prompt is in what we write."""
+    for name, text in prompts.items():
+        if text is not None and redact_urls(text) != text:
+            yield f"{name}: a URL in it is used without its user name, password and query"
 
 
 def _blocks_to_swap(fields: RequestFields) -> int | None:
@@ -286,7 +337,7 @@ def _speakers(fields: RequestFields) -> tuple[Speaker, ...]:
             for i, s in enumerate(fields.speakers)
         )
     names = ["wav_url", "wav_url_2"] if fields.person_count == "multi" else ["wav_url"]
-    return tuple(Speaker(name, getattr(fields, name)) for name in names)
+    return tuple(Speaker(_as_given(fields, name), getattr(fields, name)) for name in names)
 
 
 def _box(box: list[float] | None) -> tuple[float, float, float, float] | None:
@@ -296,8 +347,8 @@ def _box(box: list[float] | None) -> tuple[float, float, float, float] | None:
 def _ignored(fields: RequestFields) -> Iterator[str]:
     """What the contracts let a client send along, though it has no effect."""
     if fields.wav_url_2 is not None and fields.person_count != "multi":
-        yield 'wav_url_2 has no effect: person_count is "single"'
+        yield f'{_as_given(fields, "wav_url_2")} has no effect: person_count is "single"'
     if fields.image_url is not None and _is_video(fields):
-        yield 'image_url has no effect: input_type is "video"'
+        yield f'{_as_given(fields, "image_url")} has no effect: input_type is "video"'
     if fields.video_url is not None and not _is_video(fields):
-        yield 'video_url has no effect: input_type is "image"'
+        yield f'{_as_given(fields, "video_url")} has no effect: input_type is "image"'

@@ -9,7 +9,7 @@ from typing import Any
 from talkinghead import __version__
 from talkinghead.files import sha256_of
 from talkinghead.plan.plan import Plan
-from talkinghead.redact import redact_urls
+from talkinghead.plan.shown import without_secrets
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import Workflow
 
@@ -52,15 +52,6 @@ def make_bundle(
         "workflow": workflow,
         "graph": graph,
     }
-
-
-def without_secrets(asked: object) -> object:
-    """A request without the queries and passwords of its URLs, and without `upload_url`."""
-    if isinstance(asked, Mapping):
-        return {k: without_secrets(v) for k, v in asked.items() if k != "upload_url"}
-    if isinstance(asked, list):
-        return [without_secrets(item) for item in asked]
-    return redact_urls(asked) if isinstance(asked, str) else asked
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from talkinghead.comfy.studio import Studio
+from talkinghead.errors import FILE_FAULTS, Faults
 from talkinghead.media import mux, sound, source_video
 from talkinghead.media.picture import Picture, probe_picture, save_picture
 from talkinghead.media.regions import save_regions
@@ -20,6 +21,7 @@ from talkinghead.plan.prompt import check_prompt
 from talkinghead.plan.request import RenderRequest
 from talkinghead.settings import Settings
 
+NO_VOICES = "No valid audio files could be downloaded"  # contract B's own words
 NO_DISK_NOTE = (
     "the frames are held in the memory of the ComfyUI at COMFYUI_URL, all of them: MultiTalk could "
     "write them to disk, but not where this worker can tell the folder"
@@ -38,7 +40,7 @@ class Sources:
         """The files by the fields of the request that named them."""
         people = [person.field for person in request.speakers]
         named = [
-            ("video_url" if request.video_url else "image_url", self.picture),
+            (request.picture_field, self.picture),
             *zip(people, self.voices, strict=True),
             *zip([f"{field}.mask_url" for field in people], self.masks, strict=True),
         ]
@@ -48,7 +50,12 @@ class Sources:
 def fetch(
     request: RenderRequest, folder: Path, studio: Studio, check: Callable[[], None]
 ) -> Sources:
-    """Download what the request names. What `check` raises ends it."""
+    """Download what the request names. What `check` raises ends it.
+
+    Raises:
+        UrlBlocked, DownloadFailed, MediaInvalid, MediaTooLarge
+        OSError: the disk is full.
+    """
     limits = studio.settings
     inputs: dict[tuple[str, float], Input] = {}  # what is named twice is fetched once
 
@@ -58,51 +65,73 @@ def fetch(
         new = Input(name, url, folder / f"source_{name}", max_mb)
         return inputs.setdefault((url, max_mb), new).target
 
-    picture = get("video_url", request.video_url, limits.max_video_mb)
-    picture = picture or get("image_url", request.image_url, limits.max_image_mb)
+    picture = get(request.picture_field, request.video_url, limits.max_video_mb)
+    picture = picture or get(request.picture_field, request.image_url, limits.max_image_mb)
     assert picture is not None
     people = request.speakers
     voices = [get(p.field, p.audio_url, limits.max_audio_mb) for p in people]
     masks = [get(f"{p.field}.mask_url", p.mask_url, limits.max_image_mb) for p in people]
-    studio.fetcher.fetch(list(inputs.values()), check=check)
+    try:
+        studio.fetcher.fetch(list(inputs.values()), check=check)
+    except FILE_FAULTS as error:
+        failed = {problem["field"] for problem in error.details["problems"]}
+        had = [each for each in inputs.values() if each.name not in failed]
+        if request.dialect == "B" and not any(each.target in voices for each in had):
+            raise type(error)(f"{NO_VOICES}: {error}", **error.details) from None
+        raise
     return Sources(picture, tuple(voices), tuple(masks))
 
 
-def listen(request: RenderRequest, sources: Sources, sandbox: Sandbox) -> list[Sound | None]:
-    """What each speaker's file holds.
+@dataclass(frozen=True)
+class Opened:
+    """What is in the files of a request; None for a voice that is not given."""
+
+    voices: tuple[Sound | None, ...]
+    picture: Picture | source_video.SourceVideo
+
+
+def open_files(
+    request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox
+) -> Opened:
+    """Look into all files; what is wrong with several of them is told together.
 
     Raises:
-        MediaInvalid: no sound that is taken.
+        MediaInvalid, MediaTooLarge
     """
+    voices: list[Sound | None] = []
+    faults = Faults()
+    with faults.of(request.picture_field):
+        picture = _probe(request, sources.picture, limits, sandbox)
+    for person, voice, mask in zip(request.speakers, sources.voices, sources.masks, strict=True):
+        voices.append(None)
+        with faults.of(person.field):
+            voices[-1] = _heard(person.field, voice, sandbox)
+        with faults.of(name := f"{person.field}.mask_url"):
+            if mask is not None:
+                megapixels = limits.max_image_megapixels
+                sandbox.call(name, probe_picture, name, mask, max_megapixels=megapixels)
+    faults.tell()
+    return Opened(tuple(voices), picture)
 
-    def heard(field: str, path: Path) -> Sound:
-        return sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
 
-    return [
-        heard(person.field, path) if path else None
-        for person, path in zip(request.speakers, sources.voices, strict=True)
-    ]
+def _heard(field: str, path: Path | None, sandbox: Sandbox) -> Sound | None:
+    if path is None:
+        return None
+    return sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
 
 
-def decide(
-    request: RenderRequest,
-    sources: Sources,
-    voices: Sequence[Sound | None],
-    studio: Studio,
-    sandbox: Sandbox,
-) -> Plan:
-    """Open the picture and decide the render.
+def decide(request: RenderRequest, opened: Opened, studio: Studio) -> Plan:
+    """Decide the render.
 
     Raises:
         InvalidRequest, UnsupportedCombination, MediaInvalid, MediaTooLarge
     """
     check_prompt("prompt", request.prompt, studio.text_encoder)
     check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
-    picture = _probe(request, sources.picture, studio.settings, sandbox)
     plan = make_plan(
         request,
-        voices,
-        picture,
+        opened.voices,
+        opened.picture,
         blocks_to_swap=studio.profile.blocks_to_swap,
         ram_gib=studio.host.ram_gib,
     )
@@ -114,11 +143,11 @@ def decide(
 def _probe(
     request: RenderRequest, source: Path, limits: Settings, sandbox: Sandbox
 ) -> Picture | source_video.SourceVideo:
+    field = request.picture_field
     if request.video_url is None:
-        field, megapixels = "image_url", limits.max_image_megapixels
+        megapixels = limits.max_image_megapixels
         return sandbox.call(field, probe_picture, field, source, max_megapixels=megapixels)
-    field, megapixels = "video_url", limits.max_video_megapixels
-    probe = source_video.probe_source
+    megapixels, probe = limits.max_video_megapixels, source_video.probe_source
     return sandbox.call(field, probe, field, source, max_megapixels=megapixels)
 
 

@@ -13,12 +13,13 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.inline import check_room
 from talkinghead.delivery.place import VIDEO_NAME, FinishedVideo, Place
 from talkinghead.errors import NO_ROOM, DiskFull, InternalError, JobError
+from talkinghead.plan.json_values import encodable
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest, parse_request
 from talkinghead.render.job import Job, patience
 from talkinghead.render.long import LongRender, check_kept, clear_checkpoint
 from talkinghead.render.one_prompt import OnePrompt
-from talkinghead.render.prepare import decide, fetch, listen
+from talkinghead.render.prepare import decide, fetch, open_files
 from talkinghead.render.progress import Progress
 from talkinghead.render.rendering import Made, Rendering, Task, Unfinished
 from talkinghead.render.results import bundle_of, completed, estimated, failure
@@ -29,9 +30,9 @@ log = logging.getLogger("talkinghead")
 
 
 def run_job(job: Job, studio: Studio) -> dict[str, Any]:
-    """The result of the job, or the account of its failure; never raises."""
+    """The result of the job, or the account of its failure, as JSON can carry it; never raises."""
     with logs.about(job.id):
-        result = _run_job(job, studio)
+        result = encodable(_run_job(job, studio))
         logs.job_ended(result, job.seconds)
         return result
 
@@ -74,12 +75,12 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
         with job.at("fetch", "fetching picture and voices"):
             sources = fetch(request, folder, studio, job.check)
         with job.at("prepare", "decoding picture and voices"):
-            voices = listen(request, sources, sandbox)
-            plan = decide(request, sources, voices, studio, sandbox)
+            opened = open_files(request, sources, studio.settings, sandbox)
+            plan = decide(request, opened, studio)
             check_room(plan, place)
             if request.dry_run:
                 return estimated(job, request, plan, studio)
-            task = Task(job, request, sources, voices, folder, pool, studio, sandbox)
+            task = Task(job, request, sources, opened.voices, folder, pool, studio, sandbox)
             rendering = _rendering(task, plan)
             rendering.prepare()
         with rendering:

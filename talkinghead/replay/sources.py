@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from talkinghead.plan.json_values import json_fault
+from talkinghead.redact import is_data
 from talkinghead.workflow.graph import is_api
 from talkinghead.workflow.gui_file import is_gui
 
@@ -57,7 +59,7 @@ def read_source(path: Path) -> Source:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not readable as JSON: {error}") from None
     if is_gui(content) or is_api(content):
         return Source(path, "workflow", dict(content))
@@ -79,12 +81,19 @@ def _of_bundle(path: Path, bundle: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_urls(name: str, value: object, folder: Path) -> object:
-    """A request's field, with the local files in it, relative to `folder`, as file:// URLs."""
+    """A request's field, with the local files in it, relative to `folder`, as file:// URLs.
+
+    What JSON cannot carry is left as it is: whoever reads the request refuses it.
+    """
+    return value if json_fault(value) else _as_urls(name, value, folder)
+
+
+def _as_urls(name: str, value: object, folder: Path) -> object:
     if isinstance(value, dict):
-        return {key: as_urls(key, item, folder) for key, item in value.items()}
+        return {key: _as_urls(key, item, folder) for key, item in value.items()}
     if isinstance(value, list):
-        return [as_urls(name, item, folder) for item in value]
+        return [_as_urls(name, item, folder) for item in value]
     is_url = name.endswith(("_url", "_url_2", "_urls"))
-    if is_url and isinstance(value, str) and "://" not in value:
-        return (folder / value).absolute().as_uri()
-    return value
+    path = value.strip() if is_url and isinstance(value, str) else ""
+    is_path = path and not is_data(path) and "://" not in path
+    return (folder / path).absolute().as_uri() if is_path else value

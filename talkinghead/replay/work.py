@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from talkinghead.files import sha256_of
+from talkinghead.plan.shown import without_secrets
 from talkinghead.redact import redact_urls
-from talkinghead.render.bundle import without_secrets
 from talkinghead.replay.places import Away, Failed, Place, Refused, RunResult, Seen, Stopped
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from pathlib import Path
@@ -19,7 +20,8 @@ from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import load_schemas
-from tests.canary import CANARY
+from tests.canary import CANARY, FORMS
+from tests.conftest import EXAMPLES
 from tests.store import BUCKET, S3Server
 from tests.timing import LAST_RESORT_SECONDS
 
@@ -78,6 +80,50 @@ def test_the_bundle_tells_what_ran_and_holds_no_secret(
     assert f'"{bundle["machine"]["system"]["comfyui_version"]}"' in source
     assert bundle["machine"]["devices"][0]["type"] == "cpu"
     assert to_api(bundle["workflow"], load_schemas()).keys() == bundle["graph"].keys()
+
+
+def test_files_in_the_request_make_the_video_and_are_nowhere_else_nor_are_a_prompts_secrets(
+    on_s3: Studio,
+    s3: S3Server,
+    short_job: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    portrait, voice = EXAMPLES / "portrait.jpg", EXAMPLES / "voice.wav"
+
+    def inline(path: Path) -> str:
+        return base64.b64encode(path.read_bytes() + CANARY.encode() * 9).decode()
+
+    fields = {name: each for name, each in short_job.items() if not name.endswith("_url")} | {
+        "image_base64": inline(portrait),
+        "wav_url": f"data:audio/wav;base64,{inline(voice)}",
+        "prompt": f"as on https://me:{CANARY}@h.example/'a'?tok={CANARY} and //h/<b>?{CANARY}",
+        "negative_prompt": f"data:image/png;base64,{inline(portrait)[-400:]}",
+        "bundle": True,
+        "embed_workflow": True,
+        "draft": True,
+    }
+    with caplog.at_level("DEBUG", logger="talkinghead"):
+        result, _ = run(on_s3, "inline", fields)
+    assert result["status"] == "completed", result
+    told = {"bundle": requests.get(result["bundle_url"], timeout=LAST_RESORT_SECONDS).content}
+    told["result"] = json.dumps(result).encode()
+    told["log"] = caplog.text.encode()
+    told |= {
+        key: s3.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        for key in s3.keys("inline/")
+    }
+    for name, content in told.items():
+        assert not [form for form in FORMS if form in content], name
+    asked = json.loads(told["bundle"])["request"]
+    size = portrait.stat().st_size + 9 * len(CANARY)
+    assert asked["image_base64"] == f"base64 ({size} bytes)"
+    assert asked["wav_url"].startswith("data:audio/wav (")
+    assert asked["prompt"] == "as on https://h.example/'a'?... and //h/<b>?..."
+    assert result["generation_params"]["positive_prompt"] == asked["prompt"]
+    assert [each[:20] for each in result["warnings"][:2]] == [
+        "prompt: a URL in it ",
+        "negative_prompt: a U",
+    ]
 
 
 def test_a_presigned_url_gets_the_video_and_its_signature_is_nowhere(

@@ -10,7 +10,8 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
-from talkinghead.render.bundle import make_bundle, without_secrets
+from talkinghead.plan.shown import without_secrets
+from talkinghead.render.bundle import make_bundle
 
 REQUEST = {
     "image_url": "https://user:canary-1@x.example/i.jpg?X-Amz-Signature=canary-2",

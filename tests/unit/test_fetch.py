@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import gzip
@@ -17,9 +18,17 @@ import pytest
 import trustme
 
 from talkinghead.comfy.studio import Studio
-from talkinghead.errors import Cancelled, DownloadFailed, JobError, MediaTooLarge, UrlBlocked
+from talkinghead.errors import (
+    Cancelled,
+    DownloadFailed,
+    JobError,
+    MediaInvalid,
+    MediaTooLarge,
+    UrlBlocked,
+)
 from talkinghead.net.fetch import Fetcher, Input
 from talkinghead.net.guard import Resolver, UrlGuard
+from talkinghead.net.inline import CHUNK_CHARACTERS
 from talkinghead.plan.request import parse_request
 from talkinghead.render import prepare
 from talkinghead.settings import Settings
@@ -506,17 +515,19 @@ def test_a_location_in_utf_8_and_with_spaces_is_followed(public: int, tmp_path: 
     assert OddServer.asked[0]["path"] == "/file/caf%C3%A9%20au%20lait"
 
 
-def test_an_internal_url_is_refused_before_any_other_is_asked_for(
+def test_an_internal_url_is_told_beside_what_is_wrong_with_the_others(
     public: int, tmp_path: Path
 ) -> None:
     wanted = [
-        Input("image_url", f"http://{PUBLIC}:{public}/file", tmp_path / "a", 1),
+        Input("image_url", f"http://{PUBLIC}:{public}/missing", tmp_path / "a", 1),
         Input("wav_url", "http://127.0.0.1/b?sig=topsecret", tmp_path / "b", 1),
     ]
-    with pytest.raises(UrlBlocked, match=r"^wav_url: http://127.0.0.1/b\?... may not") as caught:
+    with pytest.raises(UrlBlocked, match=r"; wav_url: http://127.0.0.1/b\?... may not") as caught:
         Fetcher(seconds=FOREVER, guard=internet(Names(PUBLIC))).fetch(wanted)
-    assert caught.value.details == {"field": "wav_url", "url": "http://127.0.0.1/b?..."}
-    assert OddServer.asked == []
+    assert caught.value.details["field"] == "wav_url"
+    assert caught.value.details["url"] == "http://127.0.0.1/b?..."
+    fields = [each["field"] for each in caught.value.details["problems"]]
+    assert fields == ["image_url", "wav_url"]
 
 
 def test_no_proxy_and_no_netrc_of_the_environment_is_used(
@@ -657,22 +668,82 @@ def test_files_come_at_the_same_time(odd: str, tmp_path: Path) -> None:
     assert all((tmp_path / name).read_bytes() == BODY for name in "012")
 
 
-def test_the_first_failure_ends_the_others(odd: str, tmp_path: Path) -> None:
+def test_a_failure_soon_ends_those_that_take_their_time(
+    odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talkinghead.net.fetch.GRACE_SECONDS", 0.1)
     inputs = wanted(odd, tmp_path, "drip", "declared", "silence")
-    with pytest.raises(MediaTooLarge):
+    with pytest.raises(MediaTooLarge, match=r"^f1: "):
         Fetcher(seconds=FOREVER, guard=ANYWHERE).fetch(inputs)
     wait_for_no_download()
 
 
-def test_of_several_failures_the_first_in_the_request_is_told(
+def test_several_files_that_cannot_be_had_are_told_at_once_each_with_its_field(
     odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "talkinghead.net.fetch.GRACE_SECONDS", FOREVER
-    )  # they all come near in time
-    inputs = wanted(odd, tmp_path, "declared", "declared/2", "declared/3")
-    with pytest.raises(MediaTooLarge, match=r"^f0: "):
+    monkeypatch.setattr("talkinghead.net.fetch.GRACE_SECONDS", FOREVER)
+    inputs = wanted(odd, tmp_path, "missing", "file", "declared", "cut")
+    inputs += [Input("f4", "ftp://x/?topsecret", tmp_path / "4", 1)]
+    inputs += [Input("f5", "data:audio/wav;base64,QQ", tmp_path / "5", 1)]
+    with pytest.raises(JobError) as caught:
         Fetcher(seconds=FOREVER, guard=ANYWHERE).fetch(inputs)
+    problems = caught.value.details["problems"]
+    assert [(each["field"], each["error_code"]) for each in problems] == [
+        ("f0", "download_failed"),
+        ("f2", "media_too_large"),
+        ("f3", "download_failed"),
+        ("f4", "url_blocked"),
+        ("f5", "media_invalid"),
+    ]
+    assert str(caught.value) == "; ".join(each["message"] for each in problems)
+    assert "topsecret" not in str(caught.value) + str(caught.value.details)
+    # The first that no other try would mend says whether one is worth it.
+    assert (caught.value.code, caught.value.retryable) == ("media_too_large", False)
+    assert caught.value.details["field"] == "f2"
+
+
+def test_the_end_of_the_time_tells_of_those_that_failed_before_too(
+    odd: str, tmp_path: Path
+) -> None:
+    inputs = wanted(odd, tmp_path, "drip", "missing", "silence")
+    with pytest.raises(DownloadFailed) as caught:
+        Fetcher(seconds=1, guard=ANYWHERE).fetch(inputs)
+    told = {each["field"]: each["message"] for each in caught.value.details["problems"]}
+    assert set(told) == {"f0", "f1", "f2"}
+    assert "HTTP 404" in told["f1"] and "too long" in told["f0"]
+
+
+# Files in the request itself
+
+
+def save(uri: str, target: Path, max_mb: float = 1) -> None:
+    Fetcher(seconds=FOREVER).fetch([Input("wav_base64", uri, target, max_mb)])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 250_000, CHUNK_CHARACTERS * 3 // 4])
+def test_a_file_in_the_request_arrives_as_it_is(tmp_path: Path, size: int) -> None:
+    body = (BODY * 5)[:size]
+    for text in (base64.b64encode(body).decode(), base64.encodebytes(body).decode()):
+        save(f"data:audio/wav;charset=x;base64,{text}", tmp_path / "got")
+        assert (tmp_path / "got").read_bytes() == body
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["QUI", "Q-_=", "QUI=QUI=", "QUI==", "é", "QUJDRA==x", "=", " ", "QUI=" + "QUJD" * 10**5],
+)
+def test_what_is_not_whole_base64_is_refused_with_its_field(tmp_path: Path, text: str) -> None:
+    with pytest.raises(MediaInvalid, match=r"^wav_base64: ") as caught:
+        save(f"data:;base64,{text}", tmp_path / "got")
+    assert caught.value.details["url"].startswith("data: (")
+
+
+def test_a_cut_or_large_file_in_the_request_is_told_what_runpod_takes(tmp_path: Path) -> None:
+    text = base64.b64encode(BODY).decode()
+    with pytest.raises(MediaInvalid, match=r"cut off; .*10 MB by /run and 20 MB by /runsync"):
+        save(f"data:;base64,{text[:-1]}", tmp_path / "got")
+    with pytest.raises(MediaTooLarge, match=r"larger than 0\.1 MB; .* by its URL"):
+        save(f"data:;base64,{text}", tmp_path / "got", max_mb=0.1)
 
 
 def test_a_url_that_a_request_names_twice_is_fetched_once(odd: str, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from talkinghead.errors import InvalidRequest
-from talkinghead.plan.fields import MAX_SEED
+from talkinghead.plan.fields import MAX_SEED, RequestFields
 from talkinghead.plan.request import RenderRequest, parse_request
 
 A = {"image_url": "https://example.com/i.jpg", "wav_url": "https://example.com/a.wav"}
@@ -89,7 +90,7 @@ def test_null_is_the_same_as_absent() -> None:
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    error = refused({"resolution": "4k", "fps": 100, "seed": -1, "image_url": "ftp://x/y"})
+    error = refused({"resolution": "4k", "fps": 100, "seed": -2, "image_url": "ftp://x/y"})
     assert fields_of(error) == {"wav_url", "resolution", "fps", "seed", "image_url"}
     assert str(error).startswith("Missing required parameter: wav_url")
     assert 'resolution is \'4k\', allowed: "480p" or "720p"' in str(error)
@@ -104,7 +105,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         (A | {"input_type": "video"}, "Missing required parameter: video_url"),
         (A | {"person_count": "multi"}, "Missing required parameter: wav_url_2"),
         (A | {"stepps": 4}, "stepps is not a known field; the nearest known one is steps"),
-        (A | {"steps": "4"}, "steps is '4', allowed: a whole number"),
+        (A | {"steps": "four"}, "steps is 'four', allowed: a whole number"),
         (A | {"width": 255}, "width is 255, allowed: 256 to 1536"),
         (A | {"draft": "yes"}, "draft is 'yes', allowed: true or false"),
         (A | {"scheduler": "euler_a"}, "scheduler is 'euler_a', allowed: \"unipc\""),
@@ -141,7 +142,7 @@ def test_a_box_must_have_an_area() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["file:///etc/passwd", "s3://b/k", "http://", "https://a b/c", "nonsense", "//host/x", ""],
+    ["file:///etc/passwd", "s3://b/k", "http://", "https://a b/c", "nonsense", "//host/x"],
 )
 def test_only_http_urls_are_taken(url: str) -> None:
     assert "allowed: an http:// or https:// URL" in str(refused(A | {"wav_url": url}))
@@ -159,3 +160,145 @@ def test_fields_that_a_contract_lets_a_client_send_in_vain_give_a_warning() -> N
     request = parse_request(A | {"wav_url_2": A["wav_url"], "person_count": "single"})
     assert len(request.speakers) == 1
     assert "wav_url_2 has no effect" in request.warnings[0]
+
+
+# What a form, a script or another worker's client sends
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"width": "480"}, 'width: got "480", a text; write 480 without quotes'),
+        ({"steps": "4.0"}, 'steps: got "4.0", a text; write 4 without quotes'),
+        ({"fps": " 29.97 "}, 'fps: got " 29.97 ", a text; write 29.97 without quotes'),
+        ({"draft": "True"}, 'draft: got "True", a text; write true without quotes'),
+        ({"seed": "-1"}, 'seed: got "-1", a text; write -1 without quotes'),
+        ({"steps": "4.5"}, "steps is '4.5', allowed: a whole number"),
+        ({"steps": 4.5}, "steps is 4.5, allowed: a whole number"),
+    ],
+)
+def test_a_number_in_quotes_is_refused_by_the_form_that_is_right(
+    fields: dict[str, Any], sentence: str
+) -> None:
+    error = refused(A | fields)
+    assert sentence in str(error)
+    assert len(error.details["problems"]) == 1
+
+
+def test_whole_numbers_may_have_a_point_and_minus_one_is_a_random_seed() -> None:
+    request = parse_request(A | {"max_frame": 81.0, "width": 512.0, "seed": -1.0})
+    assert (request.max_frame, request.width, request.seed) == (81, 512, None)
+    assert all(type(each) is int for each in (request.max_frame, request.width))
+
+
+def test_blanks_around_a_url_are_trimmed() -> None:
+    speakers = [{"audio_url": f"\t{A['wav_url']}\n"}]
+    request = parse_request({"image_url": f" {A['image_url']}\r\n", "speakers": speakers})
+    assert (request.image_url, request.speakers[0].audio_url) == (A["image_url"], A["wav_url"])
+
+
+def test_a_field_that_a_form_left_empty_is_not_given() -> None:
+    empty = dict.fromkeys(RequestFields.model_fields, "")
+    assert parse_request(empty | A) == parse_request(A)
+    speaker = {"audio_url": A["wav_url"], "mask_url": "", "box": ""}
+    assert parse_request(NATIVE | {"speakers": [speaker]}).speakers[0].box is None
+    assert "Missing required parameter: wav_url" in str(refused(A | {"wav_url": ""}))
+    assert "stepps is not a known field" in str(refused(A | {"stepps": ""}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "sentence"),
+    [
+        (
+            {"prompt": "a\ud83d"},
+            "prompt",
+            "prompt: half of a character ('\\ud83d') at its character 2",
+        ),
+        ({"aspect_ratio": "\udc00"}, "aspect_ratio", "aspect_ratio: half of a character"),
+        ({"pro\ud83dmpt": "a"}, "pro\\ud83dmpt", "its name has half of a character"),
+        ({"fps": float("nan")}, "fps", "fps: no number: JSON has no NaN and no Infinity"),
+        ({"speakers": [{"box": [0, float("inf")]}]}, "speakers.0.box.1", "no NaN and no Infinity"),
+        ({3: "a"}, "3", "the name of a field is no text"),
+        ({"seed": 10**400}, "seed", "seed: a number of more than 308 digits"),
+    ],
+)
+def test_what_json_cannot_carry_is_refused_with_its_field(
+    fields: dict[Any, Any], field: str, sentence: str
+) -> None:
+    error = refused(A | fields | {"steps": 0})
+    assert sentence in str(error)
+    assert field in fields_of(error) and "steps" in fields_of(error)
+    json.dumps(error.details, ensure_ascii=False, allow_nan=False).encode()
+
+
+def test_values_nested_without_end_are_refused() -> None:
+    deep: Any = "end"
+    for _ in range(100_000):
+        deep = [deep]
+    assert "prompt.0.0" in str(refused(A | {"prompt": deep}))
+
+
+# Files in the request itself
+
+
+PNG = "data:image/png;base64,iVBORw0KGgo="
+
+
+def test_a_file_itself_may_stand_wherever_a_url_does() -> None:
+    assert parse_request(A | {"image_url": PNG}).image_url == PNG
+    assert parse_request(B | {"audio_urls": [PNG, f" {PNG}"]}).speakers[1].audio_url == PNG
+    speaker = {"audio_url": PNG, "mask_url": PNG}
+    assert parse_request(NATIVE | {"speakers": [speaker]}).speakers[0].mask_url == PNG
+    assert "upload_url" in str(refused(A | {"upload_url": PNG}))
+
+
+def test_the_base64_fields_of_the_public_worker_are_taken_with_and_without_a_prefix() -> None:
+    fields = {"image_base64": PNG, "wav_base64": "UklGRg==", "wav_base64_2": "UklGRg=="}
+    request = parse_request({**fields, "person_count": "multi"})
+    assert (request.dialect, request.image_url, request.picture_field) == ("A", PNG, "image_base64")
+    assert [(each.field, each.audio_url) for each in request.speakers] == [
+        ("wav_base64", "data:;base64,UklGRg=="),
+        ("wav_base64_2", "data:;base64,UklGRg=="),
+    ]
+    video = parse_request({"video_base64": "AAAA", "wav_base64": "UklGRg==", "input_type": "video"})
+    assert (video.video_url, video.picture_field) == ("data:;base64,AAAA", "video_base64")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (A | {"image_base64": PNG}, "image_url and image_base64 exclude each other"),
+        ({**B, "wav_base64": "UklG"}, "wav_base64 and audio_urls exclude each other"),
+        (A | {"image_url": "data:image/png,x"}, "allowed: data:, its type, ;base64, and the file"),
+        (A | {"image_url": "data:image/png (123 bytes)"}, "which a bundle or report tells by its"),
+        ({"image_base64": A["image_url"], "wav_url": A["wav_url"]}, "image_base64 is 'https://"),
+        ({"image_base64": 3, "wav_base64": "UklG"}, "image_base64 is 3, allowed: a string"),
+        ({"image_base64": PNG}, "Missing required parameter: wav_url"),
+    ],
+)
+def test_a_file_that_cannot_be_one_is_refused(fields: dict[str, Any], expected: str) -> None:
+    error = refused(fields)
+    assert expected in str(error)
+    assert len(error.details["problems"]) == 1
+
+
+def test_an_error_shows_nothing_of_a_file() -> None:
+    data = f"data:image/png;base64,{'Y2FuYXJ5' * 1000}"
+    for fields in (
+        {"image": data},
+        {"image_url": data[:-9] + ",", "fps": data},
+        {"speakers": data},
+    ):
+        error = refused(A | fields)
+        assert "Y2Fu" not in str(error) + str(error.details)
+    error = refused(A | {"picture": "Y2FuYXJ5" * 1000})
+    assert len(str(error.details)) < 300
+
+
+def test_a_prompt_loses_what_its_urls_carry_in_secret_and_says_so() -> None:
+    request = parse_request(A | {"prompt": "as on HTTPS://me:canary@h.example/'a'?x=canary today"})
+    assert request.prompt == "as on HTTPS://h.example/'a'?... today"
+    assert request.warnings == (
+        "prompt: a URL in it is used without its user name, password and query",
+    )
+    assert parse_request(A | {"negative_prompt": "//h/?canary"}).negative_prompt == "//h/?..."

@@ -32,7 +32,9 @@ from talkinghead.workflow.slots import Inputs, WindowInputs
 SCHEMAS: Schemas = load_schemas()
 MANIFEST = load_manifest()
 
-URLS = st.sampled_from(["https://example.com/a.wav", "http://x/y.mp4?q=1"])
+DATA = "data:image/png;base64,iVBORw0KGgo="
+URLS = st.sampled_from(["https://example.com/a.wav", "http://x/y.mp4?q=1", DATA])
+CONTENTS = st.sampled_from(["iVBORw0KGgo=", DATA])
 BAD: st.SearchStrategy[Any] = st.sampled_from(
     [None, -1, 1e9, "", "x", [], {}, True, float("nan"), ["a"] * 9, "file:///e"]
 )
@@ -51,6 +53,10 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "video_url": URLS,
     "wav_url": URLS,
     "wav_url_2": URLS,
+    "image_base64": CONTENTS,
+    "video_base64": CONTENTS,
+    "wav_base64": CONTENTS,
+    "wav_base64_2": CONTENTS,
     "audio_urls": st.lists(URLS, min_size=1, max_size=4),
     "speakers": st.lists(SPEAKER, min_size=1, max_size=4),
     "prompt": st.text(max_size=40),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeGuard, get_args
 
-from talkinghead.errors import InvalidRequest
+from talkinghead.net.inline import content_at
 from talkinghead.net.urls import parse_http_url
 from talkinghead.plan.fields import Delivery
 from talkinghead.plan.mistakes import Problem
+from talkinghead.plan.request import checked_json, invalid
+from talkinghead.redact import is_data
 from talkinghead.render.workflow_job.content_types import CONTENT_TYPES
 from talkinghead.settings import Settings
 from talkinghead.workflow.graph import is_api
@@ -44,23 +46,21 @@ def read_request(data: object, settings: Settings) -> WorkflowRequest:
         InvalidRequest: with all mistakes at once; also if this worker takes no such jobs.
     """
     assert is_workflow_job(data)
+    sound, faults = checked_json(data)
     if not settings.allow_workflows:
         off = "this worker does not take workflows: it would with ALLOW_WORKFLOWS=true"
-        raise _invalid([Problem("workflow", f"workflow: {off}")])
+        raise invalid([Problem("workflow", f"workflow: {off}")])
     problems = [
-        *_unknown(data),
-        *_wrong_workflow(data),
-        *_wrong_files(data),
-        *_wrong_delivery(data),
+        *faults,
+        *_unknown(sound),
+        *(_wrong_workflow(sound) if "workflow" in sound else ()),
+        *_wrong_files(sound),
+        *_wrong_delivery(sound),
     ]
     if problems:
-        raise _invalid(problems)
-    return WorkflowRequest(data["workflow"], data.get("files") or {}, data.get("delivery"))
-
-
-def _invalid(problems: Sequence[Problem]) -> InvalidRequest:
-    text = "; ".join(problem.message for problem in problems)
-    return InvalidRequest(text, problems=[asdict(problem) for problem in problems])
+        raise invalid(problems)
+    files = {name: url.strip() for name, url in (sound.get("files") or {}).items()}
+    return WorkflowRequest(sound["workflow"], files, sound.get("delivery") or None)
 
 
 def _unknown(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -95,12 +95,13 @@ def _wrong_files(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(field, f"{field} is not a URL, allowed: an http:// or https:// URL")
         else:
             with contextlib.suppress(ValueError):
-                parse_http_url(url)
+                content_at(url.strip()) if is_data(url.strip()) else parse_http_url(url.strip())
                 continue
-            yield Problem(field, f"{field} is not an http:// or https:// URL")
+            allowed = "an http:// or https:// URL, or data:, its type, ;base64, and the file"
+            yield Problem(field, f"{field} is not {allowed}")
 
 
 def _wrong_delivery(data: Mapping[str, Any]) -> Iterator[Problem]:
-    if data.get("delivery") not in (None, *get_args(Delivery)):
+    if data.get("delivery") not in (None, "", *get_args(Delivery)):
         allowed = ", ".join(f'"{name}"' for name in get_args(Delivery))
         yield Problem("delivery", f"delivery is not one of {allowed}", None, allowed)

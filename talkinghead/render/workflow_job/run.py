@@ -17,7 +17,7 @@ from typing import Any
 from talkinghead import logs
 from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.studio import Studio
-from talkinghead.errors import OutputMissing
+from talkinghead.errors import Faults, OutputMissing
 from talkinghead.render.execute import (
     REPLACED_OR_KILLED,
     Prompt,
@@ -56,8 +56,11 @@ def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
             job.at("prepare", "looking into the files"),
             studio.sandboxes.open(job.check) as sandbox,
         ):
+            faults = Faults()
             for path in files:
-                check_file(path, studio.settings, sandbox)
+                with faults.of(f"files.{path.name}"):
+                    check_file(path, studio.settings, sandbox)
+            faults.tell()
             check_masks(graph, files, studio.settings, sandbox)
         produce = partial(_produce, job, request, graph, files, folder=folder, studio=studio)
         outputs = once_more_on_a_new_comfyui(job, studio, produce, REPLACED_OR_KILLED)
