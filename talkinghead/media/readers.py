@@ -28,6 +28,7 @@ from talkinghead.media.containers import (
     open_container,
     packets,
 )
+from talkinghead.media.heartbeat import beat
 
 VIDEO_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
 VIDEO_CODECS = (
@@ -145,7 +146,9 @@ class WebpReader:
         if self.width * self.height > MAX_MEGAPIXELS * 10**6:
             raise ValueError(f"more than {MAX_MEGAPIXELS} megapixels")
         # There is a time more than frames: the end's.
-        yield from map(TimedFrame, self.animation.times[:-1], webp.read_frames(self._path))
+        for timed in map(TimedFrame, self.animation.times[:-1], webp.read_frames(self._path)):
+            beat()
+            yield timed
 
     def seek(self, keyframe: int) -> bool:
         """Never: it is read from its start."""

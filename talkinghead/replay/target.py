@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,9 @@ class Target:
         if self.endpoint is not None:
             return [self._endpoint_place(self.endpoint, settings, lost_seconds)]
         given = [settings.model_copy(update={"comfyui_url": url}) for url in self.servers]
-        return [stack.enter_context(ComfyPlace(each, stop)) for each in given or [settings]]
+        places = [stack.enter_context(ComfyPlace(each, stop)) for each in given or [settings]]
+        _tell_apart(places)
+        return places
 
     def _endpoint_place(self, url: str, settings: Settings, lost_seconds: float) -> Place:
         from talkinghead.replay.endpoint import EndpointPlace  # noqa: PLC0415 - a slow import
@@ -69,6 +72,15 @@ class Target:
             lost_seconds=lost_seconds,
             download_seconds=settings.download_seconds,
         )
+
+
+def _tell_apart(places: Sequence[Place]) -> None:
+    """A place is known by its name. Where URLs differ in what they hide, the next gets a number."""
+    seen: Counter[str] = Counter()
+    for place in places:
+        seen[place.name] += 1
+        if seen[place.name] > 1:
+            place.name = f"{place.name} ({seen[place.name]})"
 
 
 def schemas_of(places: Sequence[Place]) -> Schemas | None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import threading
 
 import pytest
 
 from talkinghead.redact import content_shown, redact_url, redact_urls
+from talkinghead.replay.target import Target
+from talkinghead.settings import Settings
 
 SIGNED = "X-Amz-Signature=canary"
 PNG = base64.b64encode(b"canary" * 2057 + b"x").decode()  # 12343 bytes
@@ -80,3 +84,16 @@ def test_base64_is_shown_by_its_size() -> None:
 def test_a_word_as_long_as_a_file_is_searched_in_one_pass() -> None:
     text = "a." * 500_000 + "x" * 2_000_000 + "-:@" * 500_000
     assert redact_urls(text) == text  # in a second pass for each character it would never end
+
+
+def test_two_servers_that_differ_in_their_secrets_alone_are_two_places() -> None:
+    servers = tuple(f"http://127.0.0.1:9/{path}" for path in ("?canary=1", "?canary=2", "other"))
+    with contextlib.ExitStack() as stack:
+        target = Target(servers, None)
+        places = target.open(stack, Settings(), threading.Event(), lost_seconds=1)
+        names = [place.name for place in places]
+    assert names == [
+        "http://127.0.0.1:9/?...",
+        "http://127.0.0.1:9/?... (2)",
+        "http://127.0.0.1:9/other",
+    ]
