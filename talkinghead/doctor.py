@@ -22,6 +22,7 @@ from talkinghead.comfy.options import CLASSIC, keeps_frames
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.stores import KINDS
 from talkinghead.errors import JobError
+from talkinghead.media.confinement import has_no_network
 from talkinghead.models.gpu import read_host, tuning_for
 from talkinghead.models.manifest import ModelProfile, load_manifest
 from talkinghead.models.store import ModelStore
@@ -82,6 +83,7 @@ def examine(studio: Studio) -> Iterator[Check]:
     yield _models(studio)
     yield _storage(settings)
     yield _transformers(settings)
+    yield _sandbox(studio)
     yield from _comfyui(studio)
 
 
@@ -171,6 +173,20 @@ def transformers_of(python: Path | None) -> str:
         ).stdout.strip()
     except (importlib.metadata.PackageNotFoundError, OSError, subprocess.SubprocessError):
         return ""
+
+
+def _sandbox(studio: Studio) -> Check:
+    """Whether a sandbox can be had, and how much it holds off here."""
+    name = "sandbox"
+    try:
+        with studio.sandboxes.open() as sandbox:
+            is_confined = sandbox.call(name, has_no_network)
+    except JobError as error:
+        return Check(name, "failed", str(error))
+    if not is_confined:
+        todo = "a file that took a decoder over could use the network: run on a kernel with seccomp"
+        return Check(name, "warning", f"system calls are not filtered here; {todo}")
+    return Check(name, "ok", "decoders have no network, and start no other process")
 
 
 def _comfyui(studio: Studio) -> Iterator[Check]:

@@ -65,6 +65,8 @@ SET_VARIABLES = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_
 ERRORS: dict[str, type[JobError]] = {
     kind.code: kind for kind in (MediaInvalid, MediaTooLarge, UnsupportedCombination, DiskFull)
 }
+ENDLESS = "decoding it comes to no end"
+NONSENSE = "the file makes its decoder answer nonsense"
 FAILURES = TypeAdapter(tuple[str, str])
 
 
@@ -78,7 +80,7 @@ class Sandboxes:
     def __init__(self, modules: Sequence[str] = DECODERS) -> None:
         self._modules = modules
         self._lock = threading.Lock()
-        self._server: subprocess.Popen[bytes] | None = None
+        self.server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -95,11 +97,11 @@ class Sandboxes:
     def close(self) -> None:
         """End the server; the next file starts another."""
         with self._lock:
-            if self._server is not None and self._control is not None:
+            if self.server is not None and self._control is not None:
                 self._control.close()
-                self._server.kill()
-                self._server.wait()
-            self._server = self._control = None
+                self.server.kill()
+                self.server.wait()
+            self.server = self._control = None
 
     @contextlib.contextmanager
     def open(self, check: Callable[[], None] = lambda: None) -> Iterator[Sandbox]:
@@ -123,10 +125,10 @@ class Sandboxes:
 
     def _running(self) -> socket.socket:
         """The socket of a server that has not ended."""
-        if self._server is None or self._control is None or self._server.poll() is not None:
+        if self.server is None or self._control is None or self.server.poll() is not None:
             self._control, theirs = socket.socketpair()
             with theirs:
-                self._server = subprocess.Popen(
+                self.server = subprocess.Popen(
                     [sys.executable, "-P", "-m", SERVER, str(theirs.fileno()), *self._modules],
                     env=_environment(),
                     pass_fds=[theirs.fileno()],
@@ -167,7 +169,7 @@ class Sandbox:
             try:
                 answer = child.ask(request, self._check)
             except EOFError:
-                raise _fault(field, child.end(), hung=child.hung) from None
+                raise _fault(field, child.end(), child.given_up) from None
             return _value(field, function, answer)
 
     def close(self) -> None:
@@ -216,7 +218,7 @@ class Child:
         self._process: int | None = None
         self._is_born = False
         self._silent_since, self._queued_before = 0.0, 0.0
-        self.hung = False
+        self.given_up = ""  # if it was: why
 
     def ask(self, request: bytes, check: Callable[[], None]) -> bytes:
         """The line that it answers with. What `check` raises ends the waiting.
@@ -229,7 +231,7 @@ class Child:
         while (line := self._line()) is None:
             check()
             if self._is_born and self._silent_seconds() > SILENT_SECONDS:
-                self.hung = True
+                self.given_up = ENDLESS
                 raise EOFError
             left = self._move(left)
         return line
@@ -269,7 +271,9 @@ class Child:
             received = self._data.recv(1 << 16)
         except ConnectionResetError:
             received = b""
-        if not received or len(self._received) > MAX_ANSWER_BYTES:
+        if len(self._received) > MAX_ANSWER_BYTES:
+            self.given_up = NONSENSE
+        if not received or self.given_up:
             raise EOFError
         self._received += received
 
@@ -294,7 +298,9 @@ class Child:
         """How long it has waited for a processor; 0 where the kernel does not tell."""
         if not self._is_born:
             return 0.0
-        self._process = self._process or self._number()
+        with self._lock:
+            if self._process is None and not self._has_ended:
+                self._process = self._number()
         try:
             return int(Path(f"/proc/{self._process}/schedstat").read_text().split()[1]) / 1e9
         except (OSError, LookupError, ValueError):
@@ -309,10 +315,10 @@ class Child:
         return int(NUMBER.unpack(told)[0]) if len(told) == NUMBER.size else None
 
 
-def _fault(field: str, exit_code: int | None, *, hung: bool) -> JobError:
+def _fault(field: str, exit_code: int | None, given_up: str) -> JobError:
     """What is told of a file whose decoder ended."""
-    if hung or exit_code == -signal.SIGXCPU:
-        return MediaInvalid(f"{field}: decoding it comes to no end")
+    if given_up or exit_code == -signal.SIGXCPU:
+        return MediaInvalid(f"{field}: {given_up or ENDLESS}")
     if exit_code is None:
         return InternalError("the decoders' server has ended: the worker's log has the details")
     if exit_code == -signal.SIGKILL:  # not by us
@@ -340,7 +346,7 @@ def _value(field: str, function: Callable[..., T], answer: bytes) -> T:
             return cast(T, _answer_type(function).validate_json(content))
         code, message = FAILURES.validate_json(content)
     except ValidationError:
-        raise MediaInvalid(f"{field}: the file makes its decoder answer nonsense") from None
+        raise MediaInvalid(f"{field}: {NONSENSE}") from None
     if code == OUT_OF_MEMORY:
         raise _too_much_memory(field)
     if code in ERRORS:
