@@ -321,6 +321,10 @@ JOINED = {
         lambda: plain("wav") + h.half(plain("wav")), 3.0, notes=(NOT_WHOLE.format("3.0", "4.0"),)
     ),
     "a WAV and a few bytes of another": Stranger(lambda: plain("wav") + plain("wav")[:13]),
+    "a WAV whose header is of its first part": Stranger(
+        lambda: plain("wav") + tone(1.0).tobytes(),
+        notes=("176400 bytes after the end of its sound are left out",),
+    ),
     "a hundred WAVs": Stranger(lambda: plain("wav", 0.05) * 100, 5.0),
 }
 TAGGED = {
@@ -431,6 +435,9 @@ TIMES = {
     ),
     "an MPEG-TS whose sound begins after its picture": Stranger(
         lambda: film([tone(2.0, 48_000)], "mpegts", begins=0.5), 2.5, spans=((0.5, 2.5),)
+    ),
+    "an FLV whose sound begins after its picture": Stranger(
+        lambda: film([tone(2.0, 48_000)], "flv", begins=0.5), 2.5, spans=((0.5, 2.5),)
     ),
     "a sound alone that begins late": Stranger(
         lambda: at_other_times(plain("mka"), "matroska", lambda at: at + 3), 2.02

@@ -33,7 +33,7 @@ from talkinghead.media.told_length import told_seconds, wav_parts
 
 Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
 
-SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,asf"
+SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,mpeg,asf,flv"
 SOUND_CODECS = (
     *("aac", "aac_latm", "alac", "mp3", "mp3float", "mp2", "mp2float", "flac", "opus", "libopus"),
     *("vorbis", "ac3", "eac3", "amrnb", "amrwb", "wmav1", "wmav2", "wmapro", "gsm", "gsm_ms"),
@@ -57,11 +57,11 @@ BLOCK_SAMPLES = 65_536
 PLAIN_PCM = {"max_probe_packets": "1"}
 
 # Whose packets have times of their own. The others' are counted from bytes, and wrong after damage.
-TIMED_FORMATS = ("mov", "matroska", "mpegts", "asf", "ogg")
+TIMED_FORMATS = ("mov", "matroska", "mpegts", "mpeg", "asf", "flv", "ogg")
 LAG_SECONDS = 0.03  # recorders write times that are so far off; lips that are nobody sees
 CLOCK_DRIFT = 1e-3  # a recorder's clock may run faster than its sound: that makes no gaps
 # A greater leap is another clock and no pause, as FFmpeg has it for what may be cut and joined.
-CLOCK_LEAP_SECONDS = {"mpegts": 10.0, "ogg": 10.0}
+CLOCK_LEAP_SECONDS = {"mpegts": 10.0, "mpeg": 10.0, "ogg": 10.0}
 MAX_GAP_SECONDS = 3600.0
 TAGS = (b"ID3", b"TAG", b"APE")  # between joined MP3s: no sound is lost with them, or with zeros
 
