@@ -119,10 +119,8 @@ def _takes_constant(target: InputSpec, value: object) -> bool:
 
 
 def _check_format_value(name: str, target: InputSpec, value: object) -> Iterator[Misfit]:
-    """ComfyUI does not know these: VHS writes them into ffmpeg's arguments as they are."""
-    if target.type == "BOOLEAN" and str(value) not in ("True", "False"):
-        yield Misfit(name, target.name, f"takes true or false, got {value!r}")
-    elif target.type in ("INT", "FLOAT"):
+    """VHS writes these into ffmpeg's arguments as they are."""
+    if target.type in ("INT", "FLOAT"):
         try:
             number = float(str(value))
         except ValueError:

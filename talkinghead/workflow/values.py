@@ -26,7 +26,10 @@ def converted(target: InputSpec, value: object) -> object:
         ValueError: ComfyUI refuses it.
     """
     plain = value[WRAPPER] if isinstance(value, Mapping) and WRAPPER in value else value
-    convert = None if target.from_format else CONVERSIONS.get(target.type)
+    if target.from_format:
+        # ComfyUI does not know these; VHS writes them as text, and asks whether it is "False".
+        return str(plain) != "False" if target.type == "BOOLEAN" else plain
+    convert = CONVERSIONS.get(target.type)
     if convert is None:
         return value if isinstance(plain, list) else plain
     try:
@@ -37,13 +40,11 @@ def converted(target: InputSpec, value: object) -> object:
 
 def meaning_lost(target: InputSpec, value: object) -> str | None:
     """What a person may not expect of the conversion of this value, if it can be converted."""
-    if target.from_format or isinstance(value, list):
-        return None
     made = converted(target, value)
     if target.type == "INT" and isinstance(value, float) and made != value:
         return f"is {value}, of which ComfyUI makes {made}"
-    if target.type == "BOOLEAN" and isinstance(value, str):
-        return f"is {value!r}, and every text that is not empty counts as true: write true or false"
+    if target.type == "BOOLEAN" and made is True and str(value).lower() in ("false", "0", "no"):
+        return f"is {value!r}, which counts as true: write false"
     if target.type == "STRING" and (
         isinstance(value, bool) or not isinstance(value, str | int | float)
     ):

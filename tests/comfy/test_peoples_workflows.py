@@ -65,7 +65,8 @@ TAKEN: dict[str, tuple[Graph, str | None]] = {
     "an upload button": (video(), "input upload: is not an input of LoadImage, and left out"),
     "the preview of VHS": (video(videopreview=PREVIEW), "input videopreview: is not an input of"),
     "no sound": (video(audio=None, crf="19"), "input upload"),
-    "a boolean as text": (video(save_output="false"), "is 'false', and every text that is not"),
+    "a switch of a format": (video(save_metadata="false"), "is 'false', which counts as true"),
+    "a boolean as text": (video(save_output="false"), "is 'false', which counts as true"),
     "a loose node": (with_loose_node(), "node 9): leads to no output"),
     "any value": ({"1": {"inputs": {"source": 5}, "class_type": "PreviewAny"}}, None),
 }

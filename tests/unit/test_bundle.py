@@ -10,7 +10,7 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
-from talkinghead.plan.shown import with_sums, without_secrets
+from talkinghead.plan.shown import without_secrets
 from talkinghead.render.bundle import make_bundle
 
 REQUEST = {
@@ -97,12 +97,3 @@ def test_what_a_field_holds_decides_what_is_hidden_of_it() -> None:
         "UPLOAD": {},
         "steps": 4,
     }
-
-
-def test_a_requests_hash_is_made_of_the_sum_of_a_file_in_it() -> None:
-    one = {"image_base64": "AAAA", "audio_urls": ["data:;base64,AAAA"], "prompt": "AAAA"}
-    summed: Any = with_sums(one)
-    assert summed["image_base64"].startswith("sha256:") and summed["prompt"] == "AAAA"
-    assert summed["audio_urls"][0].startswith("sha256:")
-    other = with_sums(one | {"image_base64": "AAAB"})
-    assert other != summed and with_sums(one) == summed

@@ -96,7 +96,7 @@ def test_a_prefix_that_is_a_number_goes_to_the_jobs_folder_all_the_same(schemas:
     [
         ("ImageScale", "width", 64.7, "input width: is 64.7, of which ComfyUI makes 64"),
         ("SaveImage", "filename_prefix", None, "is None, of which ComfyUI makes the text 'None'"),
-        ("WanVideoDecode", "enable_vae_tiling", "false", "is 'false', and every text that is not"),
+        ("WanVideoDecode", "enable_vae_tiling", "false", "is 'false', which counts as true"),
     ],
 )
 def test_a_conversion_that_nobody_expects_is_told(
@@ -105,6 +105,20 @@ def test_a_conversion_that_nobody_expects_is_told(
     node = {"class_type": class_type, "inputs": {name: value}}
     (warning,) = [each for each in found({"1": node}, schemas) if each.startswith("warning")]
     assert said in warning
+
+
+@pytest.mark.parametrize(
+    ("given", "made"), [("false", True), (0, True), ("False", False), (False, False)]
+)
+def test_a_switch_of_a_video_format_is_what_vhs_makes_of_it(
+    given: object, made: bool, schemas: Schemas
+) -> None:
+    inputs = {"format": "video/h264-mp4", "save_metadata": given, "crf": "19"}
+    node = {"class_type": "VHS_VideoCombine", "inputs": inputs}
+    read, said = read_graph({"1": node}, schemas)
+    assert read["1"]["inputs"] == {**inputs, "save_metadata": made}
+    assert any("which counts as true" in each for each in said) is made
+    assert not any("save_metadata" in str(each) for each in check({"1": node}, schemas))
 
 
 BUTTONS = [
