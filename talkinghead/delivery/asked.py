@@ -80,8 +80,9 @@ def _unsigned(field: str, value: object) -> object:
         return {name: _unsigned(name, item) for name, item in value.items()}
     if isinstance(value, list):
         return [_unsigned(field, item) for item in value]
-    is_url = isinstance(value, str) and field.endswith(URL_FIELDS)
-    return without_signature(value) if is_url else value  # type: ignore[arg-type]
+    if isinstance(value, str) and field.endswith(URL_FIELDS):
+        return without_signature(value)
+    return value
 
 
 def hash_of(content: object) -> str:
