@@ -77,6 +77,7 @@ class WorkflowFile:
         self.switches_instances = version >= FIRST_SWITCHING_INSTANCES
         self.has_inner_primitives = version >= FIRST_WITH_INNER_PRIMITIVES
         self.ends_at_muted = version >= FIRST_ENDING_AT_MUTED
+        self.has_linked_promotions = version >= FIRST_WITH_LINKED_PROMOTIONS
         self.nodes = 0
 
 
@@ -92,6 +93,8 @@ class Level:
     ) -> None:
         self.content, self.host, self._shared = content, host, shared
         self.schemas = shared.schemas
+        # A widget sends its own value, not its instance's, where a link to nothing feeds that.
+        self.gives_up_linked = shared.has_linked_promotions
         self.path: str = f"{host[0].id_of(host[1])}:" if host else ""
         # Counted before the instances are made, so that subgraphs in subgraphs end at the limit.
         self.nodes = self._unique(content["nodes"])

@@ -65,6 +65,8 @@ class SentWidgets:
                 else own
             )
         host, instance, outer = level.outside(node, link)
+        if level.gives_up_linked and not _is_held(host, instance, outer):
+            return own
         promoted = self.of(host, instance).get(outer.name)
         return own._replace(value=promoted.value) if promoted else own
 
@@ -127,6 +129,19 @@ class SentWidgets:
         name = next((each.name for each in level.sockets(node) if each.link == link.id), None)
         # As the file has it: `of` would follow the very link that we were asked about, on and on.
         return self._own(level, node).get(name) if name else None
+
+
+def _is_held(level: Level, instance: Node, socket: Socket) -> bool:
+    """Whether an input of an instance gets a value that an instance or a primitive holds.
+
+    1.58.1 loses the primitive's; 1.46.15 sends it.
+    """
+    while socket.link is not None:
+        link = level.link(instance, socket)
+        if link.origin != INPUT_NODE:
+            return bool(level.nodes[link.origin]["type"] == PRIMITIVE)
+        level, instance, socket = level.outside(instance, link)
+    return True
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -8,9 +8,11 @@ import pytest
 
 from talkinghead.workflow.gui_file import ConvertError, Workflow
 from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.schemas import Value
 from tests.promoted_widgets import (
     CASES,
     INNER,
+    LINK,
     NEWER,
     OLDER,
     RESIZES,
@@ -18,6 +20,8 @@ from tests.promoted_widgets import (
     VALUE,
     Case,
     instance,
+    made,
+    node,
     resize_sent,
     workflow,
 )
@@ -88,6 +92,33 @@ def test_what_was_saved_is_not_undone_by_what_the_frontend_kept_of_before() -> N
     gui["nodes"][0] |= {"widgets_values": [100]}
     gui["nodes"][0]["properties"] = {"proxyWidgetErrorQuarantine": [kept]}
     assert sent(gui) == [None, 100]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "older", "newer"),
+    [
+        ("PrimitiveInt", 0, LINK, LINK),
+        ("PrimitiveInt", 2, None, 512),
+        ("PrimitiveInt", 4, 100, 512),
+        ("PrimitiveNode", 0, 300, 300),  # 1.58.1 sends 512, which nobody can want; 1.46.15 this
+    ],
+)
+def test_what_an_instance_holds_is_not_sent_where_its_input_is_linked(
+    kind: str, mode: int, older: Value, newer: Value
+) -> None:
+    for version, expected in ((OLDER, older), (NEWER, newer)):
+        gui = CASES["bypassed"].workflow(version)
+        (inner,) = gui["definitions"]["subgraphs"]
+        inner["inputs"] = [{"name": "width", "type": "INT", "linkIds": [7]}]
+        inner["links"][1] |= {"id": 7, "origin_id": -10}
+        inner["nodes"][1]["inputs"][0]["link"] = 7
+        shown = {"proxyWidgets": [["-1", "width"]]} if version == OLDER else {}
+        gui["nodes"][0] |= node(10, INNER, ["width=8"], widgets_values=[100], properties=shown)
+        feeder = node(40, kind, ["value"], mode=mode, widgets_values=[300, "fixed"])
+        gui["nodes"].append(feeder | {"outputs": made("INT", 8)})
+        gui["links"].append([8, 40, 0, 10, 0, "INT"])
+        width = to_api(gui, SCHEMAS)["10:3"]["inputs"].get("width")
+        assert width == (["40", 0] if expected == LINK else expected)
 
 
 @pytest.mark.parametrize("listed", [[1], [["1"]], "no JSON", [["1", "a", "b", "c"]]])
