@@ -113,7 +113,8 @@ def _check_value(name: str, target: InputSpec, value: object) -> Iterator[Misfit
 
 def _check_range(name: str, target: InputSpec, value: float) -> Iterator[Misfit]:
     low, high = target.options.get("min"), target.options.get("max")
-    if (low is not None and value < low) or (high is not None and value > high):
+    # So, and not by what it is below or above: NaN is neither.
+    if not ((low is None or low <= value) and (high is None or value <= high)):
         yield Misfit(name, target.name, f"is {value}, allowed: {low} to {high}")
 
 
