@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 
 PACE_WINDOWS = 30
+MOST_TOO_MANY = 2  # windows of 49 frames, of which MultiTalk repeats 25
 
 
 class SamplerClock:
@@ -40,11 +41,13 @@ class SamplerClock:
         return None if self._done_at is None else max(0.0, self._done_at - self._clock())
 
     def counts_to(self, total: int) -> bool:
-        """Whether who counts so far counts steps; the sampler expects a window too many at times.
+        """Whether who counts so far counts steps; the sampler expects windows too many at times.
 
-        What else its node counts goes to the number of the model's tensors.
+        It divides all frames by a window's new ones, and the first window has more of these. What
+        else its node counts goes to the number of the model's tensors.
         """
-        return total in (self.windows * self.steps, (self.windows + 1) * self.steps)
+        windows, rest = divmod(total, self.steps)
+        return not rest and self.windows <= windows <= self.windows + MOST_TOO_MANY
 
     def begin(self) -> None:
         """The sampler starts, or has to start yet."""

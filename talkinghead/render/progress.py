@@ -94,7 +94,7 @@ class RenderProgress:
 
     Args:
         graph: whose titles name the nodes.
-        windows: how many the sampler makes; its own count can be one too many.
+        windows: how many the sampler makes; its own count can be one or two too many.
         steps: steps of one window.
         clock: seconds since whenever.
     """
