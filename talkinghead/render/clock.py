@@ -116,6 +116,15 @@ class WindowClock:
         """The next window is the first of a ComfyUI."""
         self._is_first = True
         self._began = self._clock()
+        self.queue()
+
+    def queue(self) -> None:
+        """The window's prompt is queued: other clients' may be before it."""
+        self._queued, self._waited = self._clock(), 0.0
+
+    def execute(self) -> None:
+        """Its turn has come."""
+        self._waited = self._clock() - self._queued
 
     def load(self) -> None:
         """The model is on its way to the GPU, as it is in each window, if only a short one."""
@@ -123,7 +132,10 @@ class WindowClock:
             self._began = self._clock()
 
     def end(self) -> float | None:
-        """The window is done; returns its seconds, None of a first one."""
+        """The window is done; returns its seconds, without those in the queue; None of a first one.
+
+        For when the chain is done, those count: the next ones are likely to wait as long.
+        """
         now = self._clock()
         seconds = now - self._began
         was_first, self._is_first, self._began = self._is_first, False, now
@@ -131,7 +143,7 @@ class WindowClock:
             self._first_seconds = seconds
             return None
         self._seconds = [*self._seconds, seconds][-PACE_WINDOWS:]
-        return seconds
+        return seconds - self._waited
 
     def eta_seconds(self, windows: int, done: float) -> float | None:
         """Seconds until so many are done; of the first of them, a share is `done`, by its steps."""

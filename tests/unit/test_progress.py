@@ -236,6 +236,19 @@ def test_a_chain_does_not_count_the_models_way_from_the_disk_as_a_windows_time()
             assert chain.eta_seconds(left, 0.0) == pytest.approx(left * 80)
 
 
+def test_a_chain_does_not_count_other_clients_prompts_as_its_windows_time() -> None:
+    clock = Clock()
+    chain = WindowClock(clock)
+    for window in range(3):
+        chain.queue()
+        clock.now += 600
+        chain.execute()
+        chain.load()
+        clock.now += 80
+        assert chain.end() == (80 if window else None)
+    assert chain.eta_seconds(2, 0.0) == 2 * 680, "which are likely to wait, too"
+
+
 def test_a_window_that_takes_longer_takes_no_time_from_the_others() -> None:
     clock = Clock()
     chain = WindowClock(clock)
