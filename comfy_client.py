@@ -170,6 +170,7 @@ class ComfyClient:
     Args:
         url: of the server.
         answer_seconds: how long one small request may take, such as a read of history.
+        http_seconds: how long the server may be silent in the others, such as an upload.
         unreachable_seconds: how long the server may not answer at all while a prompt runs.
         history_seconds: how long it may answer that it knows nothing of a prompt it took.
     """
@@ -179,11 +180,13 @@ class ComfyClient:
         url: str = "http://127.0.0.1:8188",
         *,
         answer_seconds: float = ANSWER_SECONDS,
+        http_seconds: float = HTTP_SECONDS,
         unreachable_seconds: float = UNREACHABLE_SECONDS,
         history_seconds: float = HISTORY_SECONDS,
     ) -> None:
         self.url = url.rstrip("/")
         self._answer_seconds = answer_seconds
+        self._http_seconds = http_seconds
         self._stop_seconds = min(answer_seconds, STOP_SECONDS)
         self._unreachable_seconds = unreachable_seconds
         self._history_seconds = history_seconds
@@ -241,7 +244,12 @@ class ComfyClient:
         """
         extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
         body = {"prompt": graph, "prompt_id": server_id(prompt_id), "client_id": client_id}
-        response = self._request("POST", "/prompt", json=body | {"extra_data": extra})
+        try:
+            content = json.dumps(body | {"extra_data": extra}, allow_nan=False)
+        except ValueError as error:  # of the graph, not of the server
+            raise PromptRejected(f"the graph is no JSON: {error}", {}) from None
+        kind = {"Content-Type": "application/json"}
+        response = self._request("POST", "/prompt", data=content.encode(), headers=kind)
         answer = _json(response)
         if response.status_code == 200 and not answer.get("node_errors"):
             return
@@ -374,10 +382,11 @@ class ComfyClient:
                     target.write(chunk)
 
     def _request(
-        self, method: str, path: str, seconds: float = HTTP_SECONDS, **options: Any
+        self, method: str, path: str, seconds: float | None = None, **options: Any
     ) -> requests.Response:
+        timeout = self._http_seconds if seconds is None else seconds
         with self._unreachable():
-            response = self._session.request(method, self.url + path, timeout=seconds, **options)
+            response = self._session.request(method, self.url + path, timeout=timeout, **options)
         if response.status_code in GATEWAY_ERRORS:
             raise Unreachable(f"ComfyUI at {self.url} is away (HTTP {response.status_code})")
         return response

@@ -38,20 +38,23 @@ from talkinghead.errors import (
 # By the type's name and the message. The first that fits tells: CUDA's errors of memory are errors
 # of CUDA, too.
 SAID: Mapping[type[JobError], re.Pattern[str]] = {
-    # PyTorch's class, CUDA's words and constants, cuBLAS's and others'; and on the host Python's,
-    # NumPy's, PyTorch's allocator's, C++'s, and the kernel's ENOMEM.
+    # PyTorch's class, CUDA's words and constants, cuBLAS's, cuDNN's and others', and what PyTorch
+    # says where NVML does not tell it who has the memory; and on the host Python's, NumPy's,
+    # PyTorch's allocator's, C++'s, and the kernel's ENOMEM.
     OutOfMemory: re.compile(
-        r"out.?of.?memory|ALLOC_FAILED|cudaErrorMemoryAllocation|MemoryError|DefaultCPUAllocator"
-        r"|enforce fail at alloc_cpu|bad_alloc|cannot allocate memory"
-        r"|unable to allocate [\d.]+ \wi?B",
+        r"out.?of.?memory|ALLOC(ATION)?_FAILED|cudaErrorMemoryAllocation|MemoryError"
+        r"|NVML_SUCCESS == r|DefaultCPUAllocator|enforce fail at alloc_cpu|not enough memory"
+        r"|bad_alloc|cannot allocate memory|unable to allocate [\d.]+ \wi?B",
         re.IGNORECASE,
     ),
     # A tensor's device is named "cuda:0" in errors of the graph: the name alone says nothing.
     GpuFailed: re.compile(
-        r"\b(CUDA|cuDNN|cuBLAS|cuFFT|cuSPARSE|cuSOLVER|NCCL|NVRTC|HIP)( driver| internal)? error"
+        r"\b(CUDA|cuDNN|cuBLAS|cuFFT|cuSPARSE|cuSOLVER|NCCL|NVRTC|HIP)( \w+)? error"
         r"|\b(CUDA_ERROR|(CUDNN|CUBLAS|CUSPARSE|CUSOLVER)_STATUS|CUFFT)_|cudaError|AcceleratorError"
-        r"|Triton Error \[|No CUDA GPUs|GPU is lost|device-side assert|illegal memory access"
-        r"|unspecified launch failure",
+        r"|\bnccl\w+Error|Triton Error \[|CUDA (driver )?initialization|CUDA call failed"
+        r"|CUDA kernel (launch )?failed|No CUDA GPUs|no NVIDIA driver|GPU is lost|ECC error"
+        r"|device-side assert|illegal memory access|illegal instruction|misaligned address"
+        r"|unspecified launch failure|launch timed out",
         re.IGNORECASE,
     ),
     # What Python says of a full disk, and FFmpeg too.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from comfy_client import ComfyClient, ComfyError, ExecutionFailed, TimedOut
+from comfy_client import HTTP_SECONDS, ComfyClient, ComfyError, ExecutionFailed, TimedOut
 from talkinghead.comfy.failures import kind_of
 from talkinghead.comfy.health import Health
 from talkinghead.comfy.process import ComfyProcess, death_of
@@ -211,12 +211,14 @@ class Studio:
     def new_client(self) -> ComfyClient:
         """A client of the ComfyUI, which need not be ready.
 
-        Ours may be silent for longer than a render may stall: `check_alive` knows whether it lives.
+        Ours may be silent for longer than a render may stall: `check_alive` knows whether it lives,
+        and one that has died answers no request at all.
         """
         if self.server is None:
             return ComfyClient(str(self.settings.comfyui_url))
-        seconds = 2 * self.settings.stall_seconds
-        return ComfyClient(self.server.url, unreachable_seconds=seconds)
+        stall = self.settings.stall_seconds
+        http = max(HTTP_SECONDS, stall)  # a render is in what is uploaded and downloaded, too
+        return ComfyClient(self.server.url, http_seconds=http, unreachable_seconds=2 * stall)
 
     def _ensure_ready(self, check: Callable[[], None]) -> None:
         self._is_open = True

@@ -164,7 +164,8 @@ class Checkpoints:
 
     def _remove(self, store: BlobStore) -> None:
         try:
-            files = files_of_render(store, self._job, self._fit, self._request_hash)
+            ours = {run.token for run in self._stored.runs} if self._stored else set()
+            files = files_of_render(store, self._job, self._fit, self._request_hash, ours)
             remove_checkpoint(store, self._job, files)
         except DeliveryFailed as error:
             warn("the checkpoint stays", error)

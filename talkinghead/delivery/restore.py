@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -179,23 +179,33 @@ def remove_checkpoint(store: BlobStore, job: str, files: Iterable[StoredFile]) -
 
 
 def files_of_render(
-    store: BlobStore, job: str, fit: Mapping[str, str], request_hash: str
+    store: BlobStore, job: str, fit: Mapping[str, str], request_hash: str, tokens: Set[str]
 ) -> list[StoredFile]:
     """What is there of the render with this `fit`, and of those that this request left.
 
-    Of others under the same id, nothing: they may go on.
+    Of others under the same id, nothing: they may go on. So may another request's render with the
+    same `fit`, by the runs that its ledger names: some of these are none of our `tokens`.
 
     Raises:
         DeliveryFailed
     """
     files = checkpoint_files(store, job)
-    folders = {folder_of(fit)}
+    folders, theirs = {folder_of(fit)}, list[str]()
     for name in ledgers_in(files):
         with contextlib.suppress(CheckpointRefused):
             ledger = read_ledger(store, job, name)
-            if ledger is not None and ledger.request_hash == request_hash:
+            if ledger is None:
+                continue
+            runs = {run.token for run in ledger.runs}
+            if ledger.request_hash == request_hash:
                 folders.add(folder_of(ledger.fit))
-    return [file for file in files if file.name.startswith(tuple(folders))]
+            elif not runs <= tokens:
+                theirs += [name, *(f"_{token}." for token in runs)]
+    return [
+        file
+        for file in files
+        if file.name.startswith(tuple(folders)) and not any(each in file.name for each in theirs)
+    ]
 
 
 def delete(store: BlobStore, job: str, names: list[str]) -> None:

@@ -5,6 +5,7 @@ A new kind of place is a file like `volume.py`, its name in `Delivery`, and a li
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -150,11 +151,11 @@ class Stores:
     ) -> T:
         """What `deliver` says of the place; `kept` is the error with what it says of the volume.
 
-        Where the job's time is over before, and there is no other place, this one has KEEP_SECONDS.
+        Where there is no other place, this one has KEEP_SECONDS more than the job has time.
         """
         is_last = self._volume is None or place is self._volume
-        if is_last and _is_over(patience):
-            patience = Patience(KEEP_SECONDS)
+        if is_last:
+            patience = _Overtime(patience)
         try:
             patience.check()
             return deliver(place, patience)
@@ -168,12 +169,23 @@ class Stores:
             raise kept(error, where) from None
 
 
-def _is_over(patience: Patience) -> bool:
-    try:
-        patience.check()
-    except DeadlineExceeded:
-        return True
-    return False
+class _Overtime(Patience):
+    """Another one's, and KEEP_SECONDS from when that finds the job's time used up."""
+
+    def __init__(self, patience: Patience) -> None:
+        super().__init__(KEEP_SECONDS)
+        self._patience = patience
+        self._is_late = False
+
+    def check(self) -> None:
+        """Return if there is time left; of what the other raises, only the deadline has to wait."""
+        try:
+            self._patience.check()
+        except DeadlineExceeded:
+            if not self._is_late:
+                self._is_late, self._deadline = True, time.monotonic() + KEEP_SECONDS
+            if time.monotonic() > self._deadline:
+                raise
 
 
 def _kept_video(error: JobError, where: Mapping[str, Any]) -> JobError:

@@ -85,6 +85,7 @@ class Chain:
             what `execute` raises, and OutputMissing; the log tells how far it came.
         """
         failed_at: int | None = None
+        starved_at: int | None = None
         while not self._is_over():
             self._begun = self._job.seconds
             try:
@@ -101,8 +102,10 @@ class Chain:
                     "rendered twice"
                 )
             except OutOfMemory as error:
-                self._ladder.step_down(error, f" in window {self._log.made + 1}; from there on")
-                self._log.plan = self._ladder.plan
+                made = self._log.made
+                where = f" in window {made + 1}; from there on"
+                self._ladder.step_down(error, where, worked=made != starved_at)
+                starved_at, self._log.plan = made, self._ladder.plan
         self._ladder.worked()
 
     def first_prompt(self) -> Prompt:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 
 PACE_WINDOWS = 30
+MOST_TOO_MANY = 2  # windows of 49 frames, of which MultiTalk repeats 25
 
 
 class SamplerClock:
@@ -40,11 +41,13 @@ class SamplerClock:
         return None if self._done_at is None else max(0.0, self._done_at - self._clock())
 
     def counts_to(self, total: int) -> bool:
-        """Whether who counts so far counts steps; the sampler expects a window too many at times.
+        """Whether who counts so far counts steps; the sampler expects windows too many at times.
 
-        What else its node counts goes to the number of the model's tensors.
+        It divides all frames by a window's new ones, and the first window has more of these. What
+        else its node counts goes to the number of the model's tensors.
         """
-        return total in (self.windows * self.steps, (self.windows + 1) * self.steps)
+        windows, rest = divmod(total, self.steps)
+        return not rest and self.windows <= windows <= self.windows + MOST_TOO_MANY
 
     def begin(self) -> None:
         """The sampler starts, or has to start yet."""
@@ -113,6 +116,15 @@ class WindowClock:
         """The next window is the first of a ComfyUI."""
         self._is_first = True
         self._began = self._clock()
+        self.queue()
+
+    def queue(self) -> None:
+        """The window's prompt is queued: other clients' may be before it."""
+        self._queued, self._waited = self._clock(), 0.0
+
+    def execute(self) -> None:
+        """Its turn has come."""
+        self._waited = self._clock() - self._queued
 
     def load(self) -> None:
         """The model is on its way to the GPU, as it is in each window, if only a short one."""
@@ -120,7 +132,10 @@ class WindowClock:
             self._began = self._clock()
 
     def end(self) -> float | None:
-        """The window is done; returns its seconds, None of a first one."""
+        """The window is done; returns its seconds, without those in the queue; None of a first one.
+
+        For when the chain is done, those count: the next ones are likely to wait as long.
+        """
         now = self._clock()
         seconds = now - self._began
         was_first, self._is_first, self._began = self._is_first, False, now
@@ -128,7 +143,7 @@ class WindowClock:
             self._first_seconds = seconds
             return None
         self._seconds = [*self._seconds, seconds][-PACE_WINDOWS:]
-        return seconds
+        return seconds - self._waited
 
     def eta_seconds(self, windows: int, done: float) -> float | None:
         """Seconds until so many are done; of the first of them, a share is `done`, by its steps."""

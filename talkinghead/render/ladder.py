@@ -27,14 +27,17 @@ class Ladder:
         self._left = lighter_plans(plan)
         self._begin_where_it_worked()
 
-    def step_down(self, error: OutOfMemory, where: str = ";") -> None:
+    def step_down(self, error: OutOfMemory, where: str = ";", *, worked: bool = False) -> None:
         """Go on with the next plan after this error; the note says `where` it came.
+
+        With the lightest one the render goes on if it `worked` since memory last ran out.
 
         Raises:
             OutOfMemory: the lightest plan, too, takes too much.
         """
         self._tried.append(self._how)
-        how, plan = next(self._left, (None, self.plan))
+        again = self._how if worked and self.plan.request.retry_out_of_memory else None
+        how, plan = next(self._left, (again, self.plan))
         if how is None:
             details = {**error.details, "tried": self._tried}
             raise type(error)(f"{error}; so it did {', '.join(self._tried)}", **details)

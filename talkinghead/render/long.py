@@ -80,13 +80,13 @@ class LongRender:
         )
         try:
             chain.render()
+            if log.is_complete:
+                prompt = chain.first_prompt()
+                workflow = prompt.workflow if task.request.embed_workflow else None
+                return Made(log.plan, prompt, self._join(log, tracks, target, workflow))
         except JobError as error:
             raise self._with_what_is_kept(error, log) from error
-        if not log.is_complete:
-            return self._unfinished(log, shown)
-        prompt = chain.first_prompt()
-        workflow = prompt.workflow if task.request.embed_workflow else None
-        return Made(log.plan, prompt, self._join(log, tracks, target, workflow))
+        return self._unfinished(log, shown)
 
     def delivered(self) -> None:
         """What is kept can go."""

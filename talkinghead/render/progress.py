@@ -94,7 +94,7 @@ class RenderProgress:
 
     Args:
         graph: whose titles name the nodes.
-        windows: how many the sampler makes; its own count can be one too many.
+        windows: how many the sampler makes; its own count can be one or two too many.
         steps: steps of one window.
         clock: seconds since whenever.
     """
@@ -199,9 +199,13 @@ class ChainProgress:
     def begin(self, graph: Graph) -> None:
         """The prompt of the next window is queued."""
         self._graph = graph
+        self._pace.queue()
 
     def end(self) -> float | None:
-        """That window is done, and in the log; returns its seconds, None if models were loaded."""
+        """That window is done, and in the log; returns its seconds, None if models were loaded.
+
+        Without those behind other clients' prompts: they say nothing of this worker.
+        """
         return self._pace.end()
 
     def now(self) -> Progress:
@@ -210,6 +214,8 @@ class ChainProgress:
 
     def see(self, event: Event) -> Progress | None:
         """What the event says of the render; None if nothing."""
+        if event.type == "execution_start":
+            self._pace.execute()
         node = self._graph.get(str(event.data.get("node")), {})
         if node.get("_meta", {}).get("title") != "Sampler":
             return None

@@ -131,7 +131,8 @@ def _check_format_value(name: str, target: InputSpec, value: object) -> Iterator
 
 def _check_range(name: str, target: InputSpec, number: float, given: object) -> Iterator[Misfit]:
     low, high = target.options.get("min"), target.options.get("max")
-    if (low is not None and number < low) or (high is not None and number > high):
+    # So, and not by what it is below or above: NaN is neither.
+    if not ((low is None or low <= number) and (high is None or number <= high)):
         yield Misfit(name, target.name, f"is {given}, allowed: {low} to {high}")
 
 

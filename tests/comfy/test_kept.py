@@ -13,6 +13,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.ledger import FOLDER, LEDGER, segment_name
 from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumeStore
+from talkinghead.errors import DeadlineExceeded
 from talkinghead.models.gpu import Attention, Gpu, Host, Tuning
 from talkinghead.models.manifest import load_manifest
 from talkinghead.net.guard import UrlGuard
@@ -191,3 +192,20 @@ def test_the_windows_that_are_told_as_done_are_those_in_the_store(
         over.set()
     assert result["status"] == "incomplete"
     assert (made(), result["windows_done"]) == (2, 1)
+
+
+def test_a_job_that_ends_while_its_windows_are_joined_says_that_they_are_kept(
+    long_job: dict[str, Any], studio: Studio, kept_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: Any, **__: Any) -> None:
+        raise DeadlineExceeded("the job took longer than JOB_TIMEOUT_SECONDS")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(long_render, "finish_segments", late)
+        failed = run_job(Job("late", long_job), studio)
+    assert (failed["error_code"], failed["stage"]) == ("deadline_exceeded", "collect")
+    assert failed["details"]["windows_done"] == failed["details"]["windows"]
+    assert 'request_id "late" continues after them' in failed["error"]
+    again = run_job(Job("again", long_job | {"request_id": "late", "delivery": "volume"}), studio)
+    assert again["status"] == "completed", again
+    assert "render" not in again["timings"]

@@ -129,23 +129,51 @@ def test_a_prompt_that_makes_no_progress_is_stalled_though_the_server_answers(
     assert proxy.paths.count("/queue") > 1
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client has no patience with a server that it knows nothing of."""
+    waits = {"answer_seconds": 0.5, "http_seconds": 0.5, "unreachable_seconds": 0.5}
+    defaults = waits | {"history_seconds": 10.0}
+    monkeypatch.setattr(ComfyClient.__init__, "__kwdefaults__", defaults)
+
+
+def is_silent(studio: Studio) -> None:
+    """Have ComfyUI answer nothing, for eight times what an impatient client would wait."""
+    assert studio.server is not None and studio.server.process is not None
+    group = studio.server.process.pid
+    os.killpg(group, signal.SIGSTOP)
+    time.sleep(4)
+    os.killpg(group, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("stage", ["patch", "collect"])
+def test_our_own_comfyui_may_be_silent_while_files_go_to_and_fro(
+    studio: Studio, short_job: dict[str, Any], impatient: None, stage: str
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def report(progress: Progress) -> None:
+        if progress.stage == stage and not threads:
+            threads.append(threading.Thread(target=is_silent, args=(studio,), daemon=True))
+            threads[0].start()
+            time.sleep(0.5)  # it is silent when the first file goes
+
+    result = run_job(Job("silent", short_job, report=report), studio)
+    threads[0].join()
+    assert result["status"] == "completed", result
+    assert not result["warnings"], "it was rendered once"
+
+
 def test_our_own_comfyui_may_be_silent_and_loses_nothing(
     studio: Studio,
     short_job: dict[str, Any],
     held: Callable[[], None],
     control: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    impatient: None,
 ) -> None:
-    impatient = {"answer_seconds": 0.5, "unreachable_seconds": 0.5, "history_seconds": 10.0}
-    monkeypatch.setattr(ComfyClient.__init__, "__kwdefaults__", impatient)
-
     def be_silent() -> None:
         held()
-        assert studio.server is not None and studio.server.process is not None
-        group = studio.server.process.pid
-        os.killpg(group, signal.SIGSTOP)
-        time.sleep(4)  # eight times what the client would wait for a server that it knows not
-        os.killpg(group, signal.SIGCONT)
+        is_silent(studio)
         control()
 
     thread = threading.Thread(target=be_silent, daemon=True)

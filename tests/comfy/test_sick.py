@@ -132,6 +132,28 @@ def test_a_job_that_the_kernel_always_kills_says_that_memory_ran_out_and_what_wa
     assert "SIGKILL" in result["error"] and len(result["details"]["tried"]) == 4
 
 
+def test_a_long_render_whose_memory_runs_out_now_and_then_comes_to_its_end(
+    studio: Studio,
+    long_job: dict[str, Any],
+    files: FileServer,
+    control: Control,
+    *,
+    tone: Callable[..., Path],
+) -> None:
+    (files.folder / "long.wav").write_bytes(tone("longer.wav", seconds=20.0).read_bytes())
+    starved: set[int | None] = set()
+
+    def starve(progress: Progress) -> None:
+        if progress.message.endswith(" is done") and progress.window not in starved:
+            starved.add(progress.window)
+            control(WanVideoSampler={"action": "oom", "times": 1})
+
+    result = run(studio, long_job, report=starve)
+    assert result["status"] == "completed", result
+    assert len(starved) > 5, "more often than there are ways to take less"
+    assert result["generation_params"]["blocks_to_swap"] == 40
+
+
 def test_a_draft_whose_comfyui_is_killed_is_rendered_once_more(
     studio: Studio, short_job: dict[str, Any]
 ) -> None:

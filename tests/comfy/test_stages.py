@@ -237,8 +237,9 @@ def test_a_cancelled_job_ends_while_its_video_is_collected(
 
 @ends
 def test_a_job_ends_while_the_store_is_silent(
-    studio: Studio, short_job: dict[str, Any], end: End
+    studio: Studio, short_job: dict[str, Any], monkeypatch: pytest.MonkeyPatch, end: End
 ) -> None:
+    monkeypatch.setattr("talkinghead.delivery.stores.KEEP_SECONDS", 0.0)
     with silent() as (port, asked), studio.comfy("unused", lambda: None) as turn:
         settings = Settings(
             comfyui_url=turn.client.url,

@@ -261,6 +261,36 @@ def test_two_renders_of_one_id_keep_what_is_theirs_also_after_one_is_delivered(
     assert kept is not None and kept.windows_done == 3
 
 
+def test_a_delivery_takes_nothing_of_another_request_that_renders_the_same(
+    store: BlobStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
+) -> None:
+    ours = Checkpoints(store, job, FIT, REQUEST)
+    theirs = Checkpoints(store, job, FIT, hash_request("the same, to be delivered elsewhere"))
+    save(ours, disk, [1, 2])
+    wait_for_windows(store, job, 2)
+    save(theirs, empty_disk, [1, 2, 3], " of others")
+    wait_for_windows(store, job, 3)
+    ours.close(delivered=True)
+    save(theirs, empty_disk, [4], " of others")
+    theirs.close(delivered=False)
+    third = new_disk(tmp_path, "third")
+    kept = restored(store, job, third)
+    assert kept is not None and kept.windows_done == theirs.windows_done == 4
+    assert all(b" of others" in path.read_bytes() for path in third.glob("segment_*"))
+    assert len(checkpoint_files(store, job)) == 7, "ours are gone"
+
+
+def test_what_was_continued_under_a_request_id_goes_with_the_delivery(
+    store: BlobStore, job: str, disk: Path, empty_disk: Path
+) -> None:
+    rendered(store, job, disk, [1, 2])
+    named = Checkpoints(store, job, FIT, hash_request("the same, with a request_id"))
+    ledger = named.open(go_on)
+    assert ledger is not None and named.restore(ledger, empty_disk, go_on)
+    named.close(delivered=True)
+    assert checkpoint_files(store, job) == []
+
+
 def test_what_the_same_request_left_on_another_card_goes_with_its_delivery(
     store: BlobStore, job: str, disk: Path, empty_disk: Path
 ) -> None:

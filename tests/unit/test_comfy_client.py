@@ -175,3 +175,13 @@ def test_a_prompt_of_which_only_a_part_is_valid_is_taken_back(
     with pytest.raises(PromptRejected, match="no"):
         client.submit({}, "job 7", client_id="any")
     assert server.running == []
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_graph_that_is_no_json_is_rejected_and_no_silence_of_the_server(
+    server: Server, client: ComfyClient, number: float
+) -> None:
+    graph = {"1": {"class_type": "ImageBlur", "inputs": {"sigma": number}}}
+    with pytest.raises(PromptRejected, match="no JSON"):
+        client.run(graph, deadline_seconds=9.0)
+    assert not server.running

@@ -28,6 +28,7 @@ from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumePlace, VolumeStore
 from talkinghead.errors import (
     Cancelled,
+    DeadlineExceeded,
     DeliveryFailed,
     InvalidRequest,
     JobError,
@@ -295,6 +296,27 @@ def test_a_slow_store_gets_the_video_whole(
         url = deliver(finished(path, "job-slow"))["video_url"]
         assert got(url).content == path.read_bytes()
     assert s3.unfinished("job-slow/") == []
+
+
+@pytest.mark.parametrize("more", [LAST_RESORT_SECONDS, 0.0], ids=["in time", "too late"])
+def test_a_job_whose_time_ends_while_its_video_is_uploaded_is_delivered_late(
+    on_s3: pytest.MonkeyPatch, s3: S3Server, tmp_path: Path, more: float
+) -> None:
+    on_s3.setattr("talkinghead.delivery.stores.KEEP_SECONDS", more)
+    path = large(tmp_path, 10)
+    with Wire(s3.port, bytes_per_second=5 * MB) as wire:
+        on_s3.setenv("S3_ENDPOINT", wire.url)
+
+        def check() -> None:
+            if wire.passed >= 2 * MB:
+                raise DeadlineExceeded("the job took longer than JOB_TIMEOUT_SECONDS")
+
+        stores = Stores(Settings())
+        late = contextlib.nullcontext() if more else pytest.raises(DeadlineExceeded)
+        with late:
+            patience = Patience(LAST_RESORT_SECONDS, check)
+            where = stores.deliver(finished(path, "job-late"), chosen(stores), patience)
+            assert got(where["video_url"]).content == path.read_bytes()
 
 
 def test_a_cancelled_upload_ends_at_once_and_leaves_no_parts(

@@ -11,7 +11,7 @@ import pytest
 
 import comfy_client
 from comfy_client import ComfyError, Event, Place
-from talkinghead.comfy.failures import JOB_ERRORS, comfy_errors
+from talkinghead.comfy.failures import JOB_ERRORS, comfy_errors, kind_of
 from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.errors import (
     Cancelled,
@@ -85,6 +85,57 @@ def test_each_error_of_comfyui_is_one_of_the_job(
         raise error
     assert (type(caught.value), str(caught.value)) == (kind, message)
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+        'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":838',
+        "CUDA runtime error (2) : out of memory",
+        "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory",
+        "[Errno 12] Cannot allocate memory",
+    ],
+)
+def test_memory_that_runs_out_is_known_in_every_spelling(message: str) -> None:
+    assert kind_of(comfy_client.ExecutionFailed("7", "Sampler", "RuntimeError", message)) is (
+        OutOfMemory
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA unknown error - this may be due to an incorrectly set up environment",
+        "CUDA driver initialization failed, you might not have a CUDA gpu.",
+        "Found no NVIDIA driver on your system.",
+        "CUDA call failed lazily at initialization with error: device >= 0",
+        "cuda runtime error (59) at THCCachingHostAllocator.cpp:278",
+        "CUDA kernel launch failed: invalid argument",
+        "ncclInternalError: Internal check failed.",
+        "uncorrectable ECC error encountered",
+        "an illegal instruction was encountered",
+    ],
+)
+def test_a_gpu_that_fails_is_known_in_every_spelling(message: str) -> None:
+    assert kind_of(comfy_client.ExecutionFailed("7", "Sampler", "RuntimeError", message)) is (
+        GpuFailed
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Expected all tensors to be on the same device, but found cuda:0 and cpu!",
+        "Torch not compiled with CUDA enabled",
+        "mat1 and mat2 shapes cannot be multiplied (77x768 and 1024x320)",
+    ],
+)
+def test_what_is_wrong_with_a_graph_is_no_fault_of_the_gpu(message: str) -> None:
+    assert kind_of(comfy_client.ExecutionFailed("7", "Sampler", "RuntimeError", message)) is (
+        RenderFailed
+    )
 
 
 def test_every_error_of_the_client_is_in_the_table() -> None:

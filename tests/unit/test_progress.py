@@ -16,8 +16,10 @@ import pytest
 from comfy_client import Event
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
-from talkinghead.plan.plan import Plan, make_plan
+from talkinghead.plan.frames import WINDOW_FRAMES
+from talkinghead.plan.plan import SMALL_WINDOW_FRAMES, Plan, make_plan
 from talkinghead.plan.request import parse_request
+from talkinghead.plan.talk_models import MODELS, TalkModel
 from talkinghead.render.clock import SamplerClock, WindowClock
 from talkinghead.render.job import Job
 from talkinghead.render.progress import (
@@ -100,6 +102,18 @@ def test_the_tensors_that_the_sampler_counts_are_no_steps(windows: int, steps: i
         f"window 1 of {windows}, step 1 of {steps}",
     ]
     assert told[0].fraction == 0
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+@pytest.mark.parametrize("window_frames", [WINDOW_FRAMES, SMALL_WINDOW_FRAMES])
+def test_the_sampler_counts_steps_whatever_it_thinks_how_many_windows_there_are(
+    model: TalkModel, window_frames: int
+) -> None:
+    for frames in range(window_frames + 1, 400):
+        windows = model.windows(frames, window_frames)
+        expected = frames // model.new_frames(window_frames) + 1  # as multitalk_loop.py has it
+        (told,) = seen(render(windows), counted("Sampler", 1, expected * 4))
+        assert told.message == f"window 1 of {windows}, step 1 of 4"
 
 
 # --- what the real packs send, recorded with tiny models on both ComfyUIs -------------------
@@ -220,6 +234,19 @@ def test_a_chain_does_not_count_the_models_way_from_the_disk_as_a_windows_time()
             assert seconds == (80 if window else None)
             left = windows - comfyui * windows // 2 - window - 1
             assert chain.eta_seconds(left, 0.0) == pytest.approx(left * 80)
+
+
+def test_a_chain_does_not_count_other_clients_prompts_as_its_windows_time() -> None:
+    clock = Clock()
+    chain = WindowClock(clock)
+    for window in range(3):
+        chain.queue()
+        clock.now += 600
+        chain.execute()
+        chain.load()
+        clock.now += 80
+        assert chain.end() == (80 if window else None)
+    assert chain.eta_seconds(2, 0.0) == 2 * 680, "which are likely to wait, too"
 
 
 def test_a_window_that_takes_longer_takes_no_time_from_the_others() -> None:
