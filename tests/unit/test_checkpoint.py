@@ -265,7 +265,7 @@ def test_a_delivery_takes_nothing_of_another_request_that_renders_the_same(
     store: BlobStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
 ) -> None:
     ours = Checkpoints(store, job, FIT, REQUEST)
-    theirs = Checkpoints(store, job, FIT, hash_request("the same, to be delivered elsewhere"))
+    theirs = Checkpoints(store, job, FIT, hash_of("the same, to be delivered elsewhere"))
     save(ours, disk, [1, 2])
     wait_for_windows(store, job, 2)
     save(theirs, empty_disk, [1, 2, 3], " of others")
@@ -284,7 +284,7 @@ def test_what_was_continued_under_a_request_id_goes_with_the_delivery(
     store: BlobStore, job: str, disk: Path, empty_disk: Path
 ) -> None:
     rendered(store, job, disk, [1, 2])
-    named = Checkpoints(store, job, FIT, hash_request("the same, with a request_id"))
+    named = Checkpoints(store, job, FIT, hash_of("the same, with a request_id"))
     ledger = named.open(go_on)
     assert ledger is not None and named.restore(ledger, empty_disk, go_on)
     named.close(delivered=True)
