@@ -205,6 +205,18 @@ def id3(size: int) -> bytes:
     return b"ID3\4\0\0" + digits + bytes(range(1, 251)) * (size // 250) + bytes(size % 250)
 
 
+def of_itunes(samples: int) -> bytes:
+    """An M4A that tells the number of its samples as iTunes does, and not by an edit list."""
+    mp4 = encode(tone(samples / 44_100), "m4a", options={"use_editlist": "0"})
+    text = f" 00000000 {1024:08X} {-(samples + 1024) % 1024:08X} {samples:016X} 00000000 00000000"
+    name = h.box(b"mean", bytes(4) + b"com.apple.iTunes") + h.box(b"name", bytes(4) + b"iTunSMPB")
+    tag = h.box(b"----", name + h.box(b"data", struct.pack(">II", 1, 0) + text.encode()))
+    kind = h.box(b"hdlr", bytes(8) + b"mdirappl" + bytes(9))
+    tags = h.box(b"udta", h.box(b"meta", bytes(4) + kind + h.box(b"ilst", tag)))
+    size = struct.unpack_from(">I", mp4, mp4.index(b"moov") - 4)[0]
+    return h.patched(mp4, b"moov", -4, struct.pack(">I", size + len(tags))) + tags
+
+
 def silent(seconds: float = 2.0, rate: int = 48_000) -> Samples:
     """Nothing to be heard, on one channel."""
     return np.zeros((1, round(seconds * rate)), np.float32)
@@ -309,6 +321,10 @@ JOINED = {
         lambda: plain("wav") + h.half(plain("wav")), 3.0, notes=(NOT_WHOLE.format("3.0", "4.0"),)
     ),
     "a WAV and a few bytes of another": Stranger(lambda: plain("wav") + plain("wav")[:13]),
+    "a WAV whose header is of its first part": Stranger(
+        lambda: plain("wav") + tone(1.0).tobytes(),
+        notes=("176400 bytes after the end of its sound are left out",),
+    ),
     "a hundred WAVs": Stranger(lambda: plain("wav", 0.05) * 100, 5.0),
 }
 TAGGED = {
@@ -420,6 +436,9 @@ TIMES = {
     "an MPEG-TS whose sound begins after its picture": Stranger(
         lambda: film([tone(2.0, 48_000)], "mpegts", begins=0.5), 2.5, spans=((0.5, 2.5),)
     ),
+    "an FLV whose sound begins after its picture": Stranger(
+        lambda: film([tone(2.0, 48_000)], "flv", begins=0.5), 2.5, spans=((0.5, 2.5),)
+    ),
     "a sound alone that begins late": Stranger(
         lambda: at_other_times(plain("mka"), "matroska", lambda at: at + 3), 2.02
     ),
@@ -456,6 +475,7 @@ TIMES = {
     "a clock that runs a little faster": Stranger(
         lambda: at_other_times(plain("mka", 60.0), "matroska", lambda at: at * 1.0005), 60.02
     ),
+    "an M4A of iTunes": Stranger(lambda: of_itunes(88_200), spans=((0.0, 2.0),)),
     "a fragmented M4A": Stranger(
         lambda: encode(tone(2.0), "aac mp4", options={"movflags": "frag_keyframe+empty_moov"}),
         2.04,

@@ -33,7 +33,7 @@ from talkinghead.media.told_length import told_seconds, wav_parts
 
 Samples: TypeAlias = npt.NDArray[np.float32]  # [channels, samples], full scale is 1.0
 
-SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,asf"
+SOUND_FORMATS = "wav,w64,mp3,flac,ogg,aac,mov,matroska,avi,aiff,au,caf,amr,mpegts,mpeg,asf,flv"
 SOUND_CODECS = (
     *("aac", "aac_latm", "alac", "mp3", "mp3float", "mp2", "mp2float", "flac", "opus", "libopus"),
     *("vorbis", "ac3", "eac3", "amrnb", "amrwb", "wmav1", "wmav2", "wmapro", "gsm", "gsm_ms"),
@@ -48,6 +48,8 @@ LAYOUTS = {
 }
 OPEN_LAYOUT = re.compile(r"\d+ channels")
 CHANNELS_BY_NAME = re.compile(r"\d+ channels \(.*\)")
+# After the samples to skip at either end: the number of them all, where no edit list tells it.
+ITUNES_SAMPLES = re.compile(r"(?: *[0-9A-F]{8}){3} ([0-9A-F]{16})")
 MAX_PEAK = 1e6  # far above any recording, and a sum of four stays finite
 BLOCK_SAMPLES = 65_536
 # For a file that is known to be PCM, ours or one that was probed: else FFmpeg reads ahead to see
@@ -55,11 +57,11 @@ BLOCK_SAMPLES = 65_536
 PLAIN_PCM = {"max_probe_packets": "1"}
 
 # Whose packets have times of their own. The others' are counted from bytes, and wrong after damage.
-TIMED_FORMATS = ("mov", "matroska", "mpegts", "asf", "ogg")
+TIMED_FORMATS = ("mov", "matroska", "mpegts", "mpeg", "asf", "flv", "ogg")
 LAG_SECONDS = 0.03  # recorders write times that are so far off; lips that are nobody sees
 CLOCK_DRIFT = 1e-3  # a recorder's clock may run faster than its sound: that makes no gaps
 # A greater leap is another clock and no pause, as FFmpeg has it for what may be cut and joined.
-CLOCK_LEAP_SECONDS = {"mpegts": 10.0, "ogg": 10.0}
+CLOCK_LEAP_SECONDS = {"mpegts": 10.0, "mpeg": 10.0, "ogg": 10.0}
 MAX_GAP_SECONDS = 3600.0
 TAGS = (b"ID3", b"TAG", b"APE")  # between joined MP3s: no sound is lost with them, or with zeros
 
@@ -161,28 +163,14 @@ def resampled(
     Raises:
         MediaInvalid: samples that are not finite numbers, or a change that cannot be followed.
     """
-    channels = AudioLayout(layout).nb_channels
-    # Packed: of eight planes PyAV would read a ninth, beyond the end, and crash. In large blocks:
-    # an MP3's own are so small that Python would take longer over them than the decoder.
-    fresh = partial(AudioResampler, "flt", layout, rate, frame_size=BLOCK_SAMPLES // 4)
-    resampler, form = fresh(), None
+    made = _Blocks(name, rate, layout)
     for piece in pieces:
-        if piece.silence or form != _form(piece.frame):
-            yield from _blocks(name, resampler, None, channels)
-            yield from silence(channels, round(piece.silence * rate))
-            resampler, form = fresh(), _form(piece.frame)
-        if piece.padding:
-            rest = itertools.chain(
-                _blocks(name, resampler, piece.frame, channels),
-                _blocks(name, resampler, None, channels),
-            )
-            joined = np.concatenate(list(rest), axis=1)
-            yield joined[:, : joined.shape[1] - round(piece.padding * rate)]
-            form = None
-        else:
-            yield from _blocks(name, resampler, piece.frame, channels)
-    if form:
-        yield from _blocks(name, resampler, None, channels)
+        if piece.silence or made.form != _form(piece.frame):
+            yield from made.rest()
+            yield from made.pause(piece.silence)
+            made.begin(_form(piece.frame))
+        yield from made.of(piece)
+    yield from made.rest()
 
 
 def silence(channels: int, samples: int) -> Iterator[Samples]:
@@ -280,7 +268,7 @@ def _in_time(
             else:
                 start += max(-CLOCK_DRIFT * length, min(lag, CLOCK_DRIFT * length))
         is_last = following is None and kind == "mov"
-        yield Piece(frame, pause, _padding(stream, frame) if is_last else 0.0)
+        yield Piece(frame, pause, _padding(container, stream, frame) if is_last else 0.0)
         heard += pause + length
 
 
@@ -302,15 +290,18 @@ def _is_picture(stream: Stream) -> bool:
     return stream.type == "video" and not is_cover
 
 
-def _padding(stream: AudioStream, last: AudioFrame) -> float:
+def _padding(container: InputContainer, stream: AudioStream, last: AudioFrame) -> float:
     """How many seconds of an MP4's last frame lie after the track's end: AAC fills its frames.
 
     A track in fragments does not tell its length. An end that is not within the frame is not right.
     """
     if not stream.frames or stream.duration is None or last.pts is None:
         return 0.0
-    end = _seconds(stream.duration + (stream.start_time or 0), stream)
+    duration = _seconds(stream.duration, stream)
+    if told := ITUNES_SAMPLES.match(container.metadata.get("iTunSMPB", "")):
+        duration = int(told[1], 16) / stream.sample_rate
     length = last.samples / last.sample_rate
+    end = _seconds(stream.start_time, stream) + duration
     after = _seconds(last.pts, last) + length - end
     return after if 0 < after < length else 0.0
 
@@ -325,13 +316,57 @@ def _form(frame: AudioFrame) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
-def _blocks(
-    name: str, resampler: AudioResampler, frame: AudioFrame | None, channels: int
-) -> Iterator[Samples]:
-    with decoding(name, "sound"):
-        frames = resampler.resample(frame)
-    for each in frames:
-        packed = cast("Samples", each.to_ndarray())
-        if not peak_of(packed) <= MAX_PEAK:  # false for NaN as well
-            raise MediaInvalid(f"{name}: the sound holds samples that are not finite numbers")
-        yield packed.reshape(-1, channels).T
+class _Blocks:
+    """A sound's blocks at one rate and layout, counted: a thousand pauses shift nothing."""
+
+    def __init__(self, name: str, rate: int, layout: AudioLayout | str) -> None:
+        self._name, self._rate, self._channels = name, rate, AudioLayout(layout).nb_channels
+        # Packed: of eight planes PyAV would read a ninth, beyond the end, and crash. Large blocks:
+        # an MP3's own are so small that Python would take longer over them than the decoder.
+        self._fresh = partial(AudioResampler, "flt", layout, rate, frame_size=BLOCK_SAMPLES // 4)
+        self._resampler = self._fresh()
+        self._due_seconds = 0.0
+        self._made_samples = 0
+        self.form: tuple[str, str, int] | None = None
+
+    def begin(self, form: tuple[str, str, int]) -> None:
+        """From now on, frames are of this form."""
+        self._resampler, self.form = self._fresh(), form
+
+    def of(self, piece: Piece) -> Iterator[Samples]:
+        """What the frame gives, and held before; after padding nothing may follow but a pause."""
+        frame = piece.frame
+        self._due_seconds += frame.samples / frame.sample_rate - piece.padding
+        yield from self.rest(frame) if piece.padding else map(self._counted, self._blocks(frame))
+
+    def pause(self, seconds: float) -> Iterator[Samples]:
+        """So much silence."""
+        self._due_seconds += seconds
+        missing = round(self._due_seconds * self._rate) - self._made_samples
+        if seconds and missing > 0:
+            yield from map(self._counted, silence(self._channels, missing))
+
+    def rest(self, last: AudioFrame | None = None) -> Iterator[Samples]:
+        """What is still held, and of a last frame what is due; then another begins."""
+        if self.form is not None:
+            held = [*self._blocks(last)] if last else []
+            held += self._blocks(None)
+            self.form = None
+            due = round(self._due_seconds * self._rate) - self._made_samples
+            if held:
+                yield self._counted(np.concatenate(held, axis=1)[:, : max(0, due)])
+
+    def _blocks(self, frame: AudioFrame | None) -> Iterator[Samples]:
+        with decoding(self._name, "sound"):
+            frames = self._resampler.resample(frame)
+        for each in frames:
+            packed = cast("Samples", each.to_ndarray())
+            if not peak_of(packed) <= MAX_PEAK:  # false for NaN as well
+                raise MediaInvalid(
+                    f"{self._name}: the sound holds samples that are not finite numbers"
+                )
+            yield packed.reshape(-1, self._channels).T
+
+    def _counted(self, block: Samples) -> Samples:
+        self._made_samples += block.shape[1]
+        return block

@@ -32,7 +32,7 @@ from talkinghead.media.audio_frames import (
 )
 from talkinghead.media.containers import decoding
 from talkinghead.media.heartbeat import beat
-from talkinghead.media.told_length import is_torn_ogg
+from talkinghead.media.told_length import bytes_after_wav, is_torn_ogg
 
 SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
 AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -42,6 +42,7 @@ LOUDNESS_SAMPLES = SPEECH_RATE_HZ // 2
 QUIET = 10 ** (-35 / 20)  # a voice that stays so far below its loudest is silent
 MAX_DAMAGE = 0.1  # of a file's sound: what has lost more is not what was meant to be heard
 CUT_SECONDS = 0.5  # headers are so exact
+LEFT_BYTES = SPEECH_RATE_HZ  # so much is half a second and less
 ACTIVE_POWER = 10 ** (-12 / 10)  # of the loudest channel's: fainter ones do not count as speaking
 MAX_LOSS_POWER = 10 ** (-6 / 10)  # of the downmix against the loudest channel
 
@@ -155,6 +156,8 @@ def _loss_notes(name: str, source: Path, tally: Tally, duration: float) -> Itera
     if tally.told and tally.told - there > CUT_SECONDS:
         told = f"{there:.1f} s of the {tally.told:.1f} s of sound that it tells of are there"
         yield f"{name}: the file is not whole: {told}"
+    elif (left := bytes_after_wav(source)) > LEFT_BYTES:
+        yield f"{name}: {left} bytes after the end of its sound are left out"
     elif tally.told is not None and is_torn_ogg(source):
         yield f"{name}: the file is not whole: it ends in the middle of a page"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ MAX_CHUNKS = 10_000
 TELLING_FORMATS = ("w64", "aiff", "au", "caf", "flac", "mov", "ogg")
 TELLING_AS_A_WHOLE = ("matroska", "asf")
 UNKNOWN_BYTES = 0x7FFFF000  # and more: what writes a WAV to a pipe does not know its size
+TAG = re.compile(rb"[ -~]{4}")  # of a WAV's chunk
 CHUNK_HEAD_BYTES, WAV_HEAD_BYTES = 8, 44
 OGG_HEAD_BYTES, OGG_PAGE_BYTES = 27, 65_307  # at most
 XING_BYTES = 4096  # of an MP3's beginning: its first frame has at most 1,441, and junk before it
@@ -63,6 +65,12 @@ def told_seconds(
     return None
 
 
+def bytes_after_wav(source: Path) -> int:
+    """How much follows a WAV's chunks that is none of them; 0 if the file is another."""
+    size = source.stat().st_size
+    return size - next((at for tag, at, _ in _chunks(source) if not TAG.fullmatch(tag)), size)
+
+
 def is_torn_ogg(source: Path) -> bool:
     """Whether the file is Ogg, and its last page is not whole."""
     size = source.stat().st_size
@@ -106,6 +114,8 @@ def _chunks(source: Path) -> Iterator[tuple[bytes, int, int]]:
             told = 4 if is_wav else struct.unpack("<I", head[4:8])[0]
             if is_wav or head[:4] != b"RIFF":
                 yield head[:4], at, told
+            if head[:4] == b"data" and not told:
+                return  # from a pipe: it is all the rest
             at += CHUNK_HEAD_BYTES + told + told % 2
 
 

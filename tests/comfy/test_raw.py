@@ -25,6 +25,7 @@ from talkinghead.settings import Settings
 from talkinghead.workflow.template import load_template
 from tests import hostile, strangers
 from tests.conftest import FileServer
+from tests.sounds import plain
 from tests.store import S3Server
 from tests.timing import LAST_RESORT_SECONDS
 
@@ -133,6 +134,16 @@ def test_all_that_a_graph_makes_is_delivered_and_nothing_is_left(
     assert [each.percent for each in seen] == sorted(each.percent for each in seen)
     assert left_in_comfyui(allowing) == before
     assert queued_and_done(allowing) == (0, 0)
+
+
+def test_a_sound_of_eight_channels_does_not_crash_comfyui(
+    allowing: Studio, many: Graph, served: FileServer
+) -> None:
+    (served.folder / "eight.flac").write_bytes(plain("flac", channels=8))
+    sound = {name: many[name] for name in ("3", "4")}
+    result = run(allowing, sound, files=urls(served, voice_wav="eight.flac"))
+    with av.open(io.BytesIO(content(result["outputs"][0])), "r") as file:
+        assert file.streams.audio[0].channels == 8
 
 
 def test_a_gui_file_of_ours_runs_with_files_of_the_callers(

@@ -30,6 +30,7 @@ from talkinghead.media.sound import Voice, probe_sound, save_mix, save_speech
 from talkinghead.media.source_video import probe_source, save_frames
 from talkinghead.settings import Settings
 from tests import hostile as h
+from tests.sounds import at_other_times, plain
 
 MEGABYTES = 300
 # An index that claims as many frames as the sandbox's memory holds, or more, is read until then.
@@ -424,6 +425,19 @@ SOUNDS: dict[str, tuple[h.Maker, str]] = {
         lambda: h.sound("matroska", codec="pcm_s16le", layout="ambisonic 2"),
         "media_invalid: audio_url: 9 audio channels, allowed: 1 to 8",
     ),
+    "a pause of a billion seconds": (
+        lambda: at_other_times(plain("mka"), "matroska", lambda at: at + 1e9 * (at > 1)),
+        "2.02 s 44100 Hz 1",
+    ),
+    "pauses of 50 minutes, one after another": (
+        lambda: at_other_times(plain("mka"), "matroska", lambda at: at + 3000 * int(at * 9)),
+        "3602.",
+    ),
+    "3000 WAVs in one": (
+        lambda: h.wav(PCM[:2]) * 3000,
+        "media_invalid: audio_url: 3000 WAV files in one, allowed: 1000",
+    ),
+    "900 WAVs in one": (lambda: h.wav(PCM[:3200]) * 900, "90.00 s 16000 Hz 1"),
     "a rare codec": (
         lambda: h.sound(codec="adpcm_yamaha"),
         "media_invalid: audio_url: the sound is adpcm_yamaha",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import tempfile
 import tracemalloc
 import wave
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.media.sound import (
@@ -22,6 +25,7 @@ from talkinghead.media.sound import (
     save_speech,
     save_stretch,
 )
+from tests.sounds import LAYOUTS, at_other_times, plain
 
 Samples = npt.NDArray[np.float64]
 
@@ -30,11 +34,12 @@ def write_sound(path: Path, samples: npt.ArrayLike, rate: int, codec: str = "pcm
     """[channels, samples] of full scale 1.0 in a file of the codec."""
     planes = np.ascontiguousarray(samples, np.float32)
     with av.open(str(path), "w") as container:
-        layout = {1: "mono", 2: "stereo", 6: "5.1", 7: "6.1"}[len(planes)]
+        layout = LAYOUTS[len(planes)]
         stream = container.add_stream(codec, rate=rate, layout=layout)
         assert isinstance(stream, av.AudioStream)
         resampler = av.AudioResampler(stream.format.name, layout, rate)
-        frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+        packed = np.ascontiguousarray(planes.T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
         for block in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(block))
@@ -305,6 +310,40 @@ def test_compressed_voices_are_mixed_where_they_begin(
     save_mix([heard(source, 0.5)], tmp_path / "mix.wav", seconds=2.5)
     rate, mix = read_wav(tmp_path / "mix.wav")
     assert np.corrcoef(mix[0], at(0.5, swell, rate, mix.shape[1]))[0, 1] > 0.99
+
+
+@settings(max_examples=40)
+@given(pans=st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1)), min_size=1))
+def test_what_the_model_hears_is_at_most_6_db_below_the_loudest_channel(
+    pans: list[tuple[float, float, float]],
+) -> None:
+    """Three voices, panned as one likes to one to eight channels, against one another too."""
+    voices = np.concatenate([sine(hz, 0.5, 8000)[None] for hz in (200, 300, 500)])
+    channels = np.array(pans[:8]) @ voices
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "v.wav"
+        write_sound(path, channels, 8000)
+        voice = heard(path)
+        save_speech(voice, Path(folder) / "s.wav", seconds=0.5, padded_samples=8000)
+        speech = read_wav(Path(folder) / "s.wav")[1][0]
+    loudest_channel = np.sqrt(np.mean(np.square(channels), axis=1)).max()
+    assert np.sqrt(np.mean(np.square(speech))) > 0.48 * loudest_channel - 1e-4
+
+
+def test_many_pauses_shift_neither_the_speech_nor_the_mix(tmp_path: Path) -> None:
+    (tmp_path / "v.mka").write_bytes(
+        at_other_times(plain("mka", 30.0), "matroska", lambda at: at + 0.0713 * int(at * 4))
+    )
+    voice = heard(tmp_path / "v.mka")
+    seconds = voice.sound.duration
+    assert seconds == pytest.approx(30 + 119 * 0.0713, abs=0.05)
+    save_mix([voice], tmp_path / "mix.wav", seconds=seconds)
+    save_speech(voice, tmp_path / "s.wav", seconds=seconds, padded_samples=round(seconds * 16_000))
+    ends = []
+    for name in ("mix.wav", "s.wav"):
+        rate, samples = read_wav(tmp_path / name)
+        ends.append(np.flatnonzero(np.abs(samples[0]) > 0.02)[-1] / rate)
+    assert abs(ends[0] - ends[1]) < 0.002
 
 
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:

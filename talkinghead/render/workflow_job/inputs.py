@@ -17,6 +17,9 @@ from talkinghead.settings import Settings
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.mask_files import mask_problems
 
+# PyAV, and with it LoadAudio and its ComfyUI, crash at so many planes of samples. A WAV has none.
+CRASHING_CHANNELS = 8
+
 
 def fetch_files(
     files: Mapping[str, str], folder: Path, studio: Studio, check: Callable[[], None]
@@ -47,6 +50,7 @@ def check_file(path: Path, limits: Settings, sandbox: Sandbox) -> None:
     """Whether the file is what its name says: a node would open it unguarded, a playlist too.
 
     A picture that no node opens, or not every ComfyUI, is made one that all do.
+    A sound at which ComfyUI would crash becomes a WAV, in its place.
 
     Raises:
         MediaInvalid, MediaTooLarge
@@ -57,7 +61,11 @@ def check_file(path: Path, limits: Settings, sandbox: Sandbox) -> None:
         for look in (probe_picture, save_for_nodes):
             sandbox.call(field, look, field, path, max_megapixels=megapixels)
     elif kind == "audio":
-        sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
+        heard = sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
+        if heard.channels == CRASHING_CHANNELS:
+            packed, voice = path.with_name("packed"), sound.Voice(field, path, heard)
+            sandbox.call(field, sound.save_mix, [voice], packed, seconds=heard.duration)
+            packed.replace(path)
     else:
         megapixels, probe = limits.max_video_megapixels, source_video.probe_source
         sandbox.call(field, probe, field, path, max_megapixels=megapixels)
