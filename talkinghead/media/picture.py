@@ -30,6 +30,7 @@ COMPRESSIONS = {  # not Pillow's slow run lengths, nor libtiff's rarer decoders
 }
 # The memory that a pixel takes at its worst, in multiples of four bytes, where that is many.
 DECODING_COSTS = {"WEBP": 4, "TIFF": 3, "AVIF": 3, "HEIF": 2}
+FOR_NO_NODE = ("HEIF", "AVIF")  # what LoadImage opens in no ComfyUI, or not in each
 MAX_MISSING = 0.1  # of the rows of a picture that is cut off
 MAX_SCANS = 100  # of a progressive JPEG: each costs time for all of its pixels; 10 are usual
 REDUCING_GAP = 2  # what Lanczos gets to do after a quick reduction
@@ -110,7 +111,7 @@ def save_for_nodes(name: str, path: Path, *, max_megapixels: float) -> None:
         MediaInvalid, MediaTooLarge: as `save_picture`.
     """
     with _picture(name, path, max_megapixels) as (image, file):
-        if image.format not in ("HEIF", "AVIF"):
+        if image.format not in FOR_NO_NODE:
             return
         missing = _load(image, file)
         assert not missing
@@ -146,6 +147,8 @@ def count_masks(name: str, source: Path, *, max_megapixels: float) -> int:
         MediaTooLarge: more pixels than allowed.
     """
     with _picture(name, source, max_megapixels) as (image, _):
+        if image.format in FOR_NO_NODE:
+            return 1  # what `save_for_nodes` leaves
         delays = list(_delays(image))
         kind, mode, alone = image.format, image.mode, image.info.get("default_image")
     if len(delays) == 1 or kind == "MPO":  # a JPEG with a second view of the same

@@ -35,8 +35,7 @@ class SourceVideo:
     """What the file really holds.
 
     Width and height are those of the picture as shown: upright, with square pixels. `duration` is
-    in seconds, from the first frame to the end of the last; `fps` is the average. `notes` are what
-    a caller should be told of it.
+    in seconds, from the first frame to the end of the last; `fps` is the average.
     """
 
     width: int
@@ -44,7 +43,6 @@ class SourceVideo:
     duration: float
     frames: int
     fps: float
-    notes: tuple[str, ...] = ()
 
 
 def probe_source(name: str, path: Path, *, max_megapixels: float) -> SourceVideo:

@@ -41,7 +41,7 @@ def read_animation(path: Path) -> Animation:
     """
     size, delays = (0, 0), list[int]()
     for kind, data in _chunks(path):
-        if kind == b"VP8X":
+        if kind == b"VP8X" and not delays:
             size = _number(data[4:7]) + 1, _number(data[7:10]) + 1
         elif kind == b"ANMF":
             delay = _number(data[12:15])
@@ -52,17 +52,31 @@ def read_animation(path: Path) -> Animation:
 
 
 def read_frames(path: Path) -> Iterator[VideoFrame]:
-    """The frames on white, as browsers show them, up to the first that is damaged."""
-    with Image.open(path, formats=["WEBP"]) as image:
+    """The frames on white, as browsers show them, up to the first that is damaged.
+
+    Raises:
+        ValueError: the file is cut off: the decoder takes none but whole ones.
+    """
+    try:
+        opened = Image.open(path, formats=["WEBP"])
+    except (OSError, Image.DecompressionBombError):
+        raise ValueError("it is an animated WebP that is damaged") from None
+    with opened as image:
         for number in itertools.count():
             try:
                 image.seek(number)
-                shown = image.convert("RGBA")
+                image.load()
             except (EOFError, OSError, ValueError):
                 return
-            white = Image.new("RGBA", shown.size, "white")
-            pixels = np.asarray(Image.alpha_composite(white, shown).convert("RGB"))
-            yield VideoFrame.from_ndarray(pixels, format="rgb24")
+            yield VideoFrame.from_ndarray(np.asarray(_on_white(image)), format="rgb24")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white
 
 
 def _number(data: bytes) -> int:

@@ -550,6 +550,30 @@ VIDEOS: dict[str, tuple[h.Maker, str]] = {
         lambda: h.sound("ipod", codec="aac"),
         "media_invalid: video_url: the file has no video stream that can be decoded",
     ),
+    "a GIF that claims 65535x65535": (
+        lambda: h.gif_of(65_535, 65_535),
+        "media_invalid: video_url: the video cannot be decoded: it is of none of the known formats",
+    ),
+    "a GIF of 100000 frames": (
+        lambda: h.long_gif(100_000),
+        "32x32 100003 frames 10000.30 s: 30 saved, grey 31",
+    ),
+    "an animated WebP of 3000 frames": (
+        lambda: h.many_frames("WEBP", 3000),
+        "32x32 668 frames 66.80 s: 30 saved, grey 32",
+    ),
+    "an animated WebP that claims 16000x16000": (
+        lambda: h.patched(h.many_frames("WEBP", 5), b"VP8X", 12, b"\x7f\x3e\0\x7f\x3e\0"),
+        "media_too_large: video_url: the video has 16000x16000 pixels, allowed: 9 megapixels",
+    ),
+    "an animated WebP that claims 2900x2900": (
+        lambda: h.patched(h.many_frames("WEBP", 5), b"VP8X", 12, b"\x53\x0b\0\x53\x0b\0"),
+        "2900x2900 2 frames 0.20 s: 30 saved, grey 16",
+    ),
+    "half an animated WebP": (
+        lambda: h.half(h.many_frames("WEBP", 50)),
+        "media_invalid: video_url: the video cannot be decoded: it is an animated WebP that is dam",
+    ),
     "noise": (h.noise, "media_invalid: video_url: the video cannot be decoded"),
     "half a mp4": (
         lambda: h.half(h.video("mp4", codec="libx264", frames=60)),
