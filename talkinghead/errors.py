@@ -179,14 +179,14 @@ def together(faults: Sequence[tuple[str, JobError]]) -> JobError:
     Args:
         faults: at least one; the request's field, and the error, whose text names the field.
     """
-    first = next((error for _, error in faults if not error.retryable), faults[0][1])
+    field, first = next((each for each in faults if not each[1].retryable), faults[0])
     problems = [
-        {"field": field, "message": str(error), "error_code": error.code}
-        | {name: value for name, value in error.details.items() if name == "url"}
-        for field, error in faults
+        {"field": name, "message": str(error), "error_code": error.code}
+        | ({"url": error.details["url"]} if "url" in error.details else {})
+        for name, error in faults
     ]
     text = "; ".join(dict.fromkeys(str(error) for _, error in faults))
-    return type(first)(text, **{**first.details, "problems": problems})
+    return type(first)(text, **{"field": field, **first.details, "problems": problems})
 
 
 class Faults:

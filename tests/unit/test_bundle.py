@@ -10,7 +10,7 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
-from talkinghead.plan.shown import without_secrets
+from talkinghead.plan.shown import with_sums, without_secrets
 from talkinghead.render.bundle import make_bundle
 
 REQUEST = {
@@ -74,3 +74,35 @@ def test_a_bundle_names_every_version() -> None:
 
 def test_a_bundle_holds_no_secret_and_is_json() -> None:
     assert "canary" not in json.dumps(bundle_of({}))
+
+
+def test_what_a_field_holds_decides_what_is_hidden_of_it() -> None:
+    asked = {
+        "wav_url": "bucket.example/a b.wav?X-Amz-Signature=canary",
+        "image_base64": "Y2FuYXJ5",
+        "speakers": [{"mask_url": "data:image/png;base64,Y2FuYXJ5", "box": [0, 0, 1, 1]}],
+        "speakers.0.audio_url": "user:canary@h/a",
+        "audio_urls": ["HTTPS:/h/'a'?canary"],
+        "prompt": "why? see <https://h/?canary> and data:image/png;base64,Y2FuYXJ5",
+        "UPLOAD": {"upload_url": "https://h/?canary"},
+        "steps": 4,
+    }
+    assert without_secrets(asked) == {
+        "wav_url": "bucket.example/a b.wav?...",
+        "image_base64": "base64 (6 bytes)",
+        "speakers": [{"mask_url": "data:image/png (6 bytes)", "box": [0, 0, 1, 1]}],
+        "speakers.0.audio_url": "h/a",
+        "audio_urls": ["HTTPS:/h/'a'?..."],
+        "prompt": "why? see <https://h/?... and data:image/png (6 bytes)",
+        "UPLOAD": {},
+        "steps": 4,
+    }
+
+
+def test_a_requests_hash_is_made_of_the_sum_of_a_file_in_it() -> None:
+    one = {"image_base64": "AAAA", "audio_urls": ["data:;base64,AAAA"], "prompt": "AAAA"}
+    summed: Any = with_sums(one)
+    assert summed["image_base64"].startswith("sha256:") and summed["prompt"] == "AAAA"
+    assert summed["audio_urls"][0].startswith("sha256:")
+    other = with_sums(one | {"image_base64": "AAAB"})
+    assert other != summed and with_sums(one) == summed

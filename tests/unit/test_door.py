@@ -152,6 +152,7 @@ def test_a_job_is_told_of_all_files_that_cannot_be_opened(
     for more in ({}, {"dry_run": True}):
         answer = run_job(Job("all", fields | more), studio)
         assert (answer["error_code"], answer["stage"]) == ("media_invalid", "prepare")
+        assert answer["details"]["field"] == "image_base64"
         problems = answer["details"]["problems"]
         assert [each["field"] for each in problems] == expected
         assert all(each["message"].startswith(f"{each['field']}: ") for each in problems)
