@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo gui test test-fast check test-real test-current test-gui soak replay-soak long-soak \
-	comfyui chromium frontends lock clean
+	mutants comfyui chromium frontends lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -52,6 +52,10 @@ replay-soak: comfyui
 # form.
 long-soak: comfyui
 	SOAK_WINDOWS=200 $(BIN)/pytest tests/comfy/test_lost_worker.py -s
+
+# 8,000 mangled workflows: findings, never a traceback; `make test` runs a short form.
+mutants: $(VENV)/.installed
+	WORKFLOW_MUTANTS=8000 $(BIN)/pytest tests/unit/test_mutated_workflows.py
 
 comfyui: $(VENV)/.installed
 	$(BIN)/python scripts/install-comfyui --cpu

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 
 def sha256_of(path: Path) -> str:
@@ -14,3 +16,25 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
+    """The JSON in a file, whichever Unicode it is written in, with or without a byte order mark.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON.
+    """
+    return parse_json(path.read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - JSON
+    """As `read_json`, of what was read.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -31,19 +32,18 @@ def limits(process: Path) -> Iterator[int]:
 def _own_groups(process: Path) -> Iterator[tuple[Path, str]]:
     """The folder of each group that the process is in, and the name of the limit's file in it."""
     try:
-        lines = (process / "cgroup").read_text().splitlines()
-        mounts = (process / "mountinfo").read_text().splitlines()
+        lines = (process / "cgroup").read_text(errors="surrogateescape").splitlines()
+        mounts = (process / "mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:  # another system than Linux
         return
     # A line is id:controllers:path; version 2 has one line, without controllers.
-    paths = {
-        kind: path
-        for _, kinds, path in (x.split(":", 2) for x in lines)
-        for kind in kinds.split(",")
-    }
+    parts = [line.split(":", 2) for line in lines if line.count(":") >= 2]
+    paths = {kind: path for _, kinds, path in parts for kind in kinds.split(",")}
     for mount in mounts:
         place, _, what = mount.partition(" - ")
-        root, point = place.split()[3:5]
+        if len(place.split()) < 5 or len(what.split()) < 3:
+            continue
+        root, point = map(_unescaped, place.split()[3:5])
         kind, options = what.split()[0], what.split()[-1].split(",")
         if kind == "cgroup2":
             name, path = "memory.max", paths.get("")
@@ -54,6 +54,11 @@ def _own_groups(process: Path) -> Iterator[tuple[Path, str]]:
         inner = _below(root, path or "/")
         for folder in (inner, *inner.parents):
             yield Path(point, folder), name
+
+
+def _unescaped(path: str) -> str:
+    """A path as it is: the kernel writes blanks, line ends and backslashes as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 
 def _below(root: str, path: str) -> PurePosixPath:

@@ -19,15 +19,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from comfy_client import ComfyClient, ComfyError
 from talkinghead.cli import checkpoints, gui, models
+from talkinghead.cli.lint import lint
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.file import FilePlace
 from talkinghead.delivery.place import as_json
 from talkinghead.doctor import Check, examine
 from talkinghead.errors import JobError
+from talkinghead.files import read_json
 from talkinghead.logs import start_logging
-from talkinghead.media.sandbox import Sandboxes
 from talkinghead.models.gpu import read_host
 from talkinghead.plan.estimate import Estimate, estimate
 from talkinghead.plan.pace import CARDS, Pace, card_named, duration_text
@@ -37,21 +37,14 @@ from talkinghead.render.job import Job
 from talkinghead.render.prepare import decide, fetch, open_files
 from talkinghead.render.run import run_job
 from talkinghead.replay.command import replay
-from talkinghead.replay.runs import local_files
 from talkinghead.replay.sources import as_urls
 from talkinghead.settings import Settings
-from talkinghead.workflow.graph import is_api
-from talkinghead.workflow.gui_file import ConvertError, is_gui
-from talkinghead.workflow.gui_to_api import to_api
-from talkinghead.workflow.lint import lint_workflow
-from talkinghead.workflow.lint.view import Finding
-from talkinghead.workflow.mask_files import mask_problems
-from talkinghead.workflow.schemas import Schemas, load_schemas
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.command()(replay)
+app.command()(lint)
 console = Console(stderr=True)
 
 
@@ -88,8 +81,8 @@ def run(
 def _read_request(path: Path) -> dict[str, Any]:
     """The request's fields, with its local files as file:// URLs."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{path} is not a JSON file: {error}") from None
     fields = content.get("input", content) if isinstance(content, dict) else content
     if not isinstance(fields, dict):
@@ -222,68 +215,6 @@ def _settings_text(params: Mapping[str, Any]) -> str:
 
 def _over(found: Estimate) -> str:
     return f"[yellow]longer than JOB_TIMEOUT_SECONDS, {found.timeout_seconds:g} s[/]"
-
-
-@app.command()
-def lint(
-    files: Annotated[list[Path], typer.Argument(help="Workflows: GUI files or API graphs")],
-    server: Annotated[
-        str | None, typer.Option(help="A ComfyUI to check against; without it, recorded schemas")
-    ] = None,
-) -> None:
-    """Find what ComfyUI would refuse, and what it accepts but fails late or is silently wrong.
-
-    Exits with 1 if there is an error among the findings, with 2 if a file cannot be read.
-    """
-    schemas = _schemas(server)
-    read = {file: _lint_file(file, schemas) for file in files}
-    found = [each for findings in read.values() for each in findings or ()]
-    errors = sum(each.severity == "error" for each in found)
-    unreadable = sum(findings is None for findings in read.values())
-    counts = [_count(len(files), "file"), _count(errors, "error")]
-    counts.append(_count(len(found) - errors, "warning"))
-    typer.echo(", ".join(counts) + (f", {unreadable} unreadable" if unreadable else ""))
-    raise typer.Exit(2 if unreadable else min(errors, 1))
-
-
-def _schemas(server: str | None) -> Schemas:
-    if server is None:
-        return load_schemas()
-    try:
-        return ComfyClient(server).object_info()
-    except ComfyError as error:
-        raise typer.BadParameter(f"no schemas from {server}: {error}") from None
-
-
-def _lint_file(file: Path, schemas: Schemas) -> list[Finding] | None:
-    """Tell the file's findings; None if it cannot be read."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        typer.echo(f"{file}: not readable as JSON: {error}")
-        return None
-    findings = lint_workflow(content, schemas)
-    findings += _lint_masks(content, schemas, file.parent)
-    for finding in findings:
-        typer.echo(f"{file}: {finding}")
-    return findings
-
-
-def _lint_masks(content: object, schemas: Schemas, folder: Path) -> list[Finding]:
-    """What ComfyUI would make of the masks files that lie beside the workflow."""
-    try:
-        graph = to_api(content, schemas) if is_gui(content) else content if is_api(content) else {}
-    except ConvertError:  # told already
-        return []
-    files = dict(local_files(graph, folder))
-    megapixels = Settings().max_image_megapixels
-    with Sandboxes() as sandboxes, sandboxes.open() as sandbox:
-        problems = mask_problems(graph, files, sandbox, max_megapixels=megapixels)
-        return [Finding("error", "", "", problem) for problem in problems]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 @app.command("open")

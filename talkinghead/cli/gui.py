@@ -27,6 +27,7 @@ from comfy_client import ComfyClient, ComfyError
 from talkinghead.comfy.options import memory_options
 from talkinghead.comfy.process import environment_of_comfyui
 from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.files import read_json
 from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile, read_host
 from talkinghead.models.links import link_models, write_paths
@@ -74,7 +75,7 @@ def read_workflow(path: Path) -> Bundled:
         OpenError: the file is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise OpenError(f"{path} cannot be read as JSON: {error}") from None
     found = content.get("workflow") if isinstance(content, dict) else None

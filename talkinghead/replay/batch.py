@@ -26,7 +26,7 @@ from talkinghead.replay.target import Target, schemas_of
 from talkinghead.replay.work import Work
 from talkinghead.settings import Settings
 from talkinghead.workflow.lint import lint_workflow
-from talkinghead.workflow.schemas import Schemas, load_schemas
+from talkinghead.workflow.schemas import Schemas, load_known_schemas
 
 console = Console(stderr=True)
 
@@ -115,7 +115,7 @@ class Batch:
         """Of all servers that answer; recorded ones where none is needed or can be asked."""
         needed = any(source.kind == "workflow" for source in self._sources)
         schemas = schemas_of(places) if needed else None
-        return load_schemas() if schemas is None else schemas
+        return load_known_schemas() if schemas is None else schemas
 
     def _plan(self, schemas: Schemas) -> list[Run]:
         remote = self._target.endpoint is not None

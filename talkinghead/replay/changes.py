@@ -89,10 +89,9 @@ def change_graph(graph: Graph, changes: Changes, schemas: Schemas) -> Graph:
         BadInput: there is no such node or input, or a link feeds it.
     """
     changed = copy.deepcopy(graph)
-    for name, value in changes.items():
-        title, dot, input_name = _split(changed, name)
-        if not dot:
-            raise BadInput(f"{name!r} names no input: in a workflow it is title.input")
+    targets = [(*_split(changed, name), value) for name, value in changes.items()]
+    # A choice before what comes with it, which has its name before a dot.
+    for title, input_name, value in sorted(targets, key=lambda each: each[1].count(".")):
         entry = _titled(changed, title)
         inputs = entry["inputs"]
         _check_input(entry, title, input_name, schemas)
@@ -103,14 +102,18 @@ def change_graph(graph: Graph, changes: Changes, schemas: Schemas) -> Graph:
     return changed
 
 
-def _split(graph: Graph, name: str) -> tuple[str, str, str]:
+def _split(graph: Graph, name: str) -> tuple[str, str]:
     """`title.input`, at the last dot after a title or id of a node: both may have dots in them."""
     known = {*graph, *(title_in(graph, key) for key in graph)}
     title, dot, input_name = name.rpartition(".")
     while dot and title not in known:
         title, dot, end = title.rpartition(".")
         input_name = f"{end}.{input_name}"
-    return (title, dot, input_name) if dot else name.rpartition(".")
+    if not dot:
+        title, dot, input_name = name.rpartition(".")
+    if not dot:
+        raise BadInput(f"{name!r} names no input: in a workflow it is title.input")
+    return title, input_name
 
 
 def _value(given: object, current: object) -> object:

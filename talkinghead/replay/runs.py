@@ -31,6 +31,7 @@ from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import Schemas
+from talkinghead.workflow.taken import with_converted_values
 from talkinghead.workflow.template import fill
 
 MAX_NAME = 160  # characters: a file system takes 255 bytes, and there is a suffix to come
@@ -154,7 +155,7 @@ def _workflow_run(
     *,
     remote: bool,
 ) -> Run:
-    before = to_api(source.content, schemas) if is_gui(source.content) else source.content
+    before = _graph_in(source.content, schemas)
     graph = change_graph(before, changes, schemas)
     files = dict(local_files(graph, source.path.parent))
     if remote and files:
@@ -173,6 +174,12 @@ def _workflow_run(
     )
 
 
+def _graph_in(content: Workflow | Graph, schemas: Schemas) -> Graph:
+    """The graph of a file, with the values that its nodes get; raises ConvertError."""
+    graph = to_api(content, schemas) if is_gui(content) else content
+    return with_converted_values(graph, schemas)
+
+
 def _gui_of(content: Workflow, before: Graph, graph: Graph, schemas: Schemas) -> Workflow | None:
     """The GUI file with what was changed in its graph; None where there is no file like that.
 
@@ -188,7 +195,7 @@ def _gui_of(content: Workflow, before: Graph, graph: Graph, schemas: Schemas) ->
             slots[title_in(graph, key)] = new
     try:
         changed = fill(content, slots, schemas) if slots else content
-        return changed if to_api(changed, schemas) == graph else None
+        return changed if _graph_in(changed, schemas) == graph else None
     except (ConvertError, JobError):
         return None
 
@@ -322,5 +329,12 @@ def local_files(graph: Graph, folder: Path) -> Iterator[tuple[str, Path]]:
         if not isinstance(value, str) or ELSEWHERE.search(value):
             continue
         path = folder / ANNOTATION.sub("", value)
-        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+        if _is_file(path) and path.resolve().is_relative_to(folder.resolve()):
             yield value, path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long for any file
+        return False

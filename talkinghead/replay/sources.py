@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from talkinghead.files import read_json
 from talkinghead.plan.json_values import json_fault
 from talkinghead.redact import is_data
-from talkinghead.workflow.graph import is_api
-from talkinghead.workflow.gui_file import is_gui
+from talkinghead.workflow.forms import workflow_in
 
 Kind = Literal["workflow", "request"]
 
@@ -58,11 +57,11 @@ def read_source(path: Path) -> Source:
         BadInput: it is no JSON object, or none of these.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise BadInput(f"{path}: not readable as JSON: {error}") from None
-    if is_gui(content) or is_api(content):
-        return Source(path, "workflow", dict(content))
+    if (workflow := workflow_in(content)) is not None:
+        return Source(path, "workflow", workflow)
     if isinstance(content, dict) and {"format", "request", "graph"} <= content.keys():
         return Source(path, "request", _of_bundle(path, content))
     fields = content.get("input", content) if isinstance(content, dict) else content

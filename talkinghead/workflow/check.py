@@ -9,7 +9,6 @@ from talkinghead.workflow.file_inputs import MODEL_SUFFIXES, UNFLAGGED_UPLOADS
 from talkinghead.workflow.graph import Graph, label_in
 from talkinghead.workflow.nearest import NEAREST, nearest
 from talkinghead.workflow.schemas import (
-    BROWSER_INPUTS,
     DYNAMIC_COMBO,
     InputSpec,
     Schemas,
@@ -17,6 +16,7 @@ from talkinghead.workflow.schemas import (
     inputs_of,
     output_types,
 )
+from talkinghead.workflow.values import CONVERSIONS, WRAPPER, converted
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Misfit:
     missing_file: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.node}, input {self.input}: {self.message}"
+        place = self.node if self.input == "-" else f"{self.node}, input {self.input}"
+        return f"{place}: {self.message}"
 
 
 def rejection(misfits: Sequence[Misfit]) -> JobError:
@@ -60,13 +61,14 @@ def _check_node(graph: Graph, key: str, schemas: Schemas) -> Iterator[Misfit]:
         if each.name not in entry["inputs"] and not each.optional and not each.from_format:
             yield Misfit(name, each.name, "is required, and missing")
     for input_name, value in entry["inputs"].items():
-        if input_name in BROWSER_INPUTS:
-            continue
-        if input_name not in known:
-            hint = nearest(input_name, known, NEAREST)
-            yield Misfit(name, input_name, f"is not an input of {entry['class_type']}{hint}")
-        elif isinstance(value, list):
-            yield from _check_link(graph, name, known[input_name], value, schemas)
+        if isinstance(value, list):
+            if input_name in known:
+                yield from _check_link(graph, name, known[input_name], value, schemas)
+            else:  # ComfyUI hands over what it brings, and most nodes then fail
+                hint = nearest(input_name, known, NEAREST)
+                yield Misfit(name, input_name, f"is not an input of {entry['class_type']}{hint}")
+        elif input_name not in known:
+            continue  # ComfyUI leaves it out: `remarks` says so
         elif (entry["class_type"], input_name) not in UNFLAGGED_UPLOADS:
             yield from _check_value(name, known[input_name], value)
 
@@ -80,7 +82,8 @@ def unknown_class(class_type: str, schemas: Schemas) -> str:
 def _check_link(
     graph: Graph, name: str, target: InputSpec, link: list[Any], schemas: Schemas
 ) -> Iterator[Misfit]:
-    source = graph.get(str(link[0])) if len(link) == 2 and isinstance(link[1], int) else None
+    is_link = len(link) == 2 and isinstance(link[0], str) and isinstance(link[1], int)
+    source = graph.get(link[0]) if is_link else None
     if source is None:
         yield Misfit(name, target.name, f"is linked to {link}, which is not there")
         return
@@ -92,38 +95,57 @@ def _check_link(
         yield Misfit(name, target.name, f"takes {target.type}, got {types[link[1]]}")
 
 
-_NUMBERS: Mapping[str, tuple[type, ...]] = {"INT": (int,), "FLOAT": (int, float)}
-
-
 def _check_value(name: str, target: InputSpec, value: object) -> Iterator[Misfit]:
+    try:
+        made = converted(target, value)
+    except ValueError as error:
+        yield Misfit(name, target.name, f"takes {target.type}, got {value!r}: {error}")
+        return
     if target.type in ("COMBO", DYNAMIC_COMBO):
-        yield from _check_choice(name, target, value)
-    elif target.type in _NUMBERS:
-        if isinstance(value, bool) or not isinstance(value, _NUMBERS[target.type]):
-            yield Misfit(name, target.name, f"takes {target.type}, got {value!r}")
-        elif isinstance(value, int | float):
-            yield from _check_range(name, target, value)
-    elif target.type == "BOOLEAN" and not isinstance(value, bool):
-        yield Misfit(name, target.name, f"takes true or false, got {value!r}")
-    elif target.type == "STRING" and not isinstance(value, str):
-        yield Misfit(name, target.name, f"takes a string, got {value!r}")
-    elif not target.is_widget:
+        yield from _check_choice(name, target, made)
+    elif target.from_format:
+        yield from _check_format_value(name, target, made)
+    elif isinstance(made, int | float) and target.type in ("INT", "FLOAT"):
+        yield from _check_range(name, target, made, value)
+    elif not target.is_widget and not _takes_constant(target, made):
         yield Misfit(name, target.name, f"takes a link from a {target.type}, got {value!r}")
 
 
-def _check_range(name: str, target: InputSpec, value: float) -> Iterator[Misfit]:
+def _takes_constant(target: InputSpec, value: object) -> bool:
+    """Whether a node can be expected to do something with a value where the GUI has a socket."""
+    return (value is None and target.optional) or bool(
+        {"*", "", *CONVERSIONS} & set(target.type.split(","))
+    )
+
+
+def _check_format_value(name: str, target: InputSpec, value: object) -> Iterator[Misfit]:
+    """VHS writes these into ffmpeg's arguments as they are."""
+    if target.type in ("INT", "FLOAT"):
+        try:
+            number = float(str(value))
+        except ValueError:
+            yield Misfit(name, target.name, f"takes {target.type}, got {value!r}")
+        else:
+            yield from _check_range(name, target, number, value)
+
+
+def _check_range(name: str, target: InputSpec, number: float, given: object) -> Iterator[Misfit]:
     low, high = target.options.get("min"), target.options.get("max")
-    if (low is not None and value < low) or (high is not None and value > high):
-        yield Misfit(name, target.name, f"is {value}, allowed: {low} to {high}")
+    if (low is not None and number < low) or (high is not None and number > high):
+        yield Misfit(name, target.name, f"is {given}, allowed: {low} to {high}")
 
 
 def _check_choice(name: str, target: InputSpec, value: object) -> Iterator[Misfit]:
     choices = target.choices
     # Files of the input folder are checked by the node itself; an empty list in a recorded schema
     # is one of files that were not recorded.
-    if target.is_upload or not choices or value in choices:
+    if target.is_upload or not choices:
         return
-    is_model = isinstance(value, str) and value.endswith(MODEL_SUFFIXES)
-    shown = ", ".join(map(str, choices[:20])) + (", ..." if len(choices) > 20 else "")
-    message = f"is {value!r}, allowed: {shown}"
-    yield Misfit(name, target.name, message, str(value) if is_model else None)
+    several = value.get(WRAPPER) if isinstance(value, Mapping) else None
+    chosen = several if isinstance(several, list) and target.options.get("multiselect") else [value]
+    for each in chosen:
+        if each not in choices:
+            is_model = isinstance(each, str) and each.endswith(MODEL_SUFFIXES)
+            shown = ", ".join(map(str, choices[:20])) + (", ..." if len(choices) > 20 else "")
+            message = f"is {each!r}, allowed: {shown}"
+            yield Misfit(name, target.name, message, str(each) if is_model else None)

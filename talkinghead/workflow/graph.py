@@ -35,9 +35,14 @@ def is_api(workflow: object) -> TypeGuard[Graph]:
 
 def label_in(graph: Graph, key: str) -> str:
     """How a message names this node of the graph; one without a title goes by its id."""
-    entry = graph[key]
-    title = (entry.get("_meta") or {}).get("title") or key
-    return node_label(title, entry["class_type"], key)
+    return node_label(own_title(graph[key]) or key, graph[key]["class_type"], key)
+
+
+def own_title(entry: Mapping[str, Any]) -> str:
+    """The title that the graph has for a node; empty where it has none, or something else."""
+    meta = entry.get("_meta")
+    title = meta.get("title") if isinstance(meta, Mapping) else None
+    return title if isinstance(title, str) else ""
 
 
 def node_label(title: str, class_type: str, key: object) -> str:
@@ -66,13 +71,13 @@ def loaders_only(graph: Graph, schemas: Schemas) -> Graph:
         for key, entry in graph.items()
         if MODEL_TYPES & set(output_types(schemas[entry["class_type"]]))
     }
-    inner = {source for key in models for source in _sources(graph[key])}
+    inner = {source for key in models for source in sources(graph[key])}
     kept: Graph = {}
     waiting = sorted(models)
     while waiting:
         key = waiting.pop()
         kept[key] = graph[key]
-        waiting += _sources(graph[key]) - set(kept)
+        waiting += sources(graph[key]) - set(kept)
     for key in sorted(models - inner):
         kept[f"{key}_kept"] = {"class_type": "PreviewAny", "inputs": {"source": [key, 0]}}
     return kept
@@ -128,5 +133,8 @@ def _signature(graph: Graph, key: str) -> str:
     return json.dumps([entry["class_type"], inputs], sort_keys=True)
 
 
-def _sources(entry: Mapping[str, Any]) -> set[str]:
-    return {str(value[0]) for value in entry["inputs"].values() if isinstance(value, list)}
+def sources(entry: Mapping[str, Any]) -> set[str]:
+    """The ids of the nodes that the links into this one start at."""
+    return {
+        str(value[0]) for value in entry["inputs"].values() if isinstance(value, list) and value
+    }

@@ -197,14 +197,17 @@ def _stored(node: Node, schema: NodeSchema) -> dict[str, Any]:
     values = node.get("widgets_values")
     if is_keyed(node["type"]):
         return _stored_by_name(node, widget_slots(schema, ()))
-    if isinstance(named := node.get(NAMED), dict):
-        return named  # still right where the class has got other widgets since
+    named = node.get(NAMED)
     if isinstance(values, dict):
-        if widget_slots(schema, ()):
+        if named is None and widget_slots(schema, ()):
             raise ConvertError("widgets_values is a mapping; this class needs a list", node)
-        return {}
-    values = _without_sockets(values or [], schema)
-    return _by_place(schema, values)
+        return named or {}
+    listed = _by_place(schema, _without_sockets(values or [], schema))
+    if named is None:
+        return listed
+    # By name is still right where the class has got other widgets since, by place is not.
+    lies_as_now = all(named.get(name, value) == value for name, value in listed.items())
+    return {**listed, **named} if lies_as_now else named
 
 
 def _by_place(schema: NodeSchema, values: Sequence[Value]) -> dict[str, Any]:
@@ -311,8 +314,10 @@ def _replaced(
     values = [*(node.get("widgets_values") or ())]
     placed = placed_values(schema, given)
     slots = widget_slots(schema, placed)
-    lies_as_now = widget_slots(schema, values) == slots and all(
-        stored.get(name) == value for name, value in _by_place(schema, values).items()
+    lies_as_now = (
+        widget_slots(schema, values) == slots
+        and _without_sockets(values, schema) == values
+        and all(stored.get(name) == value for name, value in _by_place(schema, values).items())
     )
     if not lies_as_now:
         return placed

@@ -47,9 +47,22 @@ Schemas: TypeAlias = Mapping[str, NodeSchema]
 
 def load_schemas() -> Schemas:
     """The schemas recorded of the nodes that our templates use, where no ComfyUI can be asked."""
-    path = Path(__file__).with_name("node_schemas.json")
-    recorded: Schemas = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    recorded: Schemas = _recorded("node_schemas.json")["nodes"]
     return recorded
+
+
+def load_known_schemas() -> Schemas:
+    """Those, and all that ComfyUI has without node packs: for workflows that people bring."""
+    return {**_recorded("core_schemas.json")["nodes"], **load_schemas()}
+
+
+def recorded_from() -> str:
+    """The version of the ComfyUI whose own nodes are known."""
+    return str(_recorded("core_schemas.json")["recorded_from"]["comfyui"])
+
+
+def _recorded(name: str) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ class InputSpec:
     def choices(self) -> Sequence[Any]:
         """What a combo offers; of a dynamic one the keys, with each of which come other inputs."""
         offered = self.options.get("options") or ()
-        return [each["key"] for each in offered] if self.type == DYNAMIC_COMBO else offered
+        return [each.get("key") for each in offered] if self.type == DYNAMIC_COMBO else offered
 
     @property
     def is_upload(self) -> bool:
@@ -140,16 +153,19 @@ def _read_section(
 
 
 def _grown(autogrow: InputSpec) -> Iterator[InputSpec]:
-    template = autogrow.options["template"]
+    template = autogrow.options["template"] or {}
     names = template.get("names") or [
         f"{template.get('prefix', '')}{number}" for number in range(template.get("max", 100))
     ]
     # ComfyUI takes the first input of the template, and whether it is required from there.
-    section, (_, spec) = next(
-        (section, each)
+    found = [
+        (section, spec)
         for section in ("required", "optional")
-        for each in (template["input"].get(section) or {}).items()
-    )
+        for spec in ((template.get("input") or {}).get(section) or {}).values()
+    ]
+    if not found:  # a mistake of the class: it says of what it takes any number nowhere
+        return
+    section, spec = found[0]
     for number, name in enumerate(names):
         optional = number >= template.get("min", 1) or section == "optional"
         read = _read_spec(f"{autogrow.name}.{name}", spec, optional)
@@ -187,7 +203,7 @@ def _inputs_by_key(key: _Itself) -> tuple[InputSpec, ...]:
 def _chosen_inputs(combo: InputSpec, key: object) -> list[InputSpec]:
     """What comes with one choice of a dynamic combo, named under it; of no choice nothing."""
     sections: Mapping[str, Any] = next(
-        (o["inputs"] for o in combo.options.get("options", ()) if o["key"] == key), {}
+        (o.get("inputs") or {} for o in combo.options.get("options", ()) if o.get("key") == key), {}
     )
     return [
         each

@@ -94,7 +94,8 @@ def _fill(workflow: Workflow, slots: Slots, schemas: Schemas) -> None:
             if values is None:
                 remove_node(workflow, node["id"])
             node["mode"] = ACTIVE
-            for name, value in (values or {}).items():
+            # A choice before what comes with it, which has its name before a dot.
+            for name, value in sorted((values or {}).items(), key=lambda each: each[0].count(".")):
                 set_widget(node, name, value, schemas)
     except ConvertError as error:
         raise WorkflowRejected(f"the template does not fit: {error}") from error

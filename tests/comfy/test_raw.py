@@ -194,6 +194,8 @@ def test_a_graph_that_would_fail_or_reach_out_is_refused_and_nothing_is_queued(
     allowing: Studio, graph: Graph, node: dict[str, Any], expected: str
 ) -> None:
     graph["9"] = {**node, "_meta": {"title": "Odd one"}}
+    if node["class_type"] == "LoadImage":  # what leads to no output is not run, nor asked for files
+        graph["10"] = {"class_type": "PreviewImage", "inputs": {"images": ["9", 0]}}
     result = run(allowing, graph, files={"a.png": "http://127.0.0.1:9/never-asked"})
     assert (result["error_code"], result["stage"]) == ("workflow_rejected", "understand"), result
     assert expected in result["error"] and "Odd one" in result["error"]

@@ -358,6 +358,15 @@ def test_old_lists_with_a_slot_for_a_socket_are_read() -> None:
     assert api["1"]["inputs"] == {"b": 2, "c": "three"}
 
 
+def test_a_value_set_in_an_old_list_is_read_again() -> None:
+    """Its first slot is a socket's, and all values are alike: by place it looks like a new list."""
+    forced = {"forceInput": True}
+    schemas: Schemas = {"Old": schema({"a": ["INT", forced], "b": ["INT"], "c": ["INT"]})}
+    node = {"id": 1, "type": "Old", "widgets_values": [0, 0, 0]}
+    set_widget(node, "b", 5, schemas)
+    assert to_api({"nodes": [node], "links": []}, schemas)["1"]["inputs"] == {"b": 5, "c": 0}
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "value", "sent"),
     [

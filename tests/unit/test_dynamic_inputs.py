@@ -22,8 +22,8 @@ from talkinghead.workflow.gui_file import (
 )
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import lint_workflow
-from talkinghead.workflow.schemas import Schemas, load_schemas
-from talkinghead.workflow.template import load_template
+from talkinghead.workflow.schemas import AUTOGROW, DYNAMIC_COMBO, Schemas, load_schemas
+from talkinghead.workflow.template import fill, load_template
 from tests.dynamic_inputs import load_dynamic_schemas, load_dynamic_workflow
 
 SCHEMAS = load_dynamic_schemas()
@@ -145,6 +145,55 @@ def test_both_lists_of_a_saved_file_stay_true(gui: Workflow) -> None:
     assert video["widgets_values"] == [*before["widgets_values"][:-1], 20]
 
 
+def test_what_is_not_there_by_name_is_read_from_the_list_and_kept(gui: Workflow) -> None:
+    video = titled(gui, "Video")
+    before = inputs(to_api(gui, SCHEMAS), "Video")
+    crf = video[NAMED].pop("codec.encoding.crf")
+    assert inputs(to_api(gui, SCHEMAS), "Video") == before
+    set_widget(video, "filename_prefix", "mine", SCHEMAS)
+    assert video[NAMED]["codec.encoding.crf"] == video["widgets_values"][-1] == crf
+    assert inputs(to_api(gui, SCHEMAS), "Video") == before | {"filename_prefix": "mine"}
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_choice_and_what_comes_with_it_are_set_in_any_order(
+    gui: Workflow, backwards: bool
+) -> None:
+    graph = to_api(gui, SCHEMAS)
+    changes = {"Resize.resize_type": "scale dimensions", "Resize.resize_type.width": "200"}
+    given = dict(reversed(changes.items())) if backwards else changes
+    changed = inputs(change_graph(graph, given, SCHEMAS), "Resize")
+    assert changed["resize_type"] == "scale dimensions"
+    assert (changed["resize_type.width"], changed["resize_type.height"]) == (200, 512)
+    slots = {"Resize": {n.removeprefix("Resize."): value for n, value in given.items()}}
+    filled = to_api(fill(gui, slots, SCHEMAS), SCHEMAS)
+    assert inputs(filled, "Resize")["resize_type.width"] == "200"
+
+
+@pytest.mark.parametrize("inner", [{}, {"inputs": None}, {"inputs": {"required": None}}])
+def test_a_choice_without_inputs_brings_none(inner: dict[str, Any]) -> None:
+    options = [{"key": "a", **inner}, {"inputs": {}}]
+    schemas: Any = {
+        "Node": {"input": {"required": {"mode": [DYNAMIC_COMBO, {"options": options}]}}}
+        | {"output": []}
+    }
+    graph = {"1": {"class_type": "Node", "inputs": {"mode": "a"}}}
+    assert lint_workflow(graph, schemas) == []
+
+
+@pytest.mark.parametrize(
+    "template", [None, {}, {"input": {}}, {"input": None}, {"input": {"required": {}}}]
+)
+def test_an_autogrow_that_does_not_say_of_what_takes_nothing(template: object) -> None:
+    schemas: Any = {
+        "Node": {"input": {"required": {"images": [AUTOGROW, {"template": template}]}}}
+        | {"output": []}
+    }
+    graph = {"1": {"class_type": "Node", "inputs": {"images.0": ["1", 0]}}}
+    (said,) = [str(each) for each in lint_workflow(graph, schemas)]
+    assert "images.0: is not an input of Node" in said
+
+
 def test_a_run_sets_dotted_inputs(gui: Workflow) -> None:
     graph = to_api(gui, SCHEMAS)
     changed = change_graph(graph, {"Video.codec.encoding.crf": "12"}, SCHEMAS)
@@ -174,7 +223,6 @@ def test_titles_with_dots_are_still_found(gui: Workflow) -> None:
         ("Video", {"codec.encoding.crf": 99}, "codec.encoding.crf: is 99, allowed: 0.0 to 51.0"),
         ("Video", {"codec.encoding.crf": None}, "codec.encoding.crf: is required, and missing"),
         ("Video", {"codec": None}, "input codec: is required, and missing"),
-        ("Resize", {"resize_type.width": 8}, "resize_type.width: is not an input of"),
         ("Both", {"images.image0": None}, "images.image0: is required, and missing"),
         ("Both", {"images.image50": ["1", 0]}, "images.image50: is not an input of"),
         ("Both", {"images.image1": ["5", 0]}, "images.image1: takes IMAGE, got VIDEO"),

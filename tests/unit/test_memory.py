@@ -98,3 +98,14 @@ def test_the_container_counts_where_it_may_use_less_than_the_host_has(
     assert 0 < host_gib < math.inf
     monkeypatch.setattr("talkinghead.memory.limits", lambda process: iter([UNLIMITED_V1, GIB]))
     assert ram_gib() == 1
+
+
+def test_a_mount_point_with_a_blank_is_found_and_lines_that_are_none_do_no_harm(
+    host: Host,
+) -> None:
+    """The kernel writes a blank as \\040."""
+    point = host.mount("cgroup2", "", name="a b\\c")
+    host.mounts[-1] = host.mounts[-1].replace("\\", "\\134").replace("a b", "a\\040b")
+    host.mounts += ["", "-", "33 31 - cgroup2", "33 31 0:29 / /x rw -", "33 31 0:29 / /x rw - a"]
+    write(point / "memory.max", 5 * GIB)
+    assert host.limits("0::/", "", "nonsense", "4:memory") == [5 * GIB]

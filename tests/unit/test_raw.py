@@ -135,9 +135,9 @@ def test_files_get_our_names_and_what_is_saved_goes_to_the_jobs_folder() -> None
 
 
 def test_every_node_has_a_title_in_either_format() -> None:
-    titles = {each["_meta"]["title"] for each in read_graph(GRAPH, SCHEMAS).values()}
+    titles = {each["_meta"]["title"] for each in read_graph(GRAPH, SCHEMAS)[0].values()}
     assert titles == {"Load Image"}
-    gui = read_graph(load_template("draft_i2v"), SCHEMAS)
+    gui, _ = read_graph(load_template("draft_i2v"), SCHEMAS)
     assert {"Portrait", "Sound", "Video"} < {each["_meta"]["title"] for each in gui.values()}
 
 

@@ -259,10 +259,11 @@ def test_every_window_fits_nodes_that_list_other_latents(index: int, schemas: Sc
     ("title", "name", "value", "expected"),
     [
         ("Sampler", "steps", 0, "input steps: is 0, allowed: 1 to"),
-        ("Sampler", "steps", "4", "input steps: takes INT, got '4'"),
-        ("Sampler", "cfg", True, "input cfg: takes FLOAT, got True"),
+        ("Sampler", "steps", "four", "input steps: takes INT, got 'four'"),
+        ("Sampler", "steps", "4.0", "input steps: takes INT, got '4.0'"),
+        ("Sampler", "steps", None, "input steps: takes INT, got None"),
+        ("Sampler", "cfg", 10**400, "input cfg: takes FLOAT, got 1000"),
         ("Sampler", "scheduler", "ddim", "input scheduler: is 'ddim', allowed: unipc"),
-        ("Sampler", "force_offload", 1, "input force_offload: takes true or false, got 1"),
         ("Sampler", "model", "x", "input model: takes a link from a WANVIDEOMODEL, got 'x'"),
         (
             "Sampler",
@@ -270,9 +271,10 @@ def test_every_window_fits_nodes_that_list_other_latents(index: int, schemas: Sc
             ["404", 0],
             "input model: is linked to ['404', 0], which is not there",
         ),
-        ("Sampler", "stepps", 4, "input stepps: is not an input of WanVideoSampler; the nearest"),
+        ("Sampler", "model", [13, 0], "input model: is linked to [13, 0], which is not there"),
+        ("Sampler", "modl", ["13", 0], "input modl: is not an input of WanVideoSampler; the near"),
+        ("Video", "crf", "many", "input crf: takes INT, got 'many'"),
         ("Video", "crf", 101, "input crf: is 101, allowed: 0 to 100"),
-        ("Prompt", "text", 5, "input text: takes a string, got 5"),
     ],
 )
 def test_the_check_names_node_and_input(

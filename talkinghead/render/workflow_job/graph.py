@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from talkinghead.errors import WorkflowRejected
-from talkinghead.workflow.graph import Graph
+from talkinghead.workflow.graph import Graph, own_title
 from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui, title_of
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import Schemas
+from talkinghead.workflow.taken import remarks, that_runs, with_converted_values, without_unnamed
 
 
-def read_graph(content: Workflow | Graph, schemas: Schemas) -> Graph:
-    """A GUI file or an API graph as a graph whose nodes all have titles.
+def read_graph(content: Workflow | Graph, schemas: Schemas) -> tuple[Graph, list[str]]:
+    """A GUI file or an API graph as a graph of what runs, all of whose nodes have titles.
+
+    Also what ComfyUI leaves out of it or makes something else of, a sentence each. What no class
+    names is left out here: a node that takes it all the same could open it as a file.
 
     Raises:
         WorkflowRejected: a GUI file that cannot be converted.
@@ -22,13 +26,15 @@ def read_graph(content: Workflow | Graph, schemas: Schemas) -> Graph:
         graph = to_api(content, schemas) if is_gui(content) else content
     except ConvertError as error:
         raise WorkflowRejected(f"the workflow does not fit this ComfyUI: {error}") from None
-    return {key: _titled(entry, schemas) for key, entry in graph.items()}
+    graph = {key: _titled(entry, schemas) for key, entry in graph.items()}
+    said = [str(each) for each in remarks(graph, schemas)]
+    runs = without_unnamed(that_runs(graph, schemas), schemas)
+    return with_converted_values(runs, schemas), said
 
 
 def _titled(entry: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
-    kind, meta = entry["class_type"], entry.get("_meta")
-    given = meta.get("title") if isinstance(meta, dict) else None
-    title = given if isinstance(given, str) and given else title_of({"type": kind}, schemas)
+    kind = entry["class_type"]
+    title = own_title(entry) or title_of({"type": kind}, schemas)
     return {"class_type": kind, "inputs": entry["inputs"], "_meta": {"title": title}}
 
 
@@ -39,5 +45,4 @@ def title_in(graph: Graph, key: str) -> str:
     """
     if key not in graph:
         return key
-    entry = graph[key]
-    return str((entry.get("_meta") or {}).get("title") or entry["class_type"])
+    return own_title(graph[key]) or str(graph[key]["class_type"])

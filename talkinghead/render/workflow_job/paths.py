@@ -55,7 +55,8 @@ def _opens_file(kind: str, target: InputSpec) -> bool:
         return True
     if target.is_upload:
         return True
-    is_text = target.type == "STRING" and target.name != PREFIX
+    # A socket may take a value all the same: one of any type, say.
+    is_text = (target.type == "STRING" or not target.is_widget) and target.name != PREFIX
     return is_text and bool(PATH_NAMES.search(target.name))
 
 

@@ -17,8 +17,7 @@ from talkinghead.plan.request import checked_json, invalid
 from talkinghead.redact import is_data
 from talkinghead.render.workflow_job.content_types import CONTENT_TYPES
 from talkinghead.settings import Settings
-from talkinghead.workflow.graph import is_api
-from talkinghead.workflow.gui_file import is_gui
+from talkinghead.workflow.forms import workflow_in
 
 FIELDS = ("workflow", "files", "delivery")
 MAX_FILES = 32  # each is fetched by a thread of its own
@@ -50,17 +49,18 @@ def read_request(data: object, settings: Settings) -> WorkflowRequest:
     if not settings.allow_workflows:
         off = "this worker does not take workflows: it would with ALLOW_WORKFLOWS=true"
         raise invalid([Problem("workflow", f"workflow: {off}")])
+    workflow = workflow_in(sound.get("workflow"))
     problems = [
         *faults,
         *_unknown(sound),
-        *(_wrong_workflow(sound) if "workflow" in sound else ()),
+        *(_wrong_workflow(workflow) if "workflow" in sound else ()),
         *_wrong_files(sound),
         *_wrong_delivery(sound),
     ]
-    if problems:
+    if problems or workflow is None:
         raise invalid(problems)
     files = {name: url.strip() for name, url in (sound.get("files") or {}).items()}
-    return WorkflowRequest(sound["workflow"], files, sound.get("delivery") or None)
+    return WorkflowRequest(workflow, files, sound.get("delivery") or None)
 
 
 def _unknown(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -70,8 +70,8 @@ def _unknown(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(name, f"{name} is not a field of a workflow job, which has {allowed}")
 
 
-def _wrong_workflow(data: Mapping[str, Any]) -> Iterator[Problem]:
-    if not (is_gui(data["workflow"]) or is_api(data["workflow"])):
+def _wrong_workflow(workflow: object) -> Iterator[Problem]:
+    if workflow is None:
         yield Problem(
             "workflow",
             "workflow is neither a GUI workflow, with lists of nodes and links, nor an API graph, "

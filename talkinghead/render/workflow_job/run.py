@@ -90,11 +90,12 @@ def understand(job: Job, request: WorkflowRequest, studio: Studio) -> Graph:
         job.stage = "understand"
         with comfy_errors():
             schemas = turn.schemas()
-        graph = read_graph(request.workflow, schemas)
+        graph, said = read_graph(request.workflow, schemas)
         # Before the paths: every node's class is known after it, and `path_problems` needs that.
         check_graph(graph, turn)
     if problems := [*path_problems(graph, schemas, request.files)]:
         raise rejection(problems)
+    job.notes += said
     used = {text for entry in graph.values() for text in texts_in(entry["inputs"])}
     job.notes += [f"files.{name} is used by no node" for name in request.files if name not in used]
     return graph

@@ -8,13 +8,15 @@ value is not known before the run. `traps` are the rules for any graph that is a
 from collections.abc import Iterator
 
 from talkinghead.workflow.check import Misfit, check, unknown_class
-from talkinghead.workflow.graph import Graph, is_api
+from talkinghead.workflow.forms import workflow_in
+from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import (
     BYPASSED,
     MUTED,
     VIRTUAL,
     ConvertError,
     Workflow,
+    check_convertible,
     is_gui,
     label_of,
 )
@@ -32,8 +34,9 @@ from talkinghead.workflow.lint import (
     video_to_video,
 )
 from talkinghead.workflow.lint.rules import file_rule, gui_rule, trap
-from talkinghead.workflow.lint.view import Finding, GraphView
+from talkinghead.workflow.lint.view import Finding, GraphView, Severity
 from talkinghead.workflow.schemas import Schemas
+from talkinghead.workflow.taken import remarks, that_runs, with_converted_values
 
 __all__ = ["SUBJECTS", "Finding", "lint_workflow", "traps"]
 
@@ -54,10 +57,10 @@ SUBJECTS = (
 
 def lint_workflow(content: object, schemas: Schemas) -> list[Finding]:
     """Everything in a GUI file or an API graph that would be refused, fail or come out wrong."""
-    if is_gui(content):
-        return _lint_gui(content, schemas)
-    if is_api(content):
-        return _lint_graph(content, schemas)
+    workflow = workflow_in(content)
+    if workflow is not None:
+        lint = _lint_gui if is_gui(workflow) else _lint_graph
+        return lint(workflow, schemas)
     message = (
         "is neither a GUI workflow, with lists of nodes and links, nor an API graph, in which "
         "every entry has a class_type and inputs: save or export it in the GUI again"
@@ -77,6 +80,10 @@ def traps(graph: Graph, schemas: Schemas | None = None) -> list[Finding]:
 def _lint_gui(gui: Workflow, schemas: Schemas) -> list[Finding]:
     if not all(isinstance(node, dict) and {"id", "type"} <= node.keys() for node in gui["nodes"]):
         return [Finding("error", "", "", "has nodes without id or type: save it in the GUI again")]
+    try:
+        check_convertible(gui)
+    except ConvertError as error:
+        return [Finding("error", "", "", str(error))]
     of_file = [finding for rule in file_rule.of(SUBJECTS) for finding in rule(gui, schemas)]
     if unknown := list(_unknown_classes(gui, schemas)):
         return unknown + of_file
@@ -99,11 +106,14 @@ def _unknown_classes(gui: Workflow, schemas: Schemas) -> Iterator[Finding]:
 
 
 def _lint_graph(graph: Graph, schemas: Schemas) -> list[Finding]:
-    view = GraphView(graph, schemas)
+    runs = with_converted_values(that_runs(graph, schemas), schemas)
+    view = GraphView(runs, schemas)
     in_gui = [finding for rule in gui_rule.of(SUBJECTS) for finding in rule(view)]
-    return [*map(_refused, check(graph, schemas)), *traps(graph, schemas), *in_gui]
+    said = [_finding("warning", each) for each in remarks(graph, schemas)]
+    refused = [_finding("error", each) for each in check(runs, schemas)]
+    return [*refused, *said, *traps(runs, schemas), *in_gui]
 
 
-def _refused(misfit: Misfit) -> Finding:
+def _finding(severity: Severity, misfit: Misfit) -> Finding:
     name = "" if misfit.input == "-" else misfit.input
-    return Finding("error", misfit.node, name, misfit.message)
+    return Finding(severity, misfit.node, name, misfit.message)

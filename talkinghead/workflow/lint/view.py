@@ -1,5 +1,6 @@
 """How rules see an API graph, and what they find."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,7 +25,9 @@ class Finding:
 
     def __str__(self) -> str:
         place = ", input ".join(each for each in (self.node, self.input) if each)
-        return ": ".join(each for each in (self.severity, place, self.message) if each)
+        text = ": ".join(each for each in (self.severity, place, self.message) if each)
+        # A title may hold half of a character, which no terminal can be told.
+        return text.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +47,9 @@ class NodeView:
     def number(self, name: str) -> float | None:
         """The number of this input; None where it is none, or a link feeds it."""
         value = self.values.get(name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return value if is_number else None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        return value if abs(value) <= sys.float_info.max else None  # rules compute with it
 
     def text(self, name: str) -> str:
         """The text of this input; empty where it is none, or a link feeds it."""
