@@ -217,7 +217,8 @@ class Child:
         self._has_ended = False
         self._process: int | None = None
         self._is_born = False
-        self._silent_since, self._queued_before = 0.0, 0.0
+        self._silent_since = 0.0
+        self._queued_before: dict[str, float] = {}
         self.given_up = ""  # if it was: why
 
     def ask(self, request: bytes, check: Callable[[], None]) -> bytes:
@@ -291,20 +292,24 @@ class Child:
         self._silent_since, self._queued_before = time.monotonic(), self._queued_seconds()
 
     def _silent_seconds(self) -> float:
-        queued = self._queued_seconds() - self._queued_before
-        return time.monotonic() - self._silent_since - queued
+        """Since it last got on, but for the time in which a thread of it waited for a processor."""
+        before = self._queued_before
+        queued = [now - before.get(thread, 0) for thread, now in self._queued_seconds().items()]
+        return time.monotonic() - self._silent_since - max(queued, default=0)
 
-    def _queued_seconds(self) -> float:
-        """How long it has waited for a processor; 0 where the kernel does not tell."""
+    def _queued_seconds(self) -> dict[str, float]:
+        """How long each thread has waited for one; empty where the kernel does not tell."""
         if not self._is_born:
-            return 0.0
+            return {}
         with self._lock:
             if self._process is None and not self._has_ended:
                 self._process = self._number()
-        try:
-            return int(Path(f"/proc/{self._process}/schedstat").read_text().split()[1]) / 1e9
-        except (OSError, LookupError, ValueError):
-            return 0.0
+        queued = {}
+        with contextlib.suppress(OSError, LookupError, ValueError):
+            for thread in Path(f"/proc/{self._process}/task").iterdir():
+                told = (thread / "schedstat").read_text()
+                queued[thread.name] = int(told.split()[1]) / 1e9
+        return queued
 
     def _number(self) -> int | None:
         """The next one that the server tells on the leash."""

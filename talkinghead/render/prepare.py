@@ -215,13 +215,14 @@ def _frame_pictures(
     plan: Plan, sources: Sources, folder: Path, studio: Studio, sandbox: Sandbox
 ) -> tuple[Path, ...]:
     """One file; of a chain from a video, one for each window."""
+    field = plan.request.picture_field
     if plan.source is None:
-        field, target = "image_url", folder / "picture.bmp"  # for ComfyUI alone: not compressed
+        target = folder / "picture.bmp"  # it goes no further than ComfyUI: no time to compress
         megapixels = studio.settings.max_image_megapixels
         source, framing = sources.picture, plan.framing
         sandbox.call(field, save_picture, field, source, target, framing, max_megapixels=megapixels)
         return (target,)
-    field, times = "video_url", tuple(plan.source.times)
+    times = tuple(plan.source.times)
     if plan.chained:
         references = folder / "references"
         saved = sandbox.call(

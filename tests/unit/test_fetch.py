@@ -294,7 +294,7 @@ def test_a_file_arrives_as_it_is(files: FileServer, tmp_path: Path) -> None:
 def test_a_404_names_field_and_url_without_its_query(files: FileServer, tmp_path: Path) -> None:
     with pytest.raises(DownloadFailed) as caught:
         fetch(files.url("none.wav?token=topsecret"), tmp_path / "got")
-    assert str(caught.value).startswith("wav_url: http://127.0.0.1:")
+    assert str(caught.value).startswith("wav_url: HTTP://127.0.0.1:")
     assert "none.wav" in str(caught.value) and "gave HTTP 404" in str(caught.value)
     assert "topsecret" not in str(caught.value) + str(caught.value.details)
     assert caught.value.details["field"] == "wav_url"
