@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from comfy_client import ComfyError
+from comfy_client import ComfyError, Place
 from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.health import one_operation
 from talkinghead.comfy.options import CLASSIC, keeps_frames
@@ -212,11 +212,26 @@ def _computes(studio: Studio) -> Check:
         return Check(name, "failed", f"{studio.health}; let RunPod replace the worker")
     try:
         with studio.comfy("doctor", lambda: None) as turn, comfy_errors():
-            done = turn.client.run(one_operation(), deadline_seconds=studio.settings.stall_seconds)
+            done = turn.client.run(
+                one_operation(),
+                deadline_seconds=studio.settings.stall_seconds,
+                on_place=_no_turn,
+            )
             turn.client.forget(done.prompt_id)
+    except _Busy:
+        return Check(name, "skipped", "ComfyUI is at other prompts first")
     except (JobError, ComfyError) as error:
         return Check(name, "failed", f"{error}; let RunPod replace the worker")
     return Check(name, "ok", "it computes")
+
+
+class _Busy(Exception):
+    """ComfyUI is at prompts of other clients: it computes, and may be at it for hours."""
+
+
+def _no_turn(place: Place) -> None:
+    if place.ahead:
+        raise _Busy
 
 
 def _cache(system: Mapping[str, Any], settings: Settings) -> Check:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from comfy_client import ComfyError, Event
+from comfy_client import ComfyError, Event, Place
 from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.pages import read_pages
 from talkinghead.comfy.studio import Studio
@@ -59,6 +59,7 @@ def warm_up(studio: Studio) -> None:
                     loaders,
                     deadline_seconds=studio.settings.job_timeout_seconds,
                     on_event=limit.saw,
+                    on_place=limit.found,
                     watch=limit.check,
                 )
                 turn.client.forget(done.prompt_id)
@@ -68,19 +69,23 @@ def warm_up(studio: Studio) -> None:
 
 
 class _StallLimit:
-    """Ends the warm-up when its loaders make no progress."""
+    """Ends the warm-up when its loaders make no progress; other clients' prompts may be first."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
-        self._last_event = time.monotonic()
+        self._last_sign = time.monotonic()
 
     def saw(self, event: Event) -> None:
-        self._last_event = time.monotonic()
+        self._last_sign = time.monotonic()
+
+    def found(self, place: Place) -> None:
+        if place.ahead:
+            self._last_sign = time.monotonic()
 
     def check(self) -> None:
         self._studio.check_alive()
         seconds = self._studio.settings.stall_seconds
-        if time.monotonic() - self._last_event > seconds:
+        if time.monotonic() - self._last_sign > seconds:
             raise RenderStalled(f"they were not loaded: no progress for {seconds:g} s")
 
 

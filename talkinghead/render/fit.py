@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from comfy_client import UNREACHABLE_SECONDS, ComfyClient
 from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.pins import pins
 from talkinghead.comfy.studio import Studio
@@ -98,10 +99,13 @@ def _models(slots: Slots) -> list[tuple[str, str, Any]]:
 
 def _pins(studio: Studio) -> dict[str, str]:
     """Those of our own ComfyUI lie on disk: it may still be starting."""
-    if not studio.settings.comfyui_url:
+    url = studio.settings.comfyui_url
+    if not url:
         return pins(studio.settings, {})
+    # As patient as a render: it may be loading another client's models, and answer late.
+    client = ComfyClient(url, answer_seconds=UNREACHABLE_SECONDS)
     with comfy_errors():
-        return pins(studio.settings, studio.new_client().system_stats())
+        return pins(studio.settings, client.system_stats())
 
 
 def _sum(paths: Iterable[Path]) -> str:

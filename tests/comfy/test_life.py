@@ -14,6 +14,8 @@ import pytest
 
 from comfy_client import ComfyClient, Event
 from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.warm_up import warm_up
+from talkinghead.doctor import examine
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
@@ -119,6 +121,31 @@ def test_a_job_behind_another_clients_prompt_waits_for_it_and_says_so(
     result = run_job(Job("behind", short_job, report=report), far)
     assert result["status"] == "completed", result
     assert len(waits) > POLLS_TOO_MANY
+
+
+def test_a_worker_that_starts_behind_another_clients_prompt_is_fit_and_waits_with_its_models(
+    far: Studio,
+    proxy: Proxy,
+    client: ComfyClient,
+    slow_graph: Graph,
+    held: Callable[[], None],
+    *,
+    control: Callable[..., None],
+) -> None:
+    client.submit(slow_graph, str(uuid.uuid4()), client_id="other")
+    held()
+    device = next(each for each in examine(far) if each.name == "device")
+    assert (device.state, device.message) == ("skipped", "ComfyUI is at other prompts first")
+
+    before = proxy.paths.count("/queue")
+
+    def release() -> None:
+        wait_until(lambda: polled(proxy, before), "it waits for longer than a render may stall")
+        control()
+
+    threading.Thread(target=release, daemon=True).start()
+    warm_up(far)
+    assert "no render has failed here" in str(far.health)
 
 
 def test_a_prompt_that_makes_no_progress_is_stalled_though_the_server_answers(

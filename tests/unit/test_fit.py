@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from comfy_client import ComfyClient
 from talkinghead.comfy.pins import STAMP
 from talkinghead.comfy.studio import Studio
 from talkinghead.media.picture import Picture
@@ -117,3 +121,27 @@ def test_what_changed_is_told_and_the_memory_it_took_is_the_same_cards_alone(fol
         "ComfyUI v0.33.0 instead of v0.3.75",
     ]
     assert lighter_of(state, other) == {}
+
+
+def test_a_server_that_is_busy_when_its_version_is_asked_costs_no_job(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(1.0)  # ten times what other small requests may take
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"system": {"comfyui_version": "0.33.0"}}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Requests are not part of a test's output."""
+
+    defaults = {**(ComfyClient.__init__.__kwdefaults__ or {}), "answer_seconds": 0.1}
+    monkeypatch.setattr(ComfyClient.__init__, "__kwdefaults__", defaults)
+    task = worker(folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        task.studio.settings = Settings(comfyui_url=url)
+        assert means_of(task.studio)["ComfyUI"] == "0.33.0"
+        server.shutdown()
