@@ -40,6 +40,8 @@ class LongRender:
         self._fit = fit_of(task, plan)
         self._means = means_of(task.studio)
         store, job = task.studio.stores.checkpoints(), task.job
+        # Of this request alone; what goes on with it goes on with its playlist, too.
+        self._playlist = f"{PLAYLISTS}/{sum_of({**self._fit, 'request': job.asked.video})}"
         self._checkpoints = Checkpoints(store, job.key, self._fit, job.asked.video)
         self._is_delivered = False
 
@@ -67,8 +69,8 @@ class LongRender:
             tracks = task.tracks(log.plan)
         shown = None
         if task.request.playlist:
-            folder = f"{PLAYLISTS}/{sum_of(self._fit)}"
-            shown = LivePlaylist(log, tracks.delivered_sound, self._checkpoints, folder)
+            sound = tracks.delivered_sound
+            shown = LivePlaylist(log, sound, self._checkpoints, self._playlist)
         chain = Chain(
             job,
             tracks,
@@ -105,6 +107,7 @@ class LongRender:
             if not self._task.request.continue_later:
                 refuse_too_long(job, plan, self._task.studio)
             return WindowLog(plan, folder)
+        self._playlist = found.state.get("playlist", self._playlist)
         plan = replace(plan, seed=found.seed, **lighter_of(found.state, self._means))
         log = WindowLog(plan, folder, found.windows_done)
         job.notes.append(f"{log} were rendered by an earlier job")
@@ -117,7 +120,8 @@ class LongRender:
         if shown:
             shown.add_part(window)
         plan, number = log.plan, window.index + 1
-        ledger = Ledger(self._fit, plan.seed, plan.windows, state_of(self._means, plan))
+        state = {**state_of(self._means, plan), "playlist": self._playlist}
+        ledger = Ledger(self._fit, plan.seed, plan.windows, state)
         motion = log.folder / motion_name(number)
         self._checkpoints.save(number, log.segment(number), motion, ledger)
         if shown:

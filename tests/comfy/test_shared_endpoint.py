@@ -149,7 +149,8 @@ def test_each_requests_playlist_is_its_own(on_s3: Studio, long_job: dict[str, An
     job = long_job | {"playlist": True}
     assert run_job(Job("first", job, report=report), on_s3)["status"] == "completed"
     first, shown = urls[-1], seen(urls[-1])
-    other = run_job(Job("second", job | {"prompt": "another"}, report=report), on_s3)
-    assert other["status"] == "completed"
-    assert urls[-1].partition("?")[0] != first.partition("?")[0]
-    assert seen(first) == shown
+    for more in ({"prompt": "another"}, {"bundle": True}):
+        other = run_job(Job("second", job | more, report=report), on_s3)
+        assert other["status"] == "completed"
+        assert urls[-1].partition("?")[0] != first.partition("?")[0]
+        assert seen(first) == shown
