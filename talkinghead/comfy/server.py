@@ -26,9 +26,9 @@ from talkinghead.settings import Settings
 
 log = logging.getLogger("talkinghead")
 
-# Between two jobs there is little to keep it from answering: loaders that are still at work take
-# Python's lock for a second or two. A start, of a process or of a render, has limits of its own.
-UNRESPONSIVE_SECONDS = 10
+# Of one that has answered, when it is needed: a host may be busy for a minute, and a new process
+# would read the models for as long. A start, of a process or of a render, has limits of its own.
+UNRESPONSIVE_SECONDS = 75
 MAX_MEMORY_SHARE = 0.9  # of the host or its container: above, the kernel is near to ending it
 READY_POLL_SECONDS = 0.1
 

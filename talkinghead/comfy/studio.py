@@ -34,7 +34,9 @@ from talkinghead.workflow.schemas import Schemas
 log = logging.getLogger("talkinghead")
 
 LOCK_POLL_SECONDS = 0.2
-IDLE_SECONDS = 15.0  # an interrupt acts between blocks of the model: seconds, on a slow card
+# After a job: an interrupt acts between blocks of the model, seconds on a slow card; and a host may
+# be busy for a minute, in which the models would be lost.
+IDLE_SECONDS = 75.0
 
 
 class Studio:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 import threading
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -136,24 +136,30 @@ class Pace:
 
     def __init__(self) -> None:
         self._seen: deque[Seen] = deque(maxlen=REMEMBERED_WINDOWS)
+        # Of all its life: a card that is hot, or shared for a while, will be as quick again.
+        self._quickest: dict[Kind, float] = {}
+        self._counts: Counter[Kind] = Counter()
         self._lock = threading.Lock()
 
     def saw(self, plan: Plan, seconds: float) -> None:
         """A window of the plan took so long, without what comes once, as the models' loading."""
         if not plan.request.draft:
             with self._lock:
-                self._seen.append(Seen(Kind.of(plan), window_seconds(plan), seconds))
+                kind = Kind.of(plan)
+                self._seen.append(Seen(kind, window_seconds(plan), seconds))
+                self._quickest[kind] = min(seconds, self._quickest.get(kind, seconds))
+                self._counts[kind] += 1
 
     def measured(self, plan: Plan) -> Measured | None:
         """Seconds of a window of the plan: the median of its kind, else by all others; or None."""
         kind = Kind.of(plan)
         with self._lock:
             seen = list(self._seen)
+            least = self._quickest[kind] if self._counts[kind] >= TRUSTED_WINDOWS else None
         alike = [each for each in seen if each.kind == kind]
         if not seen:
             return None
         ratio = statistics.median(each.seconds / each.published_seconds for each in alike or seen)
-        least = min(each.seconds for each in alike) if len(alike) >= TRUSTED_WINDOWS else None
         return Measured(ratio * window_seconds(plan), least)
 
 

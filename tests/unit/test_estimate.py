@@ -292,6 +292,14 @@ def test_a_job_that_truly_takes_less_than_four_fifths_of_its_time_is_never_refus
     assert can_end_within(of(made, gpu, pace=pace), takes / 0.8)
 
 
+def test_a_card_that_was_shared_for_a_while_refuses_nothing_that_it_did_before() -> None:
+    made, pace = plan(10), Pace()
+    for seconds in (80.0,) * 3 + (160.0,) * 40:
+        pace.saw(made, seconds)
+    found = pace.measured(made)
+    assert found is not None and found.least_seconds == 80 and found.window_seconds == 160
+
+
 @pytest.mark.parametrize(
     ("measured", "least"),
     [((), 160), ((80.0, 80.0), 160), ((80.0, 80.0, 80.0), 288)],
