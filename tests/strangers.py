@@ -41,7 +41,7 @@ Maker = Callable[[], bytes]
 
 
 def av1() -> bytes:
-    """A video of 64x64. Its encoder gives a process of root's, and its children, real-time priority."""
+    """A video of 64x64. Its encoder gives root's processes a real-time priority, also later."""
     try:
         return h.video("matroska", codec="libsvtav1", size=(64, 64))
     finally:
