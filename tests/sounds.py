@@ -193,6 +193,14 @@ def damaged(content: bytes, share: float) -> bytes:
     return bytes(file)
 
 
+def with_bad_page(ogg: bytes, number: int, *, left_out: bool = False) -> bytes:
+    """The Ogg file with one bit turned in that of its pages, or without it."""
+    pages = ogg.split(b"OggS")[1:]
+    page = pages[number]
+    pages[number : number + 1] = [] if left_out else [page[:-9] + bytes([page[-9] ^ 1]) + page[-8:]]
+    return b"".join(b"OggS" + page for page in pages)
+
+
 def sized(content: bytes, size: int) -> bytes:
     """A WAV whose headers tell this size."""
     told = struct.pack("<I", size)
@@ -378,6 +386,19 @@ DAMAGES = {
     "a Matroska with four": Stranger(lambda: damaged(plain("mka"), 0.05), 2.02, notes=(DAMAGED,)),
     "an ADTS with a fifth": Stranger(lambda: damaged(plain("aac"), 0.2), refused=TOO_DAMAGED),
     "an M4A with a fifth": Stranger(lambda: damaged(plain("m4a"), 0.2), refused=TOO_DAMAGED),
+    "an Opus with a page that is damaged": Stranger(
+        lambda: with_bad_page(plain("opus", 20.0, 48_000), 3),
+        20.0,
+        notes=(r"1\.00 s of the sound \(5%\) are damaged and left out",),
+    ),
+    "an Opus without one of its pages": Stranger(
+        lambda: with_bad_page(plain("opus", 20.0, 48_000), 3, left_out=True),
+        20.0,
+        notes=(r"1\.00 s of the sound \(5%\) are damaged and left out",),
+    ),
+    "an Opus with a third of its pages": Stranger(
+        lambda: with_bad_page(plain("opus", 3.0, 48_000), 3), refused=TOO_DAMAGED
+    ),
 }
 CHANNELS = {
     "left against right": Stranger(lambda: against_each_other(1.0), channels=2),
@@ -468,6 +489,12 @@ TIMES = {
         ),
         2.0,
         spans=((0.0, 0.5), (1.2, 2.0)),
+    ),
+    "an Ogg whose silences were not sent": Stranger(
+        lambda: at_other_times(
+            plain("opus", 6.0, 48_000), "ogg", lambda at: None if 2.5 < at < 4.5 else at
+        ),
+        6.0,
     ),
     "a telephone's wobbling clock": Stranger(
         lambda: at_other_times(plain("mka"), "matroska", wobbling), 2.02

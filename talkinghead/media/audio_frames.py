@@ -70,12 +70,14 @@ TAGS = (b"ID3", b"TAG", b"APE")  # between joined MP3s: no sound is lost with th
 class Tally:
     """Seconds of a track, counted while it is decoded: `decoded`, and `damaged` that could not be.
 
-    `told` is what the file's headers say, None if they do not. `fault` is the first that was met.
-    `picture` is when the file's picture begins, if one was met. `pcm`: the sound is not compressed.
+    `paused` are those of which the file has nothing, between what it has. `told` is what its
+    headers say, None if they do not. `fault` is the first that was met. `picture` is when the
+    file's picture begins, if one was met. `pcm`: the sound is not compressed.
     """
 
     decoded: float = 0.0
     damaged: float = 0.0
+    paused: float = 0.0
     told: float | None = 0.0
     fault: av.FFmpegError | None = None
     picture: float | None = None
@@ -270,6 +272,7 @@ def _in_time(
         is_last = following is None and kind == "mov"
         yield Piece(frame, pause, _padding(container, stream, frame) if is_last else 0.0)
         heard += pause + length
+        tally.paused += pause
 
 
 def _picture_start(container: InputContainer, tally: Tally, *, otherwise: float) -> float:

@@ -32,7 +32,12 @@ from talkinghead.media.audio_frames import (
 )
 from talkinghead.media.containers import decoding
 from talkinghead.media.heartbeat import beat
-from talkinghead.media.told_length import bytes_after_wav, is_torn_ogg
+from talkinghead.media.told_length import (
+    bytes_after_wav,
+    has_lost_ogg_pages,
+    is_ogg,
+    is_torn_ogg,
+)
 
 SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
 AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -146,13 +151,16 @@ def _loss_notes(name: str, source: Path, tally: Tally, duration: float) -> Itera
     Raises:
         MediaInvalid: over a tenth of what is there is damaged.
     """
-    share = tally.damaged / ((tally.decoded + tally.damaged) or 1)
-    lost = f"{tally.damaged:.2f} s of the sound ({share:.0%}) are damaged"
+    damaged = tally.damaged
+    if tally.paused and is_ogg(source) and has_lost_ogg_pages(source):
+        damaged += tally.paused
+    share = damaged / ((tally.decoded + damaged) or 1)
+    lost = f"{damaged:.2f} s of the sound ({share:.0%}) are damaged"
     if share > MAX_DAMAGE:
         raise MediaInvalid(f"{name}: {lost}, allowed: {MAX_DAMAGE:.0%}")
-    if tally.damaged:
+    if damaged:
         yield f"{name}: {lost} and left out"
-    there = max(duration, tally.decoded + tally.damaged)
+    there = max(duration, tally.decoded + damaged)
     if tally.told and tally.told - there > CUT_SECONDS:
         told = f"{there:.1f} s of the {tally.told:.1f} s of sound that it tells of are there"
         yield f"{name}: the file is not whole: {told}"
