@@ -243,6 +243,12 @@ def against_each_other(share: float) -> bytes:
     return encode(np.concatenate([left, -share * left]))
 
 
+def in_halves(*signs: tuple[int, int]) -> bytes:
+    """Stereo with a tone of a second, times these for left and right, and then another."""
+    halves = [np.concatenate([left * tone(1.0), right * tone(1.0)]) for left, right in signs]
+    return encode(np.concatenate(halves, axis=1))
+
+
 def with_pauses(start: float, end: float, pause: float) -> Callable[[float], float]:
     """What moves packets so that after each second of `start` to `end` there is a pause."""
     return lambda at: at + pause * max(0.0, min(math.floor(at), end) - start)
@@ -404,6 +410,15 @@ CHANNELS = {
     "left against right": Stranger(lambda: against_each_other(1.0), channels=2),
     "left nearly against right": Stranger(lambda: against_each_other(0.9), channels=2),
     "left against half of it": Stranger(lambda: against_each_other(0.5), channels=2),
+    "left against right in its second half": Stranger(
+        lambda: in_halves((1, 1), (1, -1)), channels=2, spans=((0.0, 2.0),)
+    ),
+    "a voice on the left, then on the right": Stranger(
+        lambda: in_halves((1, 0), (0, 1)),
+        channels=2,
+        spans=((0.0, 2.0),),
+        rms=AMPLITUDE / 2**1.5,
+    ),
     "a voice on the left": Stranger(lambda: on_one_channel(2, 0), channels=2),
     "a voice on the right": Stranger(lambda: on_one_channel(2, 1), channels=2),
     "a voice in the centre": Stranger(lambda: on_one_channel(6, 2), channels=6),
