@@ -40,7 +40,7 @@ def warnings_of(
         *request.warnings,
         *_size_notes(request, *size),
         *_voice_notes(request, voices, offsets, duration),
-        *(picture.notes if isinstance(picture, Picture) else ()),
+        *picture.notes,
         *_cut_notes(request, *size, picture),
         *_source_notes(picture, duration),
         *(_draft_notes(request) if request.draft else _sampling_notes(request, sampling)),
