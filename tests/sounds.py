@@ -201,6 +201,13 @@ def with_bad_page(ogg: bytes, number: int, *, left_out: bool = False) -> bytes:
     return b"".join(b"OggS" + page for page in pages)
 
 
+def of_unknown_codec(mp4: bytes, number: int) -> bytes:
+    """The MP4 with another codec's tag on that of its audio tracks, from 1 on."""
+    parts = mp4.split(b"mp4a")
+    parts[number] = parts[number].replace(b"esds", b"free")
+    return b"mp4a".join(parts[:number]) + b"apac" + b"mp4a".join(parts[number:])
+
+
 def sized(content: bytes, size: int) -> bytes:
     """A WAV whose headers tell this size."""
     told = struct.pack("<I", size)
@@ -454,6 +461,15 @@ TRACKS = {
     "the default one is silent": Stranger(
         lambda: film([silent(), tone(2.0, 48_000)], "matroska", default=[0]),
         notes=(TRACK.format(2, 2, "the first that is heard"),),
+    ),
+    "the second of a codec that nobody knows, as phones have spatial sound": Stranger(
+        lambda: of_unknown_codec(film([tone(2.0, 48_000), tone(2.0, 48_000)]), 2)
+    ),
+    "the first of a codec that nobody knows": Stranger(
+        lambda: of_unknown_codec(film([tone(1.0, 48_000), tone(2.0, 48_000)]), 1)
+    ),
+    "of a codec that nobody knows": Stranger(
+        lambda: of_unknown_codec(plain("m4a"), 1), refused="the sound is of an unknown codec"
     ),
     "all are silent": Stranger(
         lambda: film([silent(), silent(1.0)], "matroska", default=[1]),

@@ -101,7 +101,9 @@ def decodable_tracks(name: str, source: Path) -> tuple[list[int], list[int]]:
     """
     with _opened(name, source) as container:
         streams = container.streams.audio
-        taken = [track for track in streams if track.codec_context.name in SOUND_CODECS]
+        # A phone's second track may be of a codec that FFmpeg has no name for: it has no context.
+        known = [track for track in streams if track.codec_context is not None]
+        taken = [track for track in known if track.codec_context.name in SOUND_CODECS]
         if not taken:
             check_codec(name, "sound", streams[0], SOUND_CODECS)
         default = [t for t in taken if t.disposition & Disposition.default]
