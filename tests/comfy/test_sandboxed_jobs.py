@@ -71,6 +71,13 @@ def decoding() -> list[Path]:
     return list(Path(tempfile.gettempdir()).glob(f"talkinghead-*/{MARK}"))
 
 
+@pytest.fixture
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no other run of these tests has decoders at work."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.mark.usefixtures("own_temporary_folder")
 def test_a_voice_whose_decoder_is_killed_fails_its_own_job_alone(
     studio: Studio, short_job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +95,7 @@ def test_a_voice_whose_decoder_is_killed_fails_its_own_job_alone(
 
 
 @ends
+@pytest.mark.usefixtures("own_temporary_folder")
 def test_a_job_ends_while_a_decoder_does_not_answer(
     studio: Studio, short_job: dict[str, Any], monkeypatch: pytest.MonkeyPatch, end: End
 ) -> None:
