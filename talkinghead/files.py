@@ -18,6 +18,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_of(content: object) -> str:
+    """SHA-256 of a JSON value, whatever the order of its fields; as 64 hex digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
     """The JSON in a file, whichever Unicode it is written in, with or without a byte order mark.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from talkinghead.files import hash_of
 from talkinghead.net.signatures import without_signature
+from talkinghead.plan.fields import url_fields
 
 # Where the video goes, when, and what is told of it: none of them decides how it looks.
 DELIVERY_FIELDS = (
@@ -21,7 +21,6 @@ DELIVERY_FIELDS = (
     "price_per_hour",
 )
 CHOOSE_A_SEED = (0, -1)
-URL_FIELDS = ("_url", "_url_2", "_urls")  # ends of the names of all fields that hold URLs
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,6 @@ def _unsigned(field: str, value: object) -> object:
         return {name: _unsigned(name, item) for name, item in value.items()}
     if isinstance(value, list):
         return [_unsigned(field, item) for item in value]
-    if isinstance(value, str) and field.endswith(URL_FIELDS):
+    if isinstance(value, str) and field in url_fields():
         return without_signature(value)
     return value
-
-
-def hash_of(content: object) -> str:
-    """SHA-256 of a JSON value, whatever the order of its fields."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,6 @@ for lost overwrites nothing.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from talkinghead.errors import CheckpointRefused
+from talkinghead.files import hash_of
 
 FOLDER = "checkpoint/"
 LEDGER = "ledger.json"
@@ -182,7 +182,7 @@ def folder_of(fit: Mapping[str, str]) -> str:
 
 def sum_of(fit: Mapping[str, str]) -> str:
     """What tells a render from all others, in 32 digits."""
-    return hashlib.sha256(json.dumps(fit, sort_keys=True).encode()).hexdigest()[:32]
+    return hash_of(fit)[:32]
 
 
 def _shown(value: str | None) -> str:

@@ -27,7 +27,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 
 from talkinghead.errors import MediaInvalid
-from talkinghead.media.containers import MAX_PACKETS, check_codec, decoding, open_container
+from talkinghead.media.containers import all_packets, check_codec, decoding, open_container
 from talkinghead.media.heartbeat import beat
 from talkinghead.media.told_length import told_seconds, wav_parts
 
@@ -235,18 +235,15 @@ def _packets(
 ) -> Iterator[Packet[AudioStream]]:
     """The stream's packets, up to where the file can be read."""
     try:
-        # PyAV may stumble at the end of a file in which streams began later than its header.
-        with contextlib.suppress(IndexError):
-            for number, packet in enumerate(container.demux()):
-                beat()
-                if number > MAX_PACKETS:
-                    raise MediaInvalid(f"{name}: more than {MAX_PACKETS} packets")
-                if packet.stream_index == stream.index:
-                    yield cast("Packet[AudioStream]", packet)
-                elif tally.picture is None and _is_picture(packet.stream) and not packet.is_discard:
-                    tally.picture = _seconds(packet.pts, packet)
-    except av.FFmpegError as error:
+        for packet in all_packets(container):
+            if packet.stream_index == stream.index:
+                yield cast("Packet[AudioStream]", packet)
+            elif tally.picture is None and _is_picture(packet.stream) and not packet.is_discard:
+                tally.picture = _seconds(packet.pts, packet)
+    except av.FFmpegError as error:  # before ValueError: some of FFmpeg's are one
         tally.fault = tally.fault or error
+    except ValueError as error:
+        raise MediaInvalid(f"{name}: {error}") from None
 
 
 def _in_time(

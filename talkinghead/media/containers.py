@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import av
 from av.audio.stream import AudioStream
@@ -23,6 +23,7 @@ Wanted = TypeVar("Wanted", AudioStream, VideoStream)
 
 MAX_STREAMS = 16  # a phone's film has up to eight
 MAX_PACKETS = 2_000_000  # an hour of Opus in its shortest packets is 1,440,000
+CUT_SECONDS = 0.5  # less may be missing of the length that headers tell: they are so exact
 MAX_MEGAPIXELS = 16  # of a frame: no more may be set as MAX_VIDEO_MEGAPIXELS
 
 REASONS = {  # where FFmpeg's own words are none to a caller
@@ -77,8 +78,8 @@ def check_codec(
         raise MediaInvalid(f"{name}: the {what} is {codec}, allowed: {allowed}")
 
 
-def packets(container: InputContainer, stream: Wanted) -> Iterator[Packet[Wanted]]:
-    """The stream's packets; each packet of the file is a sign that it gets on.
+def all_packets(container: InputContainer) -> Iterator[Packet[Any]]:
+    """The packets of all streams; each is a sign that it gets on.
 
     Raises:
         ValueError: far too many packets.
@@ -89,8 +90,14 @@ def packets(container: InputContainer, stream: Wanted) -> Iterator[Packet[Wanted
             beat()
             if number > MAX_PACKETS:
                 raise ValueError(f"more than {MAX_PACKETS} packets")
-            if packet.stream_index == stream.index:
-                yield cast("Packet[Wanted]", packet)
+            yield packet
+
+
+def packets(container: InputContainer, stream: Wanted) -> Iterator[Packet[Wanted]]:
+    """Those of `all_packets` that are the stream's."""
+    for packet in all_packets(container):
+        if packet.stream_index == stream.index:
+            yield cast("Packet[Wanted]", packet)
 
 
 @contextlib.contextmanager
@@ -98,7 +105,8 @@ def decoding(name: str, what: str) -> Iterator[None]:
     """Within it, faults of the file are raised as MediaInvalid.
 
     `name` is the request's field, `what` it should hold. FFmpeg's own words are taken over but for
-    those that speak of our limits. ValueError is PyAV's for what it does not take, and `packets`'.
+    those that speak of our limits. ValueError is PyAV's for what it does not take, and
+    `all_packets`'.
     """
     try:
         yield

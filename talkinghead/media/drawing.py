@@ -16,13 +16,12 @@ from av.video.reformatter import (
 )
 from PIL import Image
 
-from talkinghead.media.masks import Framing
+from talkinghead.media.masks import REDUCING_GAP, Framing
 from talkinghead.media.readers import Orientation, TimedFrame
 
 SD_HEIGHT = 576  # players take a taller video without colour tags for BT.709, others for BT.601
 UNTAGGED = 2  # H.273's code
 HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-REDUCING_GAP = 2  # what Lanczos gets to do after a quick reduction
 SAME_SHAPE = 0.02  # what two sizes of one recording may differ in shape: they are rounded
 
 

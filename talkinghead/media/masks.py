@@ -21,6 +21,7 @@ Inside: TypeAlias = npt.NDArray[np.bool_]
 
 TOKEN_PIXELS = 16  # the model reads each mask at every 16th pixel: one per token
 STRIP_INSET = 0.1  # as the wrapper's own masks for two speakers
+REDUCING_GAP = 2  # what Lanczos gets to do after a quick reduction
 MASK_THRESHOLD = 127  # brighter is inside
 MAX_ASPECT = 6  # of the widest frame that can be asked for, 1536x256
 FRAME_MILLISECONDS = 1000  # of a masks file

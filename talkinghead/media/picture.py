@@ -18,7 +18,7 @@ from PIL.ImageFile import ImageFile
 from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.media.colours import Colours, colours_of
 from talkinghead.media.kinds import not_one_of
-from talkinghead.media.masks import Framing, check_shape
+from talkinghead.media.masks import REDUCING_GAP, Framing, check_shape
 from talkinghead.media.mending import Mended, count_scans, load, mended
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "TIFF", "GIF")
@@ -33,7 +33,6 @@ DECODING_COSTS = {"WEBP": 4, "TIFF": 3, "AVIF": 3, "HEIF": 2}
 FOR_NO_NODE = ("HEIF", "AVIF")  # what LoadImage opens in no ComfyUI, or not in each
 MAX_MISSING = 0.1  # of the rows of a picture that is cut off
 MAX_SCANS = 100  # of a progressive JPEG: each costs time for all of its pixels; 10 are usual
-REDUCING_GAP = 2  # what Lanczos gets to do after a quick reduction
 BAND_PIXELS = 2**20
 MASK_SIDE = 2048  # more than is rendered
 MAX_MASKS = 8  # a file with more frames is no masks file, and is not read on

@@ -31,7 +31,7 @@ from talkinghead.media.audio_frames import (
     resampled,
     silence,
 )
-from talkinghead.media.containers import decoding
+from talkinghead.media.containers import CUT_SECONDS, decoding
 from talkinghead.media.heartbeat import beat
 from talkinghead.media.told_length import (
     bytes_after_wav,
@@ -47,7 +47,6 @@ MAX_WAV_BYTES = 2**32 - 1024
 LOUDNESS_SAMPLES = SPEECH_RATE_HZ // 2
 QUIET = 10 ** (-35 / 20)  # a voice that stays so far below its loudest is silent
 MAX_DAMAGE = 0.1  # of a file's sound: what has lost more is not what was meant to be heard
-CUT_SECONDS = 0.5  # headers are so exact
 LEFT_BYTES = SPEECH_RATE_HZ  # so much is half a second and less
 ACTIVE_POWER = 10 ** (-12 / 10)  # of the loudest channel's: fainter ones do not count as speaking
 MAX_CANCELLED = 0.02  # of the power: where channels cancel out, the mouth would rest

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
-from talkinghead.media.containers import decoding
+from talkinghead.media.containers import CUT_SECONDS, decoding
 from talkinghead.media.drawing import Drawer
 from talkinghead.media.heartbeat import beat
 from talkinghead.media.masks import Framing, check_shape
@@ -25,7 +25,6 @@ from talkinghead.media.rates import exact
 from talkinghead.media.readers import TimedFrame, first_frame, open_reader
 
 MAX_FPS = 1000  # of the slow motion of phones
-CUT_SECONDS = 0.5  # headers are so exact
 BT709 = 1  # H.273's code, the same for primaries, transfer and matrix
 LIMITED_RANGE = 1  # libavutil's AVCOL_RANGE_MPEG
 SAVED_OPTIONS = {"crf": "8", "preset": "veryfast"}  # near lossless: the model encodes it again

@@ -7,6 +7,7 @@ declaration here, and one use where it has its effect.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -351,3 +352,17 @@ def _nullable(field: dict[str, Any]) -> dict[str, Any]:
         return field
     about = {key: field.pop(key) for key in ("default", "title", "description")}
     return {"anyOf": [field, {"type": "null"}], **about}
+
+
+@functools.cache
+def url_fields() -> frozenset[str]:
+    """The names of the fields, a speaker's too, that hold a URL or several."""
+    schema = RequestFields.model_json_schema()
+    models = [schema, *schema["$defs"].values()]
+    fields = [each for model in models for each in model["properties"].items()]
+    return frozenset(name for name, rule in fields if _holds_url(rule))
+
+
+def _holds_url(rule: Mapping[str, Any]) -> bool:
+    inner = [*rule.get("anyOf", ()), *([rule["items"]] if "items" in rule else ())]
+    return rule.get("format") == "uri" or any(_holds_url(each) for each in inner)

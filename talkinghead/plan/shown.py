@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from typing import Any
 
-from talkinghead.plan.fields import BASE64_FIELDS, RequestFields
+from talkinghead.plan.fields import BASE64_FIELDS, url_fields
 from talkinghead.redact import content_shown, redact_url, redact_urls
 
 LEFT_OUT = "upload_url"  # what it is for ends with the job
@@ -31,17 +29,4 @@ def shown(text: str, name: str) -> str:
     names = set(name.split("."))
     if names & BASE64_FIELDS.keys():
         return content_shown(text)
-    return redact_url(text) if names & _url_fields() else redact_urls(text)
-
-
-@functools.cache
-def _url_fields() -> frozenset[str]:
-    schema = RequestFields.model_json_schema()
-    models = [schema, *schema["$defs"].values()]
-    fields = [each for model in models for each in model["properties"].items()]
-    return frozenset(name for name, rule in fields if _holds_url(rule))
-
-
-def _holds_url(rule: Mapping[str, Any]) -> bool:
-    inner = [*rule.get("anyOf", ()), *([rule["items"]] if "items" in rule else ())]
-    return rule.get("format") == "uri" or any(_holds_url(each) for each in inner)
+    return redact_url(text) if names & url_fields() else redact_urls(text)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from talkinghead.errors import JobError
-from talkinghead.files import sha256_of
+from talkinghead.files import hash_of, sha256_of
 from talkinghead.plan.fields import MAX_SEED
 from talkinghead.plan.request import parse_request
 from talkinghead.render.workflow_job.graph import title_in
@@ -287,7 +287,7 @@ def _name(pattern: str, run: Run, row: int | None) -> str:
 def _graph_key(graph: Graph, files: Mapping[str, Path]) -> str:
     """Titles and the names of local files count for nothing, the files' bytes do."""
     sums = {name: {"sha256": sha256_of_input(path)} for name, path in files.items()}
-    return _hash(
+    return hash_of(
         {
             key: [
                 entry["class_type"],
@@ -302,7 +302,7 @@ def _graph_key(graph: Graph, files: Mapping[str, Path]) -> str:
 
 
 def _request_key(fields: Mapping[str, Any]) -> str:
-    return _hash(_with_sums(fields))
+    return hash_of(_with_sums(fields))
 
 
 def _with_sums(value: object) -> object:
@@ -313,10 +313,6 @@ def _with_sums(value: object) -> object:
     if isinstance(value, str) and value.startswith("file://"):
         return {"sha256": sha256_of_input(path_of(value))}
     return value
-
-
-def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def sha256_of_input(path: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from talkinghead.files import read_json
+from talkinghead.plan.fields import url_fields
 from talkinghead.plan.json_values import json_fault
 from talkinghead.redact import is_data
 from talkinghead.workflow.forms import workflow_in
@@ -94,7 +95,7 @@ def _as_urls(name: str, value: object, folder: Path) -> object:
         return {key: _as_urls(key, item, folder) for key, item in value.items()}
     if isinstance(value, list):
         return [_as_urls(name, item, folder) for item in value]
-    is_url = name.endswith(("_url", "_url_2", "_urls"))
+    is_url = name in url_fields()
     path = value.strip() if is_url and isinstance(value, str) else ""
     is_path = path and not is_data(path) and "://" not in path
     return (folder / path).absolute().as_uri() if is_path else value

@@ -5,6 +5,7 @@ Each with two frontends: the one that ComfyUI itself asks for, and the newest.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -89,6 +90,16 @@ def new_page(browser: Browser, frontend: Path) -> Page:
     if frontend != STATIC:
         show_frontend(page, frontend)
     return page
+
+
+@contextlib.contextmanager
+def gui_of(schemas: Schemas, browser: Browser, frontend: Path, folder: Path) -> Iterator[Gui]:
+    """A tab with this frontend, on a server that says it has nodes of these classes."""
+    with (
+        RecordedServer(folder, served(schemas), {}) as server,
+        new_page(browser, frontend) as page,
+    ):
+        yield Gui(page, server.url)
 
 
 def fill_list(workflows: Path) -> None:

@@ -16,8 +16,7 @@ from talkinghead.workflow.schemas import Schemas, load_schemas
 from talkinghead.workflow.template import load_template
 from tests.dynamic_inputs import load_dynamic_schemas, load_dynamic_workflow
 from tests.gui.browser import Gui, Shown, comparable
-from tests.gui.conftest import NEWEST, new_page
-from tests.gui.server import RecordedServer, served
+from tests.gui.conftest import NEWEST, gui_of
 from tests.gui.test_round_trip import titled
 
 SCHEMAS: Schemas = {**load_schemas(), **load_dynamic_schemas()}
@@ -28,12 +27,8 @@ def newer(
     browser: Browser, frontend: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gui]:
     """A GUI of a newer ComfyUI's node classes."""
-    folder = tmp_path_factory.mktemp("dynamic")
-    with (
-        RecordedServer(folder, served(SCHEMAS), {}) as server,
-        new_page(browser, frontend) as page,
-    ):
-        yield Gui(page, server.url)
+    with gui_of(SCHEMAS, browser, frontend, tmp_path_factory.mktemp("dynamic")) as gui:
+        yield gui
 
 
 pytestmark = pytest.mark.parametrize("frontend", [NEWEST], indirect=True, scope="package")

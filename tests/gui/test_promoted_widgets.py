@@ -10,8 +10,8 @@ from playwright.sync_api import Browser
 
 from talkinghead.workflow.gui_to_api import to_api
 from tests.gui.browser import Gui, comparable
-from tests.gui.conftest import NEWEST, new_page, newest_frontend
-from tests.gui.server import OWN_VERSION, RecordedServer, served
+from tests.gui.conftest import NEWEST, gui_of, newest_frontend
+from tests.gui.server import OWN_VERSION
 from tests.promoted_widgets import CASES, NEWER, OLDER, RESIZES, SCHEMAS, Case, resize_sent
 
 
@@ -19,12 +19,8 @@ from tests.promoted_widgets import CASES, NEWER, OLDER, RESIZES, SCHEMAS, Case, 
 def shown_in(
     browser: Browser, frontend: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gui]:
-    folder = tmp_path_factory.mktemp("promoted")
-    with (
-        RecordedServer(folder, served(SCHEMAS), {}) as server,
-        new_page(browser, frontend) as page,
-    ):
-        yield Gui(page, server.url)
+    with gui_of(SCHEMAS, browser, frontend, tmp_path_factory.mktemp("promoted")) as gui:
+        yield gui
 
 
 def test_shown_widgets_are_sent_as_recorded(shown_in: Gui, frontend: Path) -> None:

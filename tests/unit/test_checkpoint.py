@@ -25,7 +25,6 @@ import requests
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
-from talkinghead.delivery.asked import hash_of
 from talkinghead.delivery.blobs import BlobStore, StoredFile, StoreError
 from talkinghead.delivery.checkpoint import Checkpoints
 from talkinghead.delivery.inline import InlinePlace
@@ -42,6 +41,7 @@ from talkinghead.delivery.restore import checkpoint_files, read_ledger
 from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumeStore
 from talkinghead.errors import Cancelled, CheckpointRefused, DeliveryFailed
+from talkinghead.files import hash_of
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.store import BUCKET, SECRET, S3Server, Wire
 from tests.timing import LAST_RESORT_SECONDS, wait_until
