@@ -28,14 +28,16 @@ def warnings_of(
     offsets: Sequence[float | None],
     duration: float,
     picture: Picture | SourceVideo,
+    others: Sequence[str],
 ) -> tuple[str, ...]:
     """All there is to say of a render before it is made: of `size` pixels and `duration` seconds.
 
-    `offsets` are when the voices begin.
+    `offsets` are when the voices begin; `others` what is said of people and crop.
     """
     return (
         *request.warnings,
         *_size_notes(request, *size),
+        *others,
         *_voice_notes(request, voices, offsets, duration),
         *(picture.notes if isinstance(picture, Picture) else ()),
         *_source_notes(picture, duration),
@@ -64,8 +66,10 @@ def _sampling_notes(request: RenderRequest, sampling: Sampling) -> Iterator[str]
 
 
 def _size_notes(request: RenderRequest, width: int, height: int) -> Iterator[str]:
-    if (width, height) != (request.width, request.height):
-        asked = f"{request.width}x{request.height}"
+    wanted = request.width or width, request.height or height
+    odd = [side for side in wanted if side % 2]
+    if odd:
+        asked = f"{wanted[0]}x{wanted[1]}"
         yield f"{asked} is delivered as {width}x{height}: H.264 video has even sizes"
 
 
