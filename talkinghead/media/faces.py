@@ -35,6 +35,7 @@ WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552f
 # enlarged, they look like faces more often: up to 0.77 at 1280, where small faces are found.
 SIDE, SURE = 640, 0.7
 FINE_SIDE, FINE_SURE = 1280, 0.8
+LEAST_SIDE = 32  # of less, the network makes faces that are none
 # Beside a sure face another is believed sooner, if it is about as large.
 LIKELY, LIKE_SIZE = 0.6, 2.5
 OVERLAP = 0.3  # of two boxes that are more alike, one is dropped
@@ -142,6 +143,8 @@ def _detected(image: Image.Image, side: int, least: float) -> list[Face]:
     """What the detector finds in the picture when its longer side has so many pixels."""
     scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    if min(size) < LEAST_SIDE:
+        return []
     small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     detector = _detector()
     detector.setInputSize(size)

@@ -252,6 +252,10 @@ def test_a_video_is_searched_until_a_frame_shows_the_faces(tmp_path: Path) -> No
     assert is_found(FACE, (face,))
 
 
+def test_a_strip_has_no_face() -> None:
+    assert find_faces(Image.new("RGB", (2000, 64), "grey"), 1) == ()
+
+
 def test_other_weights_than_those_that_were_tried_are_not_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
