@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ Indices = npt.NDArray[np.intp]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]  # x, y, width, height
 
-DETECTION_SIDE_PX = 640  # longer side while searching
-NEAR_SIDE_PX = 240  # the same where the face is known to fill a third of it
+# Longer side while searching; a drawn face that fills its region is often found in the smaller.
+DETECTION_SIDES_PX = (640, 400)
+NEAR_SIDES_PX = (240,)  # the same where the face is known to fill a third of it
 REGION_MARGIN = 0.5  # of the region's longer side: a face is not found without what is around it
 NEAR_MARGIN = 1.0
 NEAR_SHIFT, NEAR_ZOOM = 0.6, 1.6  # in box widths, and as a ratio: beyond, it is another face
@@ -87,17 +88,17 @@ def find_face(picture: Picture, region: Mask | None = None) -> Face | None:
     With a region [H, W], the most certain one whose middle lies in it.
     """
     if region is None:
-        return _found(picture, _whole(picture), DETECTION_SIDE_PX, lambda _: True)
+        return _found(picture, _whole(picture), DETECTION_SIDES_PX, lambda _: True)
     if not region.any():
         return None
     part = _with_margin(bounds(region), REGION_MARGIN, picture)
-    return _found(picture, part, DETECTION_SIDE_PX, lambda box: _middle_in(region, box))
+    return _found(picture, part, DETECTION_SIDES_PX, lambda box: _middle_in(region, box))
 
 
 def find_face_near(picture: Picture, face: Face) -> Face | None:
     """The same face in another frame of the same scene, or None."""
     part = _with_margin(face.box, NEAR_MARGIN, picture)
-    return _found(picture, part, NEAR_SIDE_PX, lambda box: _is_near(face.box, box))
+    return _found(picture, part, NEAR_SIDES_PX, lambda box: _is_near(face.box, box))
 
 
 def bounds(region: Mask) -> Box:
@@ -107,14 +108,22 @@ def bounds(region: Mask) -> Box:
     return x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
 
 
-def _found(picture: Picture, part: Box, side_px: int, fits: Callable[[Box], bool]) -> Face | None:
+def _found(
+    picture: Picture, part: Box, sides_px: Sequence[int], fits: Callable[[Box], bool]
+) -> Face | None:
     """The most certain face in a part of the picture whose box, in the whole picture, fits."""
     x, y, width, height = (int(value) for value in part)
     within = picture[y : y + height, x : x + width]
-    fitting = [one for one in detect(within, side_px) if fits(_moved(_square(one), x, y))]
-    if not fitting:
-        return None
-    best = max(fitting, key=lambda one: one.score)
+    for side_px in sides_px:
+        found = [one for one in detect(within, side_px) if fits(_moved(_square(one), x, y))]
+        if found:
+            return _face(picture, (x, y), within, max(found, key=lambda one: one.score))
+    return None
+
+
+def _face(picture: Picture, origin: tuple[int, int], within: Picture, best: Detected) -> Face:
+    """What was found in a part of the picture that begins there, in the whole picture's pixels."""
+    x, y = origin
     grey = np.asarray(cv2.cvtColor(within, cv2.COLOR_RGB2GRAY), np.uint8)
     left, right = _eyes(within, best)
     reach = 0.13 * math.dist(left, right)
