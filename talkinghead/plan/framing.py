@@ -196,14 +196,14 @@ def _targets(people: People) -> Iterator[tuple[str, Box]]:
 
 
 def held(framing: Framing, box: Box) -> float:
-    """How much of a box of the source is in the frame, 0 to 1."""
+    """How much of a box of the source is in the frame, 0 to 1; all, where none is in the source."""
     shown = framing.crop_box
     width, height = float(framing.source_width), float(framing.source_height)
     box = max(0.0, box[0]), max(0.0, box[1]), min(box[2], width), min(box[3], height)
     across = min(box[2], shown[2]) - max(box[0], shown[0])
     down = min(box[3], shown[3]) - max(box[1], shown[1])
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return max(0.0, across) * max(0.0, down) / area if area > 0 else 0.0
+    area = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+    return max(0.0, across) * max(0.0, down) / area if area > 0 else 1.0
 
 
 def _lost(framing: Framing, people: People) -> str:

@@ -90,8 +90,8 @@ def _voice_notes(
     only = request.speakers[0]
     if len(request.speakers) == 1 and (only.box or only.mask_url):
         yield (
-            f"{only.field}: box and mask_url have no effect with one person: to keep others still, "
-            "add a speaker without audio_url for them"
+            f"{only.field}: with one person a box only keeps it in the frame, and mask_url has no "
+            "effect: to keep others still, add a speaker without audio_url for them"
         )
 
 

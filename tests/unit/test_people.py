@@ -188,6 +188,11 @@ def test_a_box_without_a_face_is_kept_in_the_frame() -> None:
     assert held(made.framing, (1000, 100, 1200, 500)) == 1
 
 
+def test_a_box_outside_of_the_picture_does_not_decide_the_shape() -> None:
+    made = plan(people([1000, 0, 1200, 700], [2000, 0, 2100, 500], width=400, height=704), [])
+    assert held(made.framing, (1000, 0, 1200, 700)) == 1
+
+
 def test_faces_above_each_other_are_parted_by_a_level_line() -> None:
     faces: list[Box] = [(300, 100, 420, 260), (310, 800, 430, 960)]
     made = plan(TWO | {"aspect_ratio": "9:16"}, faces, (720, 1280))
