@@ -31,7 +31,7 @@ Dialect = Literal["A", "B", "native"]
 Mode: TypeAlias = str  # a name in the table of talk models
 AudioMode = Literal["parallel", "sequential"]
 VideoMethod = Literal["keyframes", "denoise"]
-Crop = Literal["center", "top"]
+Crop = Literal["faces", "center", "top", "left", "right", "bottom"]
 Delivery = Literal["s3", "volume", "inline"]
 # The sampler's own list holds more; those fail or do nothing useful in the talking-head loop.
 Scheduler = Literal[
@@ -130,7 +130,8 @@ Base64 = Annotated[
 ]
 WHOLE = BeforeValidator(_whole)  # after the range, which it would hide from the schema
 KnownMode = Annotated[Mode, BeforeValidator(_known_mode), Field(json_schema_extra=_list_modes)]
-Side = Annotated[int, Field(ge=256, le=1536), WHOLE]
+MIN_SIDE, MAX_SIDE = 256, 1536
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE), WHOLE]
 
 
 class SpeakerFields(BaseModel):
@@ -196,7 +197,9 @@ class Options(BaseModel):
         None, description="Cuts the sound: the longest video, in seconds"
     )
     crop: Crop = Field(
-        "center", description="Which part of the picture stays where its shape is another"
+        "faces",
+        description="Which part of the source stays where its shape is another; "
+        '"faces": the middle, moved as little as the speakers\' faces ask for',
     )
     video_method: VideoMethod = Field(
         "keyframes",
@@ -286,16 +289,22 @@ class RequestFields(Options):
         None, description="What the picture shall show, up to 512 tokens; each contract has one"
     )
     positive_prompt: str | None = Field(None, description="`prompt`, as contract B calls it")
-    aspect_ratio: Literal["16:9", "9:16"] | None = Field(
-        None, description='Of the video, with `resolution`; if unset "9:16"'
+    aspect_ratio: Literal["16:9", "9:16", "auto"] | None = Field(
+        None,
+        description='Of the video, with `resolution`; "auto": the source\'s; if unset "9:16", or '
+        "the source's if that would leave out a speaker's face",
     )
     resolution: Literal["480p", "720p"] | None = Field(
         None, description='Of the video, with `aspect_ratio`; if unset "480p"'
     )
     width: Side | None = Field(
-        None, description="Of the video, in pixels, instead of the two above; by contract"
+        None,
+        description="Of the video, in pixels, instead of the two above; by contract; without "
+        "`height` the source's shape",
     )
-    height: Side | None = Field(None, description="Of the video, in pixels; by contract")
+    height: Side | None = Field(
+        None, description="Of the video, in pixels; by contract; alone as `width` is"
+    )
     seed: Annotated[int, Field(ge=-1, le=MAX_SEED), WHOLE] | None = Field(
         None, description="0, -1 or none chooses one; the result tells which"
     )

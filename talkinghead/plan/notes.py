@@ -31,14 +31,16 @@ def warnings_of(
     offsets: Sequence[float | None],
     duration: float,
     picture: Picture | SourceVideo,
+    others: Sequence[str],
 ) -> tuple[str, ...]:
     """All there is to say of a render before it is made: of `size` pixels and `duration` seconds.
 
-    `offsets` are when the voices begin.
+    `offsets` are when the voices begin; `others` what is said of people and crop.
     """
     return (
         *request.warnings,
         *_size_notes(request, *size),
+        *others,
         *_voice_notes(request, voices, offsets, duration),
         *picture.notes,
         *_cut_notes(request, *size, picture),
@@ -68,8 +70,10 @@ def _sampling_notes(request: RenderRequest, sampling: Sampling) -> Iterator[str]
 
 
 def _size_notes(request: RenderRequest, width: int, height: int) -> Iterator[str]:
-    if (width, height) != (request.width, request.height):
-        asked = f"{request.width}x{request.height}"
+    wanted = request.width or width, request.height or height
+    odd = [side for side in wanted if side % 2]
+    if odd:
+        asked = f"{wanted[0]}x{wanted[1]}"
         yield f"{asked} is delivered as {width}x{height}: H.264 video has even sizes"
 
 
@@ -105,8 +109,8 @@ def _voice_notes(
     only = request.speakers[0]
     if len(request.speakers) == 1 and (only.box or only.mask_url):
         yield (
-            f"{only.field}: box and mask_url have no effect with one person: to keep others still, "
-            "add a speaker without audio_url for them"
+            f"{only.field}: with one person a box only keeps it in the frame, and mask_url has no "
+            "effect: to keep others still, add a speaker without audio_url for them"
         )
 
 

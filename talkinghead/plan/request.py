@@ -56,7 +56,8 @@ class RenderRequest(Options):
 
     The picture's URL, and the voices', may be data: URIs: `picture_field` names where it came from.
     `seed` None asks for a chosen one; `blocks_to_swap` None is as the GPU needs, 0 swaps none;
-    `speed_lora_strength` 0 is without the LoRA. Sizes are in pixels, before they are made even.
+    `speed_lora_strength` 0 is without the LoRA. Sizes are in pixels, before they are made even; a
+    side that is None follows from the source's shape. `size_is_named` is False for the contract's.
     """
 
     dialect: Dialect
@@ -67,8 +68,11 @@ class RenderRequest(Options):
     mode: Mode
     audio_mode: AudioMode
     prompt: str
-    width: int
-    height: int
+    aspect_ratio: str | None
+    resolution: str | None
+    width: int | None
+    height: int | None
+    size_is_named: bool
     seed: int | None
     blocks_to_swap: int | None
     speed_lora_strength: float
@@ -281,8 +285,11 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
         mode=fields.mode or ("multitalk" if of_b and not is_video else "infinitetalk"),
         audio_mode=fields.audio_mode or ("sequential" if of_b else "parallel"),
         prompt=redact_urls(prompt),
+        aspect_ratio=fields.aspect_ratio,
+        resolution=fields.resolution,
         width=width,
         height=height,
+        size_is_named=bool(_given(fields, "aspect_ratio", "width", "height")),
         seed=None if fields.seed in (None, 0, -1) else fields.seed,
         blocks_to_swap=_blocks_to_swap(fields),
         speed_lora_strength=fields.speed_lora_strength if fields.use_speed_lora else 0.0,
@@ -318,8 +325,10 @@ def _prompt(fields: RequestFields, dialect: Dialect) -> str:
     return _or(fields.prompt, _or(fields.positive_prompt, default))
 
 
-def _size(fields: RequestFields, dialect: Dialect) -> tuple[int, int]:
+def _size(fields: RequestFields, dialect: Dialect) -> tuple[int | None, int | None]:
     named = bool(fields.aspect_ratio or fields.resolution)
+    if fields.aspect_ratio == "auto" or len(_given(fields, "width", "height")) == 1:
+        return fields.width, fields.height
     width, height = (
         (400, 704)
         if dialect == "B" and not named

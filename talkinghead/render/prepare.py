@@ -9,7 +9,7 @@ from pathlib import Path
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import FILE_FAULTS, Faults
-from talkinghead.media import mux, sound, source_video
+from talkinghead.media import faces, mux, sound, source_video
 from talkinghead.media.picture import Picture, probe_picture, save_picture
 from talkinghead.media.regions import save_regions
 from talkinghead.media.sandbox import Sandbox
@@ -22,6 +22,7 @@ from talkinghead.plan.request import RenderRequest
 from talkinghead.settings import Settings
 
 NO_VOICES = "No valid audio files could be downloaded"  # contract B's own words
+MASKS_NAME = "masks.png"
 NO_DISK_NOTE = (
     "the frames are held in the memory of the ComfyUI at COMFYUI_URL, all of them: MultiTalk could "
     "write them to disk, but not where this worker can tell the folder"
@@ -88,12 +89,13 @@ class Opened:
 
     voices: tuple[Sound | None, ...]
     picture: Picture | source_video.SourceVideo
+    faces: tuple[faces.Face, ...]
 
 
 def open_files(
     request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox
 ) -> Opened:
-    """Look into all files; what is wrong with several of them is told together.
+    """Look into all files, and for faces; what is wrong with several of them is told together.
 
     Raises:
         MediaInvalid, MediaTooLarge
@@ -111,7 +113,7 @@ def open_files(
                 megapixels = limits.max_image_megapixels
                 sandbox.call(name, probe_picture, name, mask, max_megapixels=megapixels)
     faults.tell()
-    return Opened(tuple(voices), picture)
+    return Opened(tuple(voices), picture, _faces(request, sources, picture, limits, sandbox))
 
 
 def _heard(field: str, path: Path | None, sandbox: Sandbox) -> Sound | None:
@@ -120,8 +122,16 @@ def _heard(field: str, path: Path | None, sandbox: Sandbox) -> Sound | None:
     return sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
 
 
-def decide(request: RenderRequest, opened: Opened, studio: Studio) -> Plan:
-    """Decide the render.
+def decide(
+    request: RenderRequest,
+    sources: Sources,
+    opened: Opened,
+    *,
+    folder: Path,
+    studio: Studio,
+    sandbox: Sandbox,
+) -> Plan:
+    """Decide the render, and write its masks: so a dry run tells what is wrong with them, too.
 
     Raises:
         InvalidRequest, UnsupportedCombination, MediaInvalid, MediaTooLarge
@@ -132,9 +142,11 @@ def decide(request: RenderRequest, opened: Opened, studio: Studio) -> Plan:
         request,
         opened.voices,
         opened.picture,
+        faces=opened.faces,
         blocks_to_swap=studio.profile.blocks_to_swap,
         ram_gib=studio.host.ram_gib,
     )
+    _write_masks(request, plan, sources, folder=folder, studio=studio, sandbox=sandbox)
     if plan.frames_on_disk and studio.output_dir is None:
         return replace(plan, long=False, warnings=(*plan.warnings, NO_DISK_NOTE))
     return plan
@@ -149,6 +161,22 @@ def _probe(
         return sandbox.call(field, probe_picture, field, source, max_megapixels=megapixels)
     megapixels, probe = limits.max_video_megapixels, source_video.probe_source
     return sandbox.call(field, probe, field, source, max_megapixels=megapixels)
+
+
+def _faces(
+    request: RenderRequest,
+    sources: Sources,
+    picture: Picture | source_video.SourceVideo,
+    limits: Settings,
+    sandbox: Sandbox,
+) -> tuple[faces.Face, ...]:
+    field, path, wanted = request.picture_field, sources.picture, len(request.speakers)
+    if isinstance(picture, source_video.SourceVideo):
+        find = faces.faces_in_video
+        return sandbox.call(field, find, field, path, wanted=wanted, video=picture)
+    megapixels = limits.max_image_megapixels
+    look = faces.faces_in_picture
+    return sandbox.call(field, look, field, path, wanted=wanted, max_megapixels=megapixels)
 
 
 @dataclass(frozen=True)
@@ -200,7 +228,7 @@ def prepare(
             seconds=seconds,
             padded_samples=plan.speech_samples,
         )
-    masks = _write_masks(request, plan, sources, folder=folder, studio=studio, sandbox=sandbox)
+    masks = folder / MASKS_NAME if len(request.speakers) > 1 else None  # `decide` wrote it
     framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
     delivered_sound = pool.submit(_encode_sound, fields, mix, folder / "sound.m4a", sandbox)
     return Tracks(framed[0], speech, mix, masks, delivered_sound, framed)
@@ -258,21 +286,17 @@ def _write_masks(
     folder: Path,
     studio: Studio,
     sandbox: Sandbox,
-) -> Path | None:
+) -> None:
     """Masks for two people and more; for one, the nodes would ignore them."""
     if len(request.speakers) == 1:
-        return None
-    regions = [
-        (f"{person.field}.mask_url", path or person.box)
-        for person, path in zip(request.speakers, sources.masks, strict=True)
-    ]
-    target = folder / "masks.png"
+        return
+    people = zip(request.speakers, sources.masks, plan.regions, strict=True)
+    regions = [(f"{person.field}.mask_url", path or region) for person, path, region in people]
     sandbox.call(
         ", ".join(field for field, region in regions if isinstance(region, Path)) or "speakers",
         save_regions,
         regions,
         plan.framing,
-        target,
+        folder / MASKS_NAME,
         max_megapixels=studio.settings.max_image_megapixels,
     )
-    return target

@@ -172,7 +172,7 @@ def test_a_negative_prompt_without_guidance_is_said_to_have_no_effect() -> None:
 
 
 def test_the_crop_is_that_of_the_request() -> None:
-    assert plan(crop="top").framing.crop == "top"
+    assert plan(crop="top").framing.cut == (0.5, 0.0)
 
 
 def test_voices_in_parallel_begin_at_once_and_the_longest_decides() -> None:
