@@ -40,6 +40,7 @@ Scheduler = Literal[
 ]  # fmt: skip
 
 REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
+MAX_PROMPTS, MAX_PROMPT_SECONDS = 200, 7200
 MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
 DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
 # The fields that hold a file itself, as the public worker of this model calls them, and those that
@@ -143,6 +144,24 @@ class SpeakerFields(BaseModel):
         None,
         description="Where the person is: x0, y0, x1, y1 of the source picture, in pixels or all "
         "within 0 to 1",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, data: object) -> object:
+        return without_blanks(data)
+
+
+class PromptFields(BaseModel):
+    """One of `prompts`: a text, and from when on it holds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    at: Annotated[float, Field(ge=0, le=MAX_PROMPT_SECONDS)] = Field(
+        description="Seconds of the video from which on the text holds"
+    )
+    text: Annotated[str, Field(min_length=1)] = Field(
+        description="What the picture shall show from then on, up to 512 tokens"
     )
 
     @model_validator(mode="before")
@@ -285,6 +304,14 @@ class RequestFields(Options):
         None, description="What the picture shall show, up to 512 tokens; each contract has one"
     )
     positive_prompt: str | None = Field(None, description="`prompt`, as contract B calls it")
+    prompts: Annotated[list[PromptFields], Field(min_length=1, max_length=MAX_PROMPTS)] | None = (
+        Field(
+            None,
+            description="More prompts over a long video, each `{at: seconds, text}`: from then "
+            "on it takes the place of `prompt`, or of the one before, [window by "
+            "window](docs/long.md#more-than-one-prompt)",
+        )
+    )
     aspect_ratio: Literal["16:9", "9:16"] | None = Field(
         None, description='Of the video, with `resolution`; if unset "9:16"'
     )

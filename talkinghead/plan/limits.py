@@ -16,7 +16,7 @@ MAX_VOICE_SECONDS = 7200
 # One prompt holds every frame in the host's RAM: bytes a pixel, and the share that they may take.
 PROMPT_BYTES_PER_PIXEL, PROMPT_RAM_SHARE = 18, 0.3
 MIN_SECONDS = 0.4  # the loudness meter inside MultiTalkWav2VecEmbeds fails on less
-NEEDS_CHAIN = ("color_match", "playlist", "continue_later")
+NEEDS_CHAIN = ("prompts", "color_match", "playlist", "continue_later")
 
 
 def check_combination(request: RenderRequest) -> None:

@@ -30,11 +30,12 @@ CONTENT = (
     *("framing", "sampling", "source", "video_method", "long", "window_frames"),
 )
 CONTENT_OF_REQUEST = (
-    *("mode", "prompt", "negative_prompt", "speed_lora_strength", "color_match", "fps", "seed"),
+    *("mode", "prompt", "prompts", "negative_prompt", "speed_lora_strength", "color_match", "fps"),
+    "seed",
 )
 # What a bundle keeps of the request beside the plan. None of them is a URL.
 KEPT = (
-    *("mode", "prompt", "negative_prompt", "speed_lora_strength", "draft"),
+    *("mode", "prompt", "prompts", "negative_prompt", "speed_lora_strength", "draft"),
     *("retry_out_of_memory", "embed_workflow", "color_match"),
 )
 
@@ -140,12 +141,14 @@ class Plan:
     def params(self) -> dict[str, Any]:
         """What a caller is told of the settings; of a draft, those that have an effect on it."""
         request = self.request
-        shared = {
+        shared: dict[str, Any] = {
             "positive_prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
             "seed": self.seed,
             "mode": request.mode,
         }
+        if request.prompts:
+            shared["prompts"] = [asdict(each) for each in request.prompts]
         if request.draft:
             return shared
         return shared | {

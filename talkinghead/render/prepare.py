@@ -19,6 +19,7 @@ from talkinghead.plan.limits import MAX_VOICE_SECONDS
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.prompt import check_prompt
 from talkinghead.plan.request import RenderRequest
+from talkinghead.plan.windows import prompt_notes
 from talkinghead.settings import Settings
 
 NO_VOICES = "No valid audio files could be downloaded"  # contract B's own words
@@ -127,6 +128,8 @@ def decide(request: RenderRequest, opened: Opened, studio: Studio) -> Plan:
         InvalidRequest, UnsupportedCombination, MediaInvalid, MediaTooLarge
     """
     check_prompt("prompt", request.prompt, studio.text_encoder)
+    for index, timed in enumerate(request.prompts):
+        check_prompt(f"prompts.{index}.text", timed.text, studio.text_encoder)
     check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
     plan = make_plan(
         request,
@@ -137,7 +140,7 @@ def decide(request: RenderRequest, opened: Opened, studio: Studio) -> Plan:
     )
     if plan.frames_on_disk and studio.output_dir is None:
         return replace(plan, long=False, warnings=(*plan.warnings, NO_DISK_NOTE))
-    return plan
+    return replace(plan, warnings=(*plan.warnings, *prompt_notes(plan)))
 
 
 def _probe(

@@ -46,6 +46,7 @@ SPEAKER = st.fixed_dictionaries(
         "mask_url": URLS,
     },
 )
+PROMPT = st.fixed_dictionaries({"at": st.floats(0, 7200), "text": st.text(max_size=9)})
 GOOD: dict[str, st.SearchStrategy[Any]] = {
     "input_type": st.sampled_from(["image", "video"]),
     "person_count": st.sampled_from(["single", "multi"]),
@@ -62,6 +63,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "prompt": st.text(max_size=40),
     "positive_prompt": st.text(max_size=40),
     "negative_prompt": st.text(max_size=40),
+    "prompts": st.lists(PROMPT, min_size=1, max_size=4),
     "aspect_ratio": st.sampled_from(["16:9", "9:16"]),
     "resolution": st.sampled_from(["480p", "720p"]),
     "width": st.integers(256, 1536),
