@@ -83,8 +83,10 @@ def prompt_changes(plan: Plan) -> int:
 
 def prompt_notes(plan: Plan) -> Iterator[str]:
     """Which prompts no window takes: it holds one from its beginning to its end."""
-    prompts = plan.request.prompts if plan.chained else ()
-    begins = [each.first / plan.fps for each in windows(plan)] if prompts else []
+    prompts = plan.request.prompts
+    if not prompts or not plan.chained:
+        return
+    begins = [each.first / plan.fps for each in windows(plan)]
     ends = [each.at for each in prompts[1:]] + [math.inf]
     for index, (timed, end) in enumerate(zip(prompts, ends, strict=True)):
         if not any(timed.at <= begin < end for begin in begins):

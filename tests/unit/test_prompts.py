@@ -45,6 +45,7 @@ def test_a_window_has_the_prompt_that_holds_when_its_first_new_frame_is_shown() 
     plan = planned(prompt="she speaks")  # new frames from 0, 3.24 and 6.12 s on
     assert texts(plan) == ["she speaks", "she smiles", "she looks away"]
     assert list(prompt_notes(plan)) == []
+    assert list(prompt_notes(planned(prompts=None, long=True))) == []
 
 
 def test_the_text_reaches_the_graph_of_its_window() -> None:
