@@ -221,6 +221,11 @@ class Options(BaseModel):
         description='What a source video gives. "keyframes", for dubbing: a frame of it every '
         '2.88 s guides the model. "denoise": camera and motion stay; up to 40 s',
     )
+    keep_outside: bool = Field(
+        False,
+        description="With `video_url`: outside of the speakers' boxes or masks the source's own "
+        "pixels, feathered; with keyframes the camera has to stand still. A draft does so anyway",
+    )
     draft: bool = Field(False, description="A quick preview on the CPU, without the model")
     retry_out_of_memory: bool = Field(
         True,

@@ -39,6 +39,7 @@ def warnings_of(
         *_voice_notes(request, voices, offsets, duration),
         *(picture.notes if isinstance(picture, Picture) else ()),
         *_source_notes(picture, duration),
+        *_outside_notes(request),
         *(_draft_notes(request) if request.draft else _sampling_notes(request, sampling)),
     )
 
@@ -84,10 +85,20 @@ def _voice_notes(
         if offset is not None and offset >= duration:
             yield f"{speaker.field} is not heard: it would begin after {duration:.1f} s, at the end"
     only = request.speakers[0]
-    if len(request.speakers) == 1 and (only.box or only.mask_url):
+    of_use = request.keep_outside and not request.draft
+    if len(request.speakers) == 1 and (only.box or only.mask_url) and not of_use:
         yield (
             f"{only.field}: box and mask_url have no effect with one person: to keep others still, "
             "add a speaker without audio_url for them"
+        )
+
+
+def _outside_notes(request: RenderRequest) -> Iterator[str]:
+    placed = any(speaker.box or speaker.mask_url for speaker in request.speakers)
+    if request.keep_outside and not request.draft and not placed:
+        yield (
+            "keep_outside: no speaker has a box or mask_url: what is rendered are equal strips, "
+            "which are nearly the whole picture"
         )
 
 

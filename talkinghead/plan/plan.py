@@ -14,7 +14,7 @@ from talkinghead.media.sound import SPEECH_RATE_HZ, Sound
 from talkinghead.media.source_video import SourceVideo
 from talkinghead.plan.fields import MAX_SEED, VideoMethod
 from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES, frames_of, frames_shown
-from talkinghead.plan.limits import check_combination, check_length, is_long
+from talkinghead.plan.limits import check_camera, check_combination, check_length, is_long
 from talkinghead.plan.notes import warnings_of
 from talkinghead.plan.request import RenderRequest
 from talkinghead.plan.sampling import Sampling, sampling_of
@@ -31,7 +31,7 @@ CONTENT = (
 )
 CONTENT_OF_REQUEST = (
     *("mode", "prompt", "prompts", "negative_prompt", "speed_lora_strength", "color_match", "fps"),
-    "seed",
+    *("keep_outside", "seed"),
 )
 # What a bundle keeps of the request beside the plan. None of them is a URL.
 KEPT = (
@@ -127,8 +127,14 @@ class Plan:
 
     @property
     def crf(self) -> int:
-        """Quality of ComfyUI's encode: lossless if the delivered rate asks for another one."""
-        return DELIVERED_CRF if self.fps == self.request.fps else LOSSLESS_CRF
+        """Quality of ComfyUI's encode: lossless if another one follows."""
+        again = self.fps != self.request.fps or self.keeps_outside
+        return LOSSLESS_CRF if again else DELIVERED_CRF
+
+    @property
+    def keeps_outside(self) -> bool:
+        """Whether the source is put back around the speakers; a draft leaves it alone by itself."""
+        return self.request.keep_outside and self.source is not None and not self.request.draft
 
     def content(self) -> dict[str, Any]:
         """What decides every pixel and sample of the video: a render of the same goes on with it.
@@ -136,6 +142,7 @@ class Plan:
         A seed that was drawn is not in it, nor what only costs or saves memory.
         """
         own = {name: getattr(self, name) for name in CONTENT}
+        own["boxes"] = [each.box for each in self.request.speakers]
         return own | {name: getattr(self.request, name) for name in CONTENT_OF_REQUEST}
 
     def params(self) -> dict[str, Any]:
@@ -193,6 +200,7 @@ def make_plan(
         MediaInvalid, MediaTooLarge: voices too short, or too long, for the model.
     """
     check_combination(request)
+    check_camera(request, picture)
     offsets = _offsets(request, voices)
     duration = _duration(request, voices, offsets)
     fps = request.fps if request.draft else MODEL_FPS

@@ -6,22 +6,31 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import FILE_FAULTS, Faults
 from talkinghead.media import mux, sound, source_video
+from talkinghead.media.camera import camera_moves_at
+from talkinghead.media.masks import Box
+from talkinghead.media.outside import Outside, put_back
 from talkinghead.media.picture import Picture, probe_picture, save_picture
-from talkinghead.media.regions import save_regions
+from talkinghead.media.regions import save_inside, save_regions
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.media.sound import Sound
 from talkinghead.net.fetch import Input
-from talkinghead.plan.limits import MAX_VOICE_SECONDS
+from talkinghead.plan.frames import MODEL_FPS
+from talkinghead.plan.limits import MAX_VOICE_SECONDS, keeps_by_keyframes
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.prompt import check_prompt
 from talkinghead.plan.request import RenderRequest
+from talkinghead.plan.talk_models import MODELS
 from talkinghead.plan.windows import prompt_notes
 from talkinghead.settings import Settings
 
+# From a rendered file to another, which of the delivered frames, what number the first rendered one
+# has, and what is called meanwhile.
+PutBack: TypeAlias = Callable[[Path, Path, range, int, Callable[[], None]], None]
 NO_VOICES = "No valid audio files could be downloaded"  # contract B's own words
 NO_DISK_NOTE = (
     "the frames are held in the memory of the ComfyUI at COMFYUI_URL, all of them: MultiTalk could "
@@ -112,7 +121,31 @@ def open_files(
                 megapixels = limits.max_image_megapixels
                 sandbox.call(name, probe_picture, name, mask, max_megapixels=megapixels)
     faults.tell()
+    if keeps_by_keyframes(request) and isinstance(picture, source_video.SourceVideo):
+        heard = sum(voice.duration for voice in voices if voice)
+        picture = _with_camera(request, sources.picture, picture, heard, sandbox)
     return Opened(tuple(voices), picture)
+
+
+def _with_camera(
+    request: RenderRequest,
+    source: Path,
+    video: source_video.SourceVideo,
+    seconds: float,
+    sandbox: Sandbox,
+) -> source_video.SourceVideo:
+    """The video, with what is to be known of its camera in the stretch that is used at most."""
+    moves = sandbox.call(
+        request.picture_field,
+        camera_moves_at,
+        request.picture_field,
+        source,
+        video,
+        seconds=seconds,
+        span=MODELS[request.mode].new_frames() / MODEL_FPS,
+        people=[person.box for person in request.speakers if person.box],
+    )
+    return replace(video, camera_moves_at=moves)
 
 
 def _heard(field: str, path: Path | None, sandbox: Sandbox) -> Sound | None:
@@ -160,6 +193,7 @@ class Tracks:
 
     `references` are the pictures of a chain's windows, the last of them for all that follow.
     `delivered_sound` is `sound` as AAC; it may still be being written when the render begins.
+    `put_back` makes of a rendered file one that has the source around its speakers.
     """
 
     picture: Path
@@ -168,6 +202,7 @@ class Tracks:
     masks: Path | None
     delivered_sound: Future[Path]
     references: tuple[Path, ...]
+    put_back: PutBack | None = None
 
 
 def prepare(
@@ -206,7 +241,8 @@ def prepare(
     masks = _write_masks(request, plan, sources, folder=folder, studio=studio, sandbox=sandbox)
     framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
     delivered_sound = pool.submit(_encode_sound, fields, mix, folder / "sound.m4a", sandbox)
-    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed)
+    around = _keep_outside(request, plan, sources, folder=folder, studio=studio, sandbox=sandbox)
+    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed, around)
 
 
 def _encode_sound(fields: str, mix: Path, target: Path, sandbox: Sandbox) -> Path:
@@ -265,13 +301,9 @@ def _write_masks(
     """Masks for two people and more; for one, the nodes would ignore them."""
     if len(request.speakers) == 1:
         return None
-    regions = [
-        (f"{person.field}.mask_url", path or person.box)
-        for person, path in zip(request.speakers, sources.masks, strict=True)
-    ]
-    target = folder / "masks.png"
+    regions, target = _regions(request, sources), folder / "masks.png"
     sandbox.call(
-        ", ".join(field for field, region in regions if isinstance(region, Path)) or "speakers",
+        _fields_of(regions),
         save_regions,
         regions,
         plan.framing,
@@ -279,3 +311,58 @@ def _write_masks(
         max_megapixels=studio.settings.max_image_megapixels,
     )
     return target
+
+
+def _keep_outside(
+    request: RenderRequest,
+    plan: Plan,
+    sources: Sources,
+    *,
+    folder: Path,
+    studio: Studio,
+    sandbox: Sandbox,
+) -> PutBack | None:
+    """What puts the source back around the speakers, where that is asked for."""
+    if not plan.keeps_outside:
+        return None
+    regions, inside = _regions(request, sources), folder / "inside.png"
+    sandbox.call(
+        _fields_of(regions),
+        save_inside,
+        regions,
+        plan.framing,
+        inside,
+        max_megapixels=studio.settings.max_image_megapixels,
+    )
+    field = request.picture_field
+    outside = Outside(
+        field=field,
+        source=sources.picture,
+        inside=inside,
+        framing=plan.framing,
+        box=plan.delivered_box,
+        rendered_fps=plan.fps,
+        fps=request.fps,
+    )
+
+    def put(
+        rendered: Path, target: Path, shown: range, first: int, check: Callable[[], None]
+    ) -> None:
+        # A sandbox of its own: what is rendered has a while longer than the job's.
+        with studio.sandboxes.open(check) as finishing:
+            finishing.call(field, put_back, outside, rendered, target, shown=shown, first=first)
+
+    return put
+
+
+def _regions(request: RenderRequest, sources: Sources) -> list[tuple[str, Path | Box | None]]:
+    """Where each speaker is said to be, with the field that a picture of it came in."""
+    return [
+        (f"{person.field}.mask_url", path or person.box)
+        for person, path in zip(request.speakers, sources.masks, strict=True)
+    ]
+
+
+def _fields_of(regions: Sequence[tuple[str, Path | Box | None]]) -> str:
+    """The fields whose files are opened for these regions."""
+    return ", ".join(field for field, each in regions if isinstance(each, Path)) or "speakers"

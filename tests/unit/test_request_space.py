@@ -86,6 +86,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "audio_mode": st.sampled_from(["parallel", "sequential"]),
     "video_method": st.sampled_from(["keyframes", "denoise"]),
     "crop": st.sampled_from(["center", "top"]),
+    "keep_outside": st.booleans(),
     "draft": st.booleans(),
     "retry_out_of_memory": st.booleans(),
     "delivery": st.sampled_from(["s3", "volume", "inline"]),
