@@ -123,6 +123,7 @@ def open_files(
     faults.tell()
     if keeps_by_keyframes(request) and isinstance(picture, source_video.SourceVideo):
         heard = sum(voice.duration for voice in voices if voice)
+        heard = min(heard, request.max_audio_duration or heard)
         picture = _with_camera(request, sources.picture, picture, heard, sandbox)
     return Opened(tuple(voices), picture)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from talkinghead.comfy.studio import Studio
 from talkinghead.errors import UnsupportedCombination
 from talkinghead.media.camera import camera_moves_at
 from talkinghead.media.masks import Framing
@@ -22,7 +24,9 @@ from talkinghead.media.sandbox import Sandbox
 from talkinghead.media.sound import Sound
 from talkinghead.media.source_video import BT709, SourceVideo, probe_source
 from talkinghead.plan.plan import LOSSLESS_CRF, Plan, make_plan
-from talkinghead.plan.request import parse_request
+from talkinghead.plan.request import RenderRequest, parse_request
+from talkinghead.render.prepare import decide, fetch, open_files, prepare
+from talkinghead.settings import Settings
 from tests.conftest import write_pan, write_tone
 
 Pixels = npt.NDArray[np.uint8]
@@ -210,6 +214,67 @@ def test_who_speaks_does_not_count(tmp_path: Path) -> None:
 
     video = moving(tmp_path, close)
     assert moves_at(*video, (25, 15, 175, HEIGHT)) is None
+
+
+# ---- A job, up to where ComfyUI begins
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    """One whose ComfyUI never starts."""
+    (tmp_path / "work").mkdir()
+    studio = Studio(Settings(work_dir=tmp_path / "work"), local_files=True)
+    with studio.sandboxes:
+        yield studio
+
+
+def job(folder: Path, video: Path, **fields: Any) -> RenderRequest:
+    voice = write_tone(folder / "voice.wav", seconds=4)
+    person = {"audio_url": voice.as_uri(), "box": [60, 0, 200, 240]}
+    asked = {"video_url": video.as_uri(), "speakers": [person], "width": 384, "height": 288}
+    return parse_request(asked | {"keep_outside": True} | fields, local_files=True)
+
+
+def test_the_camera_is_looked_at_before_anything_is_rendered(
+    tmp_path: Path, portrait: Path, studio: Studio
+) -> None:
+    request = job(tmp_path, write_pan(tmp_path / "pan.mp4", portrait, seconds=4))
+    sources = fetch(request, tmp_path, studio, lambda: None)
+    with studio.sandboxes.open() as sandbox:
+        opened = open_files(request, sources, studio.settings, sandbox)
+    with pytest.raises(UnsupportedCombination, match="camera of video_url moves"):
+        decide(request, opened, studio)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_job_makes_ready_what_puts_its_source_back(
+    tmp_path: Path, portrait: Path, studio: Studio, long: bool
+) -> None:
+    still = write_pan(tmp_path / "still.mp4", portrait, seconds=4, still=True)
+    request = job(tmp_path, still, long=long, fps=30)
+    sources = fetch(request, tmp_path, studio, lambda: None)
+    with studio.sandboxes.open() as sandbox, ThreadPoolExecutor() as pool:
+        opened = open_files(request, sources, studio.settings, sandbox)
+        plan = decide(request, opened, studio)
+        assert plan.chained is long
+        tracks = prepare(
+            request,
+            plan,
+            sources,
+            opened.voices,
+            folder=tmp_path,
+            studio=studio,
+            pool=pool,
+            sandbox=sandbox,
+        )
+    assert tracks.put_back is not None
+    made = write(tmp_path / "rendered.mp4", [np.full((288, 384, 3), MADE, np.uint8)] * 100)
+    tracks.put_back(made, tmp_path / "whole.mp4", range(120), 0, lambda: None)
+    pictures, source = read(tmp_path / "whole.mp4"), Image.fromarray(read(still)[0])
+    original = np.asarray(plan.framing.apply(source), int)
+    assert len(pictures) == 120
+    assert np.abs(pictures[60].astype(int) - original)[:, 258:].mean() < 3
+    assert np.abs(pictures[60][:, 90:222].astype(int) - MADE).mean() < 3
 
 
 # ---- The request
