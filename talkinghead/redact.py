@@ -9,8 +9,11 @@ import re
 _USER = r"(?:[^\s/?#@]*|[^\s/?#@:]*:(?!\d{0,5}(?:[/?#]|$))[^\s@]*)@"
 _USERS = re.compile(rf"(?<=[:/\\][/\\]){_USER}")
 _FIRST_USER = re.compile(rf"^{_USER}")
+# Without a scheme a host is known by its dot or port; in a text, before it, a user by the password.
+_HOST = r"(?:(?:[\w-]+\.)+[\w-]+(?::\d+)?|[\w-]+:\d+|localhost|\[[\da-fA-F:.]+\](?::\d+)?)"
+_BARE_USERS = re.compile(rf"(?<![\w.:/\\@%+-])[\w.%+-]{{1,100}}:[^\s/@]{{1,300}}@(?={_HOST})")
 # From the slashes on, whatever the scheme, up to the next blank; or a host and path with a query.
-_URLS = re.compile(r"(?:[:/\\][/\\]|(?<![\w.-])(?:[\w-]+\.)+[\w-]+(?::\d+)?/[^\s?]*\?)\S*")
+_URLS = re.compile(rf"(?:[:/\\][/\\]|(?<![\w.-]){_HOST}(?:/[^\s?]*\?|\?(?=[\w.-]{{1,100}}=)))\S*")
 _DATA = re.compile(
     r"(data:(?:[^\s,/]{1,80}/[^\s,]{0,200}|[^\s,]{0,200};base64),[\w+/=%-]*)\S*", re.IGNORECASE
 )
@@ -35,9 +38,10 @@ def redact_url(url: str) -> str:
 def redact_urls(text: str) -> str:
     """The text; each URL in it loses what `redact_url` takes, as does what follows it in its word.
 
-    A URL is known by two slashes, one after a colon, or by its query after a host and a path.
+    A URL is known by two slashes, one after a colon, by its query after a host, or by a user and a
+    password before one.
     """
-    shorter = _DATA.sub(lambda data: _data_shown(data[1]), text)
+    shorter = _BARE_USERS.sub("", _DATA.sub(lambda data: _data_shown(data[1]), text))
     return _URLS.sub(lambda url: _without_secrets(url[0]), shorter)
 
 

@@ -193,6 +193,21 @@ def damaged(content: bytes, share: float) -> bytes:
     return bytes(file)
 
 
+def with_bad_page(ogg: bytes, number: int, *, left_out: bool = False) -> bytes:
+    """The Ogg file with one bit turned in that of its pages, or without it."""
+    pages = ogg.split(b"OggS")[1:]
+    page = pages[number]
+    pages[number : number + 1] = [] if left_out else [page[:-9] + bytes([page[-9] ^ 1]) + page[-8:]]
+    return b"".join(b"OggS" + page for page in pages)
+
+
+def of_unknown_codec(mp4: bytes, number: int) -> bytes:
+    """The MP4 with another codec's tag on that of its audio tracks, from 1 on."""
+    parts = mp4.split(b"mp4a")
+    parts[number] = parts[number].replace(b"esds", b"free")
+    return b"mp4a".join(parts[:number]) + b"apac" + b"mp4a".join(parts[number:])
+
+
 def sized(content: bytes, size: int) -> bytes:
     """A WAV whose headers tell this size."""
     told = struct.pack("<I", size)
@@ -233,6 +248,12 @@ def against_each_other(share: float) -> bytes:
     """Stereo whose right is so much of the left, the other way round."""
     left = tone(2.0)
     return encode(np.concatenate([left, -share * left]))
+
+
+def in_halves(*signs: tuple[int, int]) -> bytes:
+    """Stereo with a tone of a second, times these for left and right, and then another."""
+    halves = [np.concatenate([left * tone(1.0), right * tone(1.0)]) for left, right in signs]
+    return encode(np.concatenate(halves, axis=1))
 
 
 def with_pauses(start: float, end: float, pause: float) -> Callable[[float], float]:
@@ -378,11 +399,33 @@ DAMAGES = {
     "a Matroska with four": Stranger(lambda: damaged(plain("mka"), 0.05), 2.02, notes=(DAMAGED,)),
     "an ADTS with a fifth": Stranger(lambda: damaged(plain("aac"), 0.2), refused=TOO_DAMAGED),
     "an M4A with a fifth": Stranger(lambda: damaged(plain("m4a"), 0.2), refused=TOO_DAMAGED),
+    "an Opus with a page that is damaged": Stranger(
+        lambda: with_bad_page(plain("opus", 20.0, 48_000), 3),
+        20.0,
+        notes=(r"1\.00 s of the sound \(5%\) are damaged and left out",),
+    ),
+    "an Opus without one of its pages": Stranger(
+        lambda: with_bad_page(plain("opus", 20.0, 48_000), 3, left_out=True),
+        20.0,
+        notes=(r"1\.00 s of the sound \(5%\) are damaged and left out",),
+    ),
+    "an Opus with a third of its pages": Stranger(
+        lambda: with_bad_page(plain("opus", 3.0, 48_000), 3), refused=TOO_DAMAGED
+    ),
 }
 CHANNELS = {
     "left against right": Stranger(lambda: against_each_other(1.0), channels=2),
     "left nearly against right": Stranger(lambda: against_each_other(0.9), channels=2),
     "left against half of it": Stranger(lambda: against_each_other(0.5), channels=2),
+    "left against right in its second half": Stranger(
+        lambda: in_halves((1, 1), (1, -1)), channels=2, spans=((0.0, 2.0),)
+    ),
+    "a voice on the left, then on the right": Stranger(
+        lambda: in_halves((1, 0), (0, 1)),
+        channels=2,
+        spans=((0.0, 2.0),),
+        rms=AMPLITUDE / 2**1.5,
+    ),
     "a voice on the left": Stranger(lambda: on_one_channel(2, 0), channels=2),
     "a voice on the right": Stranger(lambda: on_one_channel(2, 1), channels=2),
     "a voice in the centre": Stranger(lambda: on_one_channel(6, 2), channels=6),
@@ -418,6 +461,15 @@ TRACKS = {
     "the default one is silent": Stranger(
         lambda: film([silent(), tone(2.0, 48_000)], "matroska", default=[0]),
         notes=(TRACK.format(2, 2, "the first that is heard"),),
+    ),
+    "the second of a codec that nobody knows, as phones have spatial sound": Stranger(
+        lambda: of_unknown_codec(film([tone(2.0, 48_000), tone(2.0, 48_000)]), 2)
+    ),
+    "the first of a codec that nobody knows": Stranger(
+        lambda: of_unknown_codec(film([tone(1.0, 48_000), tone(2.0, 48_000)]), 1)
+    ),
+    "of a codec that nobody knows": Stranger(
+        lambda: of_unknown_codec(plain("m4a"), 1), refused="the sound is of an unknown codec"
     ),
     "all are silent": Stranger(
         lambda: film([silent(), silent(1.0)], "matroska", default=[1]),
@@ -468,6 +520,12 @@ TIMES = {
         ),
         2.0,
         spans=((0.0, 0.5), (1.2, 2.0)),
+    ),
+    "an Ogg whose silences were not sent": Stranger(
+        lambda: at_other_times(
+            plain("opus", 6.0, 48_000), "ogg", lambda at: None if 2.5 < at < 4.5 else at
+        ),
+        6.0,
     ),
     "a telephone's wobbling clock": Stranger(
         lambda: at_other_times(plain("mka"), "matroska", wobbling), 2.02

@@ -8,7 +8,7 @@ import math
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,8 +121,7 @@ def _time_left(seconds: float | None) -> str:
 
 
 def _tell(result: dict[str, Any], out: Path) -> None:
-    for warning in result["warnings"]:
-        console.print(f"[yellow]note:[/] {warning}", highlight=False)
+    _tell_notes(result["warnings"])
     info = result["video_info"]
     console.print(
         f"{info['width']}x{info['height']}, {info['frames']} frames, "
@@ -131,6 +130,11 @@ def _tell(result: dict[str, Any], out: Path) -> None:
         highlight=False,
     )
     console.print(f"The video is in {out}", highlight=False)
+
+
+def _tell_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
 
 
 @app.command("estimate")
@@ -151,10 +155,11 @@ def tell_estimate(
         raise typer.BadParameter(f"--card {card}: there are figures for {known}")
     try:
         asked = parse_request(_read_request(request), local_files=True)
-        found = _estimate(asked, Settings(), card, price_per_hour or asked.price_per_hour)
+        notes, found = _estimate(asked, Settings(), card, price_per_hour or asked.price_per_hour)
     except (JobError, ValidationError) as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+    _tell_notes(notes)
     if as_json:
         typer.echo(json.dumps(found.payload(), indent=1))
     else:
@@ -163,7 +168,8 @@ def tell_estimate(
 
 def _estimate(
     asked: RenderRequest, settings: Settings, card: str | None, price_per_hour: float | None
-) -> Estimate:
+) -> tuple[Sequence[str], Estimate]:
+    """What a render's result would warn of, and what it takes."""
     host = read_host(settings)
     with tempfile.TemporaryDirectory(prefix="talkinghead-") as name:
         folder = Path(name)
@@ -173,7 +179,7 @@ def _estimate(
         with studio.sandboxes, studio.sandboxes.open() as sandbox:
             opened = open_files(asked, sources, settings, sandbox)
         plan = decide(asked, opened, studio)
-    return estimate(
+    return plan.warnings, estimate(
         plan,
         gpu_name=card or (host.gpu.name if host.gpu else None),
         ram_gib=math.inf if card else host.ram_gib,
@@ -241,7 +247,6 @@ def open_bundle(
             _tell_first(found.windows, bundle)
         if out is not None:
             check_target(out, [bundle])
-            out.parent.mkdir(parents=True, exist_ok=True)
             out.write_bytes(as_json(found.workflow))
             console.print(
                 f"The workflow is in {out}: drop it on ComfyUI's GUI",

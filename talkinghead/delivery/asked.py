@@ -20,6 +20,7 @@ DELIVERY_FIELDS = (
     "dry_run",
     "price_per_hour",
 )
+CHOOSE_A_SEED = (0, -1)
 URL_FIELDS = ("_url", "_url_2", "_urls")  # ends of the names of all fields that hold URLs
 
 
@@ -66,11 +67,16 @@ class Asked:
 
 
 def asked_by(data: object) -> Asked:
-    """What a job's input asks for, whatever the order of its fields; null is not given."""
+    """What a job's input asks for, whatever the order of its fields.
+
+    Null and "" are not given, and so is the seed that has one chosen.
+    """
     decides = data
     if isinstance(data, Mapping):
-        given = {name: value for name, value in data.items() if value is not None}
+        given = {name: value for name, value in data.items() if value is not None and value != ""}
         decides = {name: value for name, value in given.items() if name not in DELIVERY_FIELDS}
+        if decides.get("seed") in CHOOSE_A_SEED:
+            del decides["seed"]
     return Asked(hash_of(_unsigned("", decides)), hash_of(decides))
 
 

@@ -70,12 +70,14 @@ TAGS = (b"ID3", b"TAG", b"APE")  # between joined MP3s: no sound is lost with th
 class Tally:
     """Seconds of a track, counted while it is decoded: `decoded`, and `damaged` that could not be.
 
-    `told` is what the file's headers say, None if they do not. `fault` is the first that was met.
-    `picture` is when the file's picture begins, if one was met. `pcm`: the sound is not compressed.
+    `paused` are those of which the file has nothing, between what it has. `told` is what its
+    headers say, None if they do not. `fault` is the first that was met. `picture` is when the
+    file's picture begins, if one was met. `pcm`: the sound is not compressed.
     """
 
     decoded: float = 0.0
     damaged: float = 0.0
+    paused: float = 0.0
     told: float | None = 0.0
     fault: av.FFmpegError | None = None
     picture: float | None = None
@@ -99,7 +101,9 @@ def decodable_tracks(name: str, source: Path) -> tuple[list[int], list[int]]:
     """
     with _opened(name, source) as container:
         streams = container.streams.audio
-        taken = [track for track in streams if track.codec_context.name in SOUND_CODECS]
+        # A phone's second track may be of a codec that FFmpeg has no name for: it has no context.
+        known = [track for track in streams if track.codec_context is not None]
+        taken = [track for track in known if track.codec_context.name in SOUND_CODECS]
         if not taken:
             check_codec(name, "sound", streams[0], SOUND_CODECS)
         default = [t for t in taken if t.disposition & Disposition.default]
@@ -270,6 +274,7 @@ def _in_time(
         is_last = following is None and kind == "mov"
         yield Piece(frame, pause, _padding(container, stream, frame) if is_last else 0.0)
         heard += pause + length
+        tally.paused += pause
 
 
 def _picture_start(container: InputContainer, tally: Tally, *, otherwise: float) -> float:

@@ -71,7 +71,7 @@ def check_codec(
     Raises:
         MediaInvalid: it is not.
     """
-    codec = stream.codec_context.name
+    codec = "of an unknown codec" if stream.codec_context is None else stream.codec_context.name
     if codec not in codecs:
         allowed = ", ".join(one for one in codecs if not one.startswith("pcm_"))
         raise MediaInvalid(f"{name}: the {what} is {codec}, allowed: {allowed}")

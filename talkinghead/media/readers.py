@@ -43,6 +43,8 @@ DECODER_THREADS = 4  # each holds a frame
 # many seconds is one too, as ffmpeg has it.
 JOINABLE_FORMATS, LEAP_SECONDS = ("mpegts", "mpeg"), 10
 
+TELLING_FORMATS = ("mov",)
+
 
 class Orientation(NamedTuple):
     """Whether x and y change places, and then left and right, and top and bottom."""
@@ -89,6 +91,10 @@ class VideoReader:
         # The ticks from one frame to the next, where the file does not tell.
         self.step = max(1, round(self.ticks_per_second / fps))
         self.is_joined = False  # as far as it was read
+        # How long it is by the file's headers, if they tell; fragments have none of all of it.
+        telling = container.format.name.startswith(TELLING_FORMATS) and stream.frames
+        ticks = stream.duration if telling else None
+        self.told_seconds = None if ticks is None else float(ticks / self.ticks_per_second)
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets on one clock: it goes on where the file's starts anew or leaps."""
@@ -140,6 +146,7 @@ class WebpReader:
         self.animation = webp.read_animation(path)
         self.width, self.height = self.animation.width, self.animation.height
         self.pixel_aspect = Fraction(1)
+        self.told_seconds = None  # one that is cut off is refused
 
     def frames(self) -> Iterator[TimedFrame]:
         """The frames that can be decoded."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,12 @@ from talkinghead.media.audio_frames import (
 )
 from talkinghead.media.containers import decoding
 from talkinghead.media.heartbeat import beat
-from talkinghead.media.told_length import bytes_after_wav, is_torn_ogg
+from talkinghead.media.told_length import (
+    bytes_after_wav,
+    has_lost_ogg_pages,
+    is_ogg,
+    is_torn_ogg,
+)
 
 SPEECH_RATE_HZ = 16_000  # what wav2vec2 was trained on
 AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -44,7 +50,10 @@ MAX_DAMAGE = 0.1  # of a file's sound: what has lost more is not what was meant 
 CUT_SECONDS = 0.5  # headers are so exact
 LEFT_BYTES = SPEECH_RATE_HZ  # so much is half a second and less
 ACTIVE_POWER = 10 ** (-12 / 10)  # of the loudest channel's: fainter ones do not count as speaking
+MAX_CANCELLED = 0.02  # of the power: where channels cancel out, the mouth would rest
 MAX_LOSS_POWER = 10 ** (-6 / 10)  # of the downmix against the loudest channel
+
+Powers: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -118,12 +127,14 @@ def _probe_track(name: str, source: Path, track: int, max_seconds: float) -> Sou
                 raise tally.fault
         raise MediaInvalid(f"{name}: the file holds no sound")
     rate, channels = form_of(name, first.frame)
-    powers = np.zeros((channels, channels))
+    powers, cancelled = np.zeros((channels, channels)), 0.0
     whole = itertools.chain([first], pieces)
     for block in resampled(name, whole, rate, own_layout(first.frame)):
         samples += block.shape[1]
         peak = max(peak, peak_of(block))
-        powers += block @ block.T
+        power = (block @ block.T).astype(np.float64)
+        powers += power
+        cancelled += power.diagonal().max() if _cancels(power) else 0.0
         if samples > (max_seconds + 1) * rate:
             tally.told = None
             break
@@ -135,7 +146,7 @@ def _probe_track(name: str, source: Path, track: int, max_seconds: float) -> Sou
         silent=peak < SILENCE_PEAK,
         pcm=tally.pcm,
         track=track,
-        downmix=_downmix(powers),
+        downmix=_downmix(powers, cancelled),
         notes=tuple(_loss_notes(name, source, tally, duration)),
     )
 
@@ -146,13 +157,16 @@ def _loss_notes(name: str, source: Path, tally: Tally, duration: float) -> Itera
     Raises:
         MediaInvalid: over a tenth of what is there is damaged.
     """
-    share = tally.damaged / ((tally.decoded + tally.damaged) or 1)
-    lost = f"{tally.damaged:.2f} s of the sound ({share:.0%}) are damaged"
+    damaged = tally.damaged
+    if tally.paused and is_ogg(source) and has_lost_ogg_pages(source):
+        damaged += tally.paused
+    share = damaged / ((tally.decoded + damaged) or 1)
+    lost = f"{damaged:.2f} s of the sound ({share:.0%}) are damaged"
     if share > MAX_DAMAGE:
         raise MediaInvalid(f"{name}: {lost}, allowed: {MAX_DAMAGE:.0%}")
-    if tally.damaged:
+    if damaged:
         yield f"{name}: {lost} and left out"
-    there = max(duration, tally.decoded + tally.damaged)
+    there = max(duration, tally.decoded + damaged)
     if tally.told and tally.told - there > CUT_SECONDS:
         told = f"{there:.1f} s of the {tally.told:.1f} s of sound that it tells of are there"
         yield f"{name}: the file is not whole: {told}"
@@ -162,26 +176,40 @@ def _loss_notes(name: str, source: Path, tally: Tally, duration: float) -> Itera
         yield f"{name}: the file is not whole: it ends in the middle of a page"
 
 
-def _downmix(powers: npt.NDArray[np.float64]) -> tuple[float, ...]:
+def _downmix(powers: Powers, cancelled: float) -> tuple[float, ...]:
     """The channels' weights in what the model hears; none for the mean of all.
 
     `powers` are the channels' products with one another, summed over the whole file: one set of
-    weights for all of it, so that nothing pumps. It is the mean of the channels that are heard, as
-    loud as the loudest where it would be over 6 dB fainter; or that one alone if they cancel out.
+    weights for all of it, so that nothing pumps; `cancelled` is the power of where they cancel out.
+    It is the mean of the channels that are heard, as loud as the loudest where it would be over
+    6 dB fainter; or that one alone if they cancel out, if only at times.
     """
     own = powers.diagonal()
     loudest = own.max(initial=0)
     if not loudest:
         return ()
-    weights = (own >= ACTIVE_POWER * loudest).astype(float)
-    weights /= weights.sum()
-    mixed, unrelated = weights @ powers @ weights, np.square(weights) @ own
-    if mixed < unrelated / 4:
+    weights = _mean_of_heard(own)
+    mixed = weights @ powers @ weights
+    if _cancels(powers) or cancelled > MAX_CANCELLED * loudest:
         weights = np.eye(len(own))[own.argmax()]
     elif mixed < MAX_LOSS_POWER * loudest:
         weights *= np.sqrt(loudest / mixed)
     is_mean = np.allclose(weights, 1 / len(own))
     return () if is_mean else tuple(map(float, weights))
+
+
+def _cancels(powers: Powers) -> bool:
+    """Whether the channels' mean is far fainter than if they had nothing to do with one another."""
+    own = powers.diagonal()
+    weights = _mean_of_heard(own)
+    return bool(weights @ powers @ weights < np.square(weights) @ own / 4)
+
+
+def _mean_of_heard(own: Powers) -> Powers:
+    """The same weight for each of the channels of these powers that is heard beside the loudest."""
+    heard: Powers = (own >= ACTIVE_POWER * own.max(initial=0)).astype(np.float64)
+    weights: Powers = heard / heard.sum()
+    return weights
 
 
 def save_speech(voice: Voice | None, target: Path, *, seconds: float, padded_samples: int) -> None:

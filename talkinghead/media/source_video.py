@@ -25,6 +25,7 @@ from talkinghead.media.rates import exact
 from talkinghead.media.readers import TimedFrame, first_frame, open_reader
 
 MAX_FPS = 1000  # of the slow motion of phones
+CUT_SECONDS = 0.5  # headers are so exact
 BT709 = 1  # H.273's code, the same for primaries, transfer and matrix
 LIMITED_RANGE = 1  # libavutil's AVCOL_RANGE_MPEG
 SAVED_OPTIONS = {"crf": "8", "preset": "veryfast"}  # near lossless: the model encodes it again
@@ -35,8 +36,9 @@ class SourceVideo:
     """What the file really holds.
 
     Width and height are those of the picture as shown: upright, with square pixels. `duration` is
-    in seconds, from the first frame to the end of the last; `fps` is the average. `camera_moves_at`
-    is when the camera was seen to have moved, in seconds; None if not, or if nobody looked.
+    in seconds, from the first frame to the end of the last; `fps` is the average. `notes` are
+    sentences for the caller. `camera_moves_at` is when the camera was seen to have moved, in
+    seconds; None if not, or if nobody looked.
     """
 
     width: int
@@ -44,6 +46,7 @@ class SourceVideo:
     duration: float
     frames: int
     fps: float
+    notes: tuple[str, ...] = ()
     camera_moves_at: float | None = None
 
 
@@ -60,11 +63,20 @@ def probe_source(name: str, path: Path, *, max_megapixels: float) -> SourceVideo
         width, height = _shown_size(first, reader.pixel_aspect)
         _check_pixels(name, width, height, max_megapixels)
         check_shape(name, "video", width, height)
+        told = reader.told_seconds
     index = read_index(name, path)
     fps = index.frames / index.seconds
     if index.frames > 1 and fps > MAX_FPS:
         raise MediaInvalid(f"{name}: {fps:.0f} frames a second, allowed: {MAX_FPS}")
-    return SourceVideo(width, height, index.seconds, index.frames, fps)
+    return SourceVideo(
+        width, height, index.seconds, index.frames, fps, tuple(_cut_notes(name, told, index))
+    )
+
+
+def _cut_notes(name: str, told: float | None, index: Index) -> Iterator[str]:
+    if told is not None and told - index.seconds > CUT_SECONDS:
+        there = f"{index.seconds:.1f} s of the {told:.1f} s that it tells of are there"
+        yield f"{name}: the file is not whole: {there}"
 
 
 def save_frames(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from talkinghead.errors import MediaInvalid
+from talkinghead.media.heartbeat import beat
 
 MAX_PARTS = 1000  # of a WAV that was joined: each takes a millisecond to open
 MAX_CHUNKS = 10_000
@@ -21,6 +23,7 @@ UNKNOWN_BYTES = 0x7FFFF000  # and more: what writes a WAV to a pipe does not kno
 TAG = re.compile(rb"[ -~]{4}")  # of a WAV's chunk
 CHUNK_HEAD_BYTES, WAV_HEAD_BYTES = 8, 44
 OGG_HEAD_BYTES, OGG_PAGE_BYTES = 27, 65_307  # at most
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 XING_BYTES = 4096  # of an MP3's beginning: its first frame has at most 1,441, and junk before it
 
 
@@ -71,12 +74,18 @@ def bytes_after_wav(source: Path) -> int:
     return size - next((at for tag, at, _ in _chunks(source) if not TAG.fullmatch(tag)), size)
 
 
+def is_ogg(source: Path) -> bool:
+    """Whether the file begins as an Ogg does."""
+    with source.open("rb") as file:
+        return file.read(4) == b"OggS"
+
+
 def is_torn_ogg(source: Path) -> bool:
     """Whether the file is Ogg, and its last page is not whole."""
+    if not is_ogg(source):
+        return False
     size = source.stat().st_size
     with source.open("rb") as file:
-        if file.read(4) != b"OggS":
-            return False
         file.seek(max(0, size - OGG_PAGE_BYTES))
         end = file.read()
     at = end.rfind(b"OggS")
@@ -85,6 +94,29 @@ def is_torn_ogg(source: Path) -> bool:
         return True
     segments = end[at + OGG_HEAD_BYTES :][: head[-1]]
     return len(segments) < head[-1] or at + OGG_HEAD_BYTES + head[-1] + sum(segments) > len(end)
+
+
+def has_lost_ogg_pages(source: Path) -> bool:
+    """Whether pages of an Ogg file are missing or damaged: FFmpeg leaves those out silently."""
+    numbers: dict[bytes, int] = {}  # the one that follows in each stream
+    with source.open("rb") as file:
+        while head := file.read(OGG_HEAD_BYTES):
+            beat()
+            sizes = file.read(head[-1])
+            if head[:4] != b"OggS" or len(sizes) < head[-1]:
+                return True
+            number, told = struct.unpack("<I", head[18:22])[0], struct.unpack("<I", head[22:26])[0]
+            page = head[:22] + bytes(4) + head[26:] + sizes + file.read(sum(sizes))
+            if _ogg_checksum(page) != told or number != numbers.get(head[14:18], number):
+                return True
+            numbers[head[14:18]] = number + 1
+    return False
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """zlib's, of the bits the other way round and from zero on."""
+    mirrored = zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2)
 
 
 def _cut_bytes(source: Path) -> int:

@@ -18,6 +18,9 @@ DRAFT_NOTE = (
     "size and length; prompt and sampler settings have no effect on it"
 )
 
+# Of the picture's width or height. With several people each has a part of it, unless told a place.
+MOST_CUT, MOST_CUT_OF_SEVERAL = 0.5, 0.25
+
 
 def warnings_of(
     request: RenderRequest,
@@ -37,7 +40,8 @@ def warnings_of(
         *request.warnings,
         *_size_notes(request, *size),
         *_voice_notes(request, voices, offsets, duration),
-        *(picture.notes if isinstance(picture, Picture) else ()),
+        *picture.notes,
+        *_cut_notes(request, *size, picture),
         *_source_notes(picture, duration),
         *_outside_notes(request),
         *(_draft_notes(request) if request.draft else _sampling_notes(request, sampling)),
@@ -68,6 +72,21 @@ def _size_notes(request: RenderRequest, width: int, height: int) -> Iterator[str
     if (width, height) != (request.width, request.height):
         asked = f"{request.width}x{request.height}"
         yield f"{asked} is delivered as {width}x{height}: H.264 video has even sizes"
+
+
+def _cut_notes(
+    request: RenderRequest, width: int, height: int, picture: Picture | SourceVideo
+) -> Iterator[str]:
+    """Who stands at the side of a picture whose sides are cut away is not in the video."""
+    shown = width * picture.height / (height * picture.width)
+    side, cut = ("width", 1 - shown) if shown < 1 else ("height", 1 - 1 / shown)
+    several = len(request.speakers) > 1
+    if cut > (MOST_CUT_OF_SEVERAL if several else MOST_CUT):
+        yield (
+            f"{request.picture_field}: {cut:.0%} of its {side} is cut away to fill {width}x{height}"
+            f"{', and who is there with it' if several else ''}: it has {picture.width}x"
+            f"{picture.height}, ask for width and height of such a shape to see all of it"
+        )
 
 
 def _voice_notes(

@@ -117,11 +117,17 @@ def files_of(value: object) -> Iterator[Path]:
 
 
 def check_target(target: Path, sources: Iterable[Path]) -> None:
-    """Nothing is written over what it is made of, by whatever name.
+    """Nothing is written over what it is made of, by whatever name, nor where no file can be.
 
     Raises:
-        BadInput: the target is one of the sources.
+        BadInput: the target is one of the sources, or a folder, or lies in what is none.
     """
+    if target.is_dir():
+        raise BadInput(f"{target} is a folder: name the file in it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{target} cannot be written: {error.strerror}") from None
     for source in sources:
         with contextlib.suppress(OSError):  # one of them is not there
             if target.samefile(source):

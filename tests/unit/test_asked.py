@@ -113,6 +113,13 @@ def test_where_and_when_the_video_goes_is_no_part_of_what_is_asked(field: str) -
     assert asked_by(REQUEST | {field: "one"}) == asked_by(REQUEST)
 
 
+@pytest.mark.parametrize("more", [{"prompt": ""}, {"wav_url_2": None}, {"seed": -1}, {"seed": 0}])
+def test_what_a_form_leaves_blank_is_no_part_of_what_is_asked(more: dict[str, Any]) -> None:
+    unasked = {name: value for name, value in REQUEST.items() if name not in more}
+    assert asked_by(unasked | more) == asked_by(unasked)
+    assert asked_by(unasked | {"seed": 1}) != asked_by(unasked)
+
+
 def test_every_field_that_holds_urls_is_known_as_one() -> None:
     """A field of another name would have its signatures taken for a part of the file's name."""
     named = {name for name in RequestFields.model_fields if "url" in name}

@@ -484,6 +484,12 @@ def test_the_command_tells_it_without_comfyui(tmp_path: Path) -> None:
     assert not (tmp_path / "w").exists()
 
 
+def test_the_command_warns_of_what_a_dry_run_warns(tmp_path: Path) -> None:
+    status, said = run(write_request(tmp_path, width=1024, height=256), work=tmp_path / "w")
+    assert status == 0
+    assert "note: image_url: 75% of its height is cut away to fill 1024x256" in said
+
+
 def test_the_command_gives_what_a_dry_run_answers(tmp_path: Path) -> None:
     request = write_request(tmp_path, long=True, price_per_hour=1.8, **USUAL)
     status, said = run(request, "--card", "RTX 4090", "--json", work=tmp_path / "w")

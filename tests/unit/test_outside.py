@@ -283,7 +283,7 @@ VIDEO = {"video_url": "http://x/v.mp4", "wav_url": "http://x/a.wav", "keep_outsi
 
 
 def planned(moves: float | None = None, **fields: Any) -> Plan:
-    video = SourceVideo(640, 480, 9.0, 225, 25.0, moves)
+    video = SourceVideo(640, 480, 9.0, 225, 25.0, camera_moves_at=moves)
     return make_plan(parse_request(VIDEO | fields), [Sound(4.0, 16_000, 1, False)], video)
 
 

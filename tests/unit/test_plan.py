@@ -92,6 +92,29 @@ def test_what_is_wrong_with_the_picture_is_told() -> None:
     assert "image_url: the picture is cut off" in made.warnings
 
 
+def test_people_at_the_sides_of_a_wide_picture_are_said_to_be_cut_away() -> None:
+    wide, url = Picture(1280, 720), A["wav_url"]
+    image = {"image_url": A["image_url"]}
+    two = make_plan(parse_request(image | {"audio_urls": [url] * 2}), [sound()] * 2, wide)
+    assert two.warnings[0] == (
+        "image_url: 68% of its width is cut away to fill 400x704, and who is there with it: it has "
+        "1280x720, ask for width and height of such a shape to see all of it"
+    )
+
+
+def test_a_picture_that_is_cut_to_less_than_half_is_said() -> None:
+    def told(picture: Picture, **more: object) -> tuple[str, ...]:
+        return make_plan(parse_request(A | more), [sound()], picture).warnings
+
+    wide = Picture(1280, 720)
+    assert "68% of its width is cut away to fill 480x854:" in told(wide)[0]
+    tall = told(Picture(600, 1000), aspect_ratio="16:9")
+    assert "66% of its height is cut away to fill 854x480:" in tall[0]
+    assert not told(wide, width=640, height=360)
+    assert not told(wide, aspect_ratio="16:9")
+    assert not told(PICTURE)
+
+
 def test_a_seed_is_chosen_when_none_is_given() -> None:
     assert plan(seed=0).seed == 99
     assert plan(seed=3).seed == 3
@@ -175,7 +198,7 @@ def test_a_voice_that_would_begin_after_the_cut_is_said() -> None:
 def test_silence_is_said() -> None:
     quiet = plan_of([sound(2, silent=True)])
     assert any("the sound is silent" in warning for warning in quiet.warnings)
-    assert not plan_of([sound(2, silent=True), sound(2)]).warnings
+    assert not plan_of([sound(2, silent=True), sound(2)], width=512, height=512).warnings
 
 
 def test_what_a_voice_has_lost_is_told() -> None:
@@ -226,7 +249,7 @@ def test_a_draft_of_a_video_takes_each_frame_in_the_delivered_size() -> None:
 
 def test_a_video_shorter_than_the_sound_is_said_to_be_repeated() -> None:
     assert any("repeated" in warning for warning in plan_from_video(10, video=4).warnings)
-    assert not plan_from_video(10, video=10.5).warnings
+    assert not plan_from_video(10, video=10.5, width=640, height=480).warnings
 
 
 def test_denoise_has_a_limit_of_its_own() -> None:

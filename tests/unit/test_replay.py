@@ -395,6 +395,19 @@ def test_nothing_is_written_over_the_file_that_it_is_made_of(
     assert Path("me.json").read_bytes() == content
 
 
+@pytest.mark.parametrize("out", ["folder.mp4", "me.wav/me.mp4"])
+def test_run_refuses_before_it_renders_where_no_file_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.mp4").mkdir()
+    Path("me.wav").write_bytes(b"")
+    write(Path("me.json"), {"video_url": "v.mp4", "wav_url": "me.wav"})
+    ended = CliRunner().invoke(app, ["run", "me.json", "--out", out])
+    assert ended.exit_code == 1
+    assert "is a folder" in ended.output or "cannot be written: " in ended.output
+
+
 def test_run_refuses_to_write_over_a_picture_that_it_is_made_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

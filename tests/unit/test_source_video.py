@@ -155,6 +155,16 @@ def test_of_a_video_cut_off_later_the_last_whole_frame_is_held(tmp_path: Path) -
     assert len(set(shown[frames:])) == 1
 
 
+def test_a_video_cut_off_says_how_much_of_it_is_there(tmp_path: Path) -> None:
+    source = write_numbered(tmp_path / "v.mp4", 100, container_options={"movflags": "+faststart"})
+    content = source.read_bytes()
+    assert probe_source("video_url", source, max_megapixels=1).notes == ()
+    source.write_bytes(content[: (len(content) + content.index(b"mdat")) // 2])
+    seen = probe_source("video_url", source, max_megapixels=1)
+    told = f"{seen.duration:.1f} s of the 4.0 s that it tells of are there"
+    assert seen.notes == (f"video_url: the file is not whole: {told}",)
+
+
 def test_a_title_in_an_old_encoding_does_no_harm(tmp_path: Path) -> None:
     source = write_numbered(tmp_path / "v.avi", 9, codec="mpeg4", title="Uber uns")
     content = source.read_bytes()
