@@ -8,7 +8,7 @@ import math
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -160,11 +160,11 @@ def tell_estimate(
     except (JobError, ValidationError) as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
-    _tell_notes(plan.warnings)
     if as_json:
         told = {"speakers_found": plan.speakers_found, "warnings": plan.warnings}
         typer.echo(json.dumps(found.payload() | told, indent=1))
         return
+    _tell_notes(plan.warnings)
     Console().print(_estimate_table(found))
     for person in plan.speakers_found:
         console.print(f"[dim]found:[/] {escape(json.dumps(person))}", highlight=False)

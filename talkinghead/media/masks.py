@@ -150,7 +150,7 @@ def _inside(framing: Framing, regions: Sequence[Region], index: int) -> Inside:
         return _strip(framing, index, len(regions))
     if isinstance(region, Image.Image):
         return _inside_mask(framing, _field(index, region), region)
-    return _inside_box(framing, region)
+    return inside_box(framing, region)
 
 
 def _field(index: int, region: Region) -> str:
@@ -165,7 +165,7 @@ def _strip(framing: Framing, index: int, count: int) -> Inside:
     return rows[:, None] & columns
 
 
-def _inside_box(framing: Framing, box: Box) -> Inside:
+def inside_box(framing: Framing, box: Box) -> Inside:
     """The rendered pixels whose middle is inside of the box."""
     if all(0 <= edge <= 1 for edge in box):
         width, height = framing.source_width, framing.source_height

@@ -41,6 +41,7 @@ Scheduler = Literal[
 ]  # fmt: skip
 
 REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
+MAX_PROMPTS, MAX_PROMPT_SECONDS = 200, 7200
 MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
 DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
 # The fields that hold a file itself, as the public worker of this model calls them, and those that
@@ -153,6 +154,24 @@ class SpeakerFields(BaseModel):
         return without_blanks(data)
 
 
+class PromptFields(BaseModel):
+    """One of `prompts`: a text, and from when on it holds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    at: Annotated[float, Field(ge=0, le=MAX_PROMPT_SECONDS)] = Field(
+        description="Seconds of the video from which on the text holds"
+    )
+    text: Annotated[str, Field(min_length=1)] = Field(
+        description="What the picture shall show from then on, up to 512 tokens"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, data: object) -> object:
+        return without_blanks(data)
+
+
 class Options(BaseModel):
     """What a request may add, whatever its contract. None: the plan or the settings choose."""
 
@@ -205,6 +224,11 @@ class Options(BaseModel):
         "keyframes",
         description='What a source video gives. "keyframes", for dubbing: a frame of it every '
         '2.88 s guides the model. "denoise": camera and motion stay; up to 40 s',
+    )
+    keep_outside: bool = Field(
+        False,
+        description="With `video_url`: outside of the speakers' boxes or masks the source's own "
+        "pixels, feathered; with keyframes the camera has to stand still. A draft does so anyway",
     )
     draft: bool = Field(False, description="A quick preview on the CPU, without the model")
     retry_out_of_memory: bool = Field(
@@ -289,6 +313,14 @@ class RequestFields(Options):
         None, description="What the picture shall show, up to 512 tokens; each contract has one"
     )
     positive_prompt: str | None = Field(None, description="`prompt`, as contract B calls it")
+    prompts: Annotated[list[PromptFields], Field(min_length=1, max_length=MAX_PROMPTS)] | None = (
+        Field(
+            None,
+            description="More prompts over a long video, each `{at: seconds, text}`: from then "
+            "on it takes the place of `prompt`, or of the one before, [window by "
+            "window](docs/long.md#more-than-one-prompt)",
+        )
+    )
     aspect_ratio: Literal["16:9", "9:16", "auto"] | None = Field(
         None,
         description='Of the video, with `resolution`; "auto": the source\'s; if unset "9:16", or '

@@ -20,6 +20,9 @@ from talkinghead.plan.request import SIZES, RenderRequest
 SIZE_MULTIPLE = 16  # the VAE divides by 8, the transformer's patches by 2
 SAME_SHAPE = 0.02  # of 1366x768 and 16:9
 LEAST_HELD, WHOLE = 0.6, 0.98  # of a face: a speaker is lost with less; cut with less
+# Of the width or height of a source in which not everybody was found: with several people each has
+# a part of it, unless told a place.
+MOST_CUT, MOST_CUT_OF_SEVERAL = 0.5, 0.25
 # Kept around a face where there is room: to the left, above, to the right, below, in its own size.
 ROOM = (0.6, 0.7, 0.6, 0.9)
 # Of what is cut away, the share at the left and at the top.
@@ -219,10 +222,27 @@ def _left_out(share: float) -> str:
 
 
 def _cut_notes(request: RenderRequest, framing: Framing, people: People) -> Iterator[str]:
-    for what, box in _targets(people):
+    targets = list(_targets(people))
+    if len(targets) < len(request.speakers):
+        yield from _blind_notes(request, framing)
+    for what, box in targets:
         if (share := held(framing, box)) < WHOLE:
             instead = 'crop "faces" or another' if request.crop != "faces" else "another"
             yield f"{_left_out(share)} of {what} is cut away: {instead} aspect_ratio shows more"
+
+
+def _blind_notes(request: RenderRequest, framing: Framing) -> Iterator[str]:
+    """Who stands at the side of a picture whose sides are cut away is not in the video."""
+    source, (x0, y0, x1, y1) = (framing.source_width, framing.source_height), framing.crop_box
+    shares = ("width", 1 - (x1 - x0) / source[0]), ("height", 1 - (y1 - y0) / source[1])
+    side, cut = max(shares, key=lambda each: each[1])
+    several = len(request.speakers) > 1
+    if cut > (MOST_CUT_OF_SEVERAL if several else MOST_CUT):
+        yield (
+            f"{request.picture_field}: {cut:.0%} of its {side} is cut away"
+            f"{', and who is there with it' if several else ''}: it has {source[0]}x{source[1]}; "
+            'aspect_ratio "auto" shows all of it'
+        )
 
 
 def _refusal(

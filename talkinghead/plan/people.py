@@ -86,6 +86,29 @@ def people_of(
     return People((*everybody, *(Person(None, face.box, None) for face in others)), notes)
 
 
+def bodies_of(
+    request: RenderRequest, faces: Sequence[Face], size: tuple[int, int]
+) -> tuple[Box, ...]:
+    """What may move before a camera that stands still: the boxes that are given, or who is found.
+
+    Less than a region, which has the background on both sides of somebody.
+    """
+    if told := [in_pixels(speaker.box, size) for speaker in request.speakers if speaker.box]:
+        return tuple(told)
+    return tuple(_body(face, size) for face in faces)
+
+
+def outside_notes(request: RenderRequest, people: People) -> Iterator[str]:
+    """What is to be said of `keep_outside` where nobody knows where the speakers are."""
+    known = any(person.region for person in people.speakers)
+    known = known or any(speaker.mask_url for speaker in request.speakers)
+    if request.keep_outside and not request.draft and not known:
+        yield (
+            "keep_outside: nobody knows where the speakers are: what is rendered are equal strips, "
+            "which are nearly the whole picture"
+        )
+
+
 def in_pixels(box: Box, size: tuple[int, int]) -> Box:
     """A request's box in pixels: within 0 to 1 it is of fractions."""
     if not all(0 <= edge <= 1 for edge in box):
@@ -129,6 +152,13 @@ def _region(face: Face, faces: Sequence[Face], size: tuple[int, int]) -> Box:
         else:
             top = max(top, (other.box[3] + y0) / 2)
     return left, top, right, bottom
+
+
+def _body(face: Face, size: tuple[int, int]) -> Box:
+    """Head and shoulders, down to the picture's edge."""
+    x0, y0, x1, _ = face.box
+    left, right = max(0.0, x0 - face.width), min(size[0], x1 + face.width)
+    return left, max(0.0, y0 - face.height / 2), right, float(size[1])
 
 
 def _gaps(one: Face, other: Face) -> tuple[float, float]:

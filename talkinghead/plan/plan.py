@@ -16,9 +16,9 @@ from talkinghead.media.source_video import SourceVideo
 from talkinghead.plan.fields import MAX_SEED, VideoMethod
 from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES, frames_of, frames_shown
 from talkinghead.plan.framing import frame, in_sight
-from talkinghead.plan.limits import check_combination, check_length, is_long
+from talkinghead.plan.limits import check_camera, check_combination, check_length, is_long
 from talkinghead.plan.notes import warnings_of
-from talkinghead.plan.people import Person, people_of
+from talkinghead.plan.people import Person, outside_notes, people_of
 from talkinghead.plan.request import RenderRequest
 from talkinghead.plan.sampling import Sampling, sampling_of
 from talkinghead.plan.talk_models import MODELS, TalkModel
@@ -32,11 +32,12 @@ CONTENT = (
     *("framing", "people", "sampling", "source", "video_method", "long", "window_frames"),
 )
 CONTENT_OF_REQUEST = (
-    *("mode", "prompt", "negative_prompt", "speed_lora_strength", "color_match", "fps", "seed"),
+    *("mode", "prompt", "prompts", "negative_prompt", "speed_lora_strength", "color_match", "fps"),
+    *("keep_outside", "seed"),
 )
 # What a bundle keeps of the request beside the plan. None of them is a URL.
 KEPT = (
-    *("mode", "prompt", "negative_prompt", "speed_lora_strength", "draft"),
+    *("mode", "prompt", "prompts", "negative_prompt", "speed_lora_strength", "draft"),
     *("retry_out_of_memory", "embed_workflow", "color_match"),
 )
 
@@ -141,8 +142,14 @@ class Plan:
 
     @property
     def crf(self) -> int:
-        """Quality of ComfyUI's encode: lossless if the delivered rate asks for another one."""
-        return DELIVERED_CRF if self.fps == self.request.fps else LOSSLESS_CRF
+        """Quality of ComfyUI's encode: lossless if another one follows."""
+        again = self.fps != self.request.fps or self.keeps_outside
+        return LOSSLESS_CRF if again else DELIVERED_CRF
+
+    @property
+    def keeps_outside(self) -> bool:
+        """Whether the source is put back around the speakers; a draft leaves it alone by itself."""
+        return self.request.keep_outside and self.source is not None and not self.request.draft
 
     def content(self) -> dict[str, Any]:
         """What decides every pixel and sample of the video: a render of the same goes on with it.
@@ -155,12 +162,14 @@ class Plan:
     def params(self) -> dict[str, Any]:
         """What a caller is told of the settings; of a draft, those that have an effect on it."""
         request = self.request
-        shared = {
+        shared: dict[str, Any] = {
             "positive_prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
             "seed": self.seed,
             "mode": request.mode,
         }
+        if request.prompts:
+            shared["prompts"] = [asdict(each) for each in request.prompts]
         if request.draft:
             return shared
         return shared | {
@@ -207,6 +216,7 @@ def make_plan(
         MediaInvalid, MediaTooLarge: voices too short, or too long, for the model.
     """
     check_combination(request)
+    check_camera(request, picture)
     offsets = _offsets(request, voices)
     duration = _duration(request, voices, offsets)
     fps = request.fps if request.draft else MODEL_FPS
@@ -247,7 +257,7 @@ def make_plan(
             offsets=offsets,
             duration=duration,
             picture=picture,
-            others=(*framed.notes, *people.notes),
+            others=(*framed.notes, *people.notes, *outside_notes(request, people)),
         ),
         long=long,
     )

@@ -485,9 +485,10 @@ def test_the_command_tells_it_without_comfyui(tmp_path: Path) -> None:
 
 
 def test_the_command_warns_of_what_a_dry_run_warns(tmp_path: Path) -> None:
-    status, said = run(write_request(tmp_path, width=1024, height=256), work=tmp_path / "w")
+    flat = {"width": 1024, "height": 256, "crop": "bottom"}
+    status, said = run(write_request(tmp_path, **flat), work=tmp_path / "w")
     assert status == 0
-    assert "note: image_url: 75% of its height is cut away to fill 1024x256" in said
+    assert "note: all of the face of wav_url is cut away" in said
 
 
 def test_the_command_gives_what_a_dry_run_answers(tmp_path: Path) -> None:
