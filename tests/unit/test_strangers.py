@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from functools import partial
 from pathlib import Path
 
 import av
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from talkinghead.errors import JobError
+from talkinghead.errors import JobError, MediaInvalid
 from talkinghead.media.masks import Framing
 from talkinghead.media.picture import Picture, probe_picture, save_for_nodes, save_picture
 from talkinghead.media.source_video import probe_source, save_frames
@@ -50,6 +52,39 @@ def test_a_stranger_s_picture_is_shown_or_the_error_says_what_came(
     assert colour(image, 0.75) == pytest.approx(expected.right, abs=expected.near)
     assert len(picture.notes) == len(expected.notes)
     assert all(part in note for part, note in zip(expected.notes, picture.notes, strict=True))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5])
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "HEIF", "AVIF", "WEBP"])
+def test_a_picture_that_is_cut_off_is_refused_before_it_is_rendered(
+    tmp_path: Path, kind: str, share: float
+) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(strangers.cut(strangers.busy(kind), share))
+    with pytest.raises(MediaInvalid, match=r"^image_url: the picture cannot be decoded: "):
+        probe_picture("image_url", path, max_megapixels=50)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "HEIF", "AVIF", "WEBP"])
+def test_of_a_damaged_picture_a_dry_run_says_what_a_render_does(tmp_path: Path, kind: str) -> None:
+    path, whole = tmp_path / "photo.jpg", strangers.busy(kind)
+    framing, rng = Framing(640, 480, 640, 480), random.Random(0)
+    for _ in range(20):
+        content = bytearray(whole)
+        for _ in range(rng.choice([1, 50])):
+            content[rng.randrange(len(whole) // 10, len(whole) - 20)] = rng.randrange(256)
+        path.write_bytes(content)
+        told = []
+        for look in (
+            probe_picture,
+            partial(save_picture, framing=framing, target=path.with_name("a.bmp")),
+        ):
+            try:
+                look("image_url", path, max_megapixels=50)
+                told.append("")
+            except MediaInvalid as error:
+                told.append(str(error))
+        assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("name", strangers.VIDEOS)
