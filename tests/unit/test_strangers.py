@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,31 @@ def test_a_stranger_s_video_is_played_or_the_error_says_what_came(
         middles = [frame.to_ndarray()[20:28, 28:36].mean() for frame in container.decode(video=0)]
     assert len(middles) == 30
     assert np.median(middles) == pytest.approx(expected.grey, abs=8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [("mp4", "libx264"), ("mp4", "libx265"), ("webm", "libvpx-vp9"), ("avi", "mpeg4")],
+)
+def test_of_a_video_whose_frames_are_damaged_a_warning_tells(
+    tmp_path: Path, kind: str, codec: str
+) -> None:
+    whole, path = strangers.textured(kind, codec), tmp_path / "video.mp4"
+    for share, told in [(0.0, False), (0.95, True)]:
+        path.write_bytes(strangers.with_spoilt_packets(whole, share))
+        notes = probe_source("video_url", path, max_megapixels=9).notes
+        assert ["% are damaged" in note for note in notes] == [True] * told
+
+
+def test_a_damaged_ts_is_played_or_refused(tmp_path: Path) -> None:
+    path, whole = tmp_path / "video.ts", strangers.textured("mpegts", "libx264", frames=30)
+    for seed in range(25):
+        rng, content = random.Random(seed), bytearray(whole)
+        for _ in range(len(whole) // rng.choice([50, 200, 1000])):
+            content[rng.randrange(len(whole))] = rng.randrange(256)
+        path.write_bytes(content)
+        with contextlib.suppress(JobError):
+            probe_source("video_url", path, max_megapixels=9)
 
 
 @pytest.mark.parametrize(
