@@ -386,6 +386,11 @@ def with_spoilt_packets(content: bytes, share: float) -> bytes:
     return bytes(spoilt)
 
 
+def joined_matroska(codec: str) -> bytes:
+    """Two in one file, as `cat` makes it."""
+    return 2 * h.video("matroska", codec=codec)
+
+
 def no_video(came: str) -> str:
     return f"media_invalid: video_url: the video cannot be decoded: it is {came}"
 
@@ -409,6 +414,13 @@ VIDEOS: dict[str, tuple[Maker, Moving | str]] = {
     "an MPEG": (partial(h.video, "mpeg", codec="mpeg2video"), Moving()),
     "a TS": (partial(h.video, "mpegts"), Moving()),
     "two TS joined": (lambda: 2 * h.video("mpegts"), Moving(frames=20, seconds=0.8)),
+    **{
+        f"two Matroska of {codec} joined": (
+            partial(joined_matroska, codec),
+            Moving(frames=20, seconds=0.8),
+        )
+        for codec in ("libx264", "libvpx-vp9")
+    },
     "a turned MP4": (h.turned_video, Moving(size=(32, 64))),
     "a phone turned while recording": (turned_phone, Moving(frames=20, seconds=0.8)),
     "slow motion": (
