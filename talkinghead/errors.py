@@ -177,26 +177,31 @@ def together(faults: Sequence[tuple[str, JobError]]) -> JobError:
     one. `details["problems"]` has all of them: field, message, error_code, and url if it has one.
 
     Args:
-        faults: at least one; the request's field, and the error, whose text names the field.
+        faults: at least one; the request's field, and the error, whose text names the field. One
+            may be of several files, made here.
     """
     field, first = next((each for each in faults if not each[1].retryable), faults[0])
-    problems = [
-        {"field": name, "message": str(error), "error_code": error.code}
-        | ({"url": error.details["url"]} if "url" in error.details else {})
-        for name, error in faults
-    ]
+    problems = [problem for name, error in faults for problem in _problems(name, error)]
     text = "; ".join(dict.fromkeys(str(error) for _, error in faults))
     return type(first)(text, **{"field": field, **first.details, "problems": problems})
+
+
+def _problems(field: str, error: JobError) -> list[dict[str, Any]]:
+    """The entries of `details["problems"]` for an error."""
+    if "problems" in error.details:
+        return list(error.details["problems"])
+    url = {"url": error.details["url"]} if "url" in error.details else {}
+    return [{"field": field, "message": str(error), "error_code": error.code} | url]
 
 
 class Faults:
     """What is wrong with a job's files, gathered so that one answer tells of all.
 
-    Look into each file within `of`, and `tell` at the end.
+    Look into each file within `of`, and `tell` at the end. `first` is what was found before.
     """
 
-    def __init__(self) -> None:
-        self._found: list[tuple[str, JobError]] = []
+    def __init__(self, first: JobError | None = None) -> None:
+        self._found = [(str(first.details["field"]), first)] if first else []
 
     @contextlib.contextmanager
     def of(self, field: str) -> Iterator[None]:
@@ -209,4 +214,8 @@ class Faults:
     def tell(self) -> None:
         """Raise what was found, if anything was, as `together` makes it."""
         if self._found:
-            raise together(self._found)
+            raise self.together()
+
+    def together(self) -> JobError:
+        """What was found, of which there is something, as one error."""
+        return together(self._found)

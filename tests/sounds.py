@@ -30,6 +30,7 @@ LAYOUTS = {
 }
 PITCH_HZ = 110.0  # low enough for a channel of low frequencies
 AMPLITUDE = 0.2
+CLUSTER = b"\x1fC\xb6u"  # of a Matroska
 HEAD_BYTES = 16
 # Encoder and container of each kind.
 KINDS = {
@@ -199,6 +200,20 @@ def with_bad_page(ogg: bytes, number: int, *, left_out: bool = False) -> bytes:
     page = pages[number]
     pages[number : number + 1] = [] if left_out else [page[:-9] + bytes([page[-9] ^ 1]) + page[-8:]]
     return b"".join(b"OggS" + page for page in pages)
+
+
+def sparse_webm() -> bytes:
+    """A WebM with a cluster a second."""
+    options = {"cluster_time_limit": "1000"}
+    return encode(tone(20.0, 48_000), "libopus webm", rate=48_000, options=options)
+
+
+def with_bad_clusters(webm: bytes, number: int) -> bytes:
+    """The WebM with nonsense where so many of its clusters begin, from the second on."""
+    first, *clusters = webm.split(CLUSTER)
+    spoilt = [b"\xff" * (len(CLUSTER) + 200) + each[200:] for each in clusters[1 : 1 + number]]
+    whole = [CLUSTER + each for each in clusters]
+    return b"".join([first, whole[0], *spoilt, *whole[1 + number :]])
 
 
 def of_unknown_codec(mp4: bytes, number: int) -> bytes:
@@ -408,6 +423,14 @@ DAMAGES = {
         lambda: with_bad_page(plain("opus", 20.0, 48_000), 3, left_out=True),
         20.0,
         notes=(r"1\.00 s of the sound \(5%\) are damaged and left out",),
+    ),
+    "a WebM with one of its clusters": Stranger(
+        lambda: with_bad_clusters(sparse_webm(), 1),
+        20.0,
+        notes=(r"1\.00 s of the sound \(5%\) are damaged and left out",),
+    ),
+    "a WebM with a fifth of its clusters": Stranger(
+        lambda: with_bad_clusters(sparse_webm(), 4), refused=TOO_DAMAGED
     ),
     "an Opus with a third of its pages": Stranger(
         lambda: with_bad_page(plain("opus", 3.0, 48_000), 3), refused=TOO_DAMAGED

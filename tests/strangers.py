@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 import pillow_heif
 from PIL import Image
@@ -354,6 +356,41 @@ def turned_phone() -> bytes:
     return h.video("mpegts", frames=10) + h.video("mpegts", frames=10, size=(48, 64))
 
 
+def textured(kind: str, codec: str, frames: int = 60) -> bytes:
+    """A texture that moves to the left: of frames that are missing or smeared, the next one is."""
+    size, file = (320, 240), io.BytesIO()
+    tiles = np.random.default_rng(0).integers(0, 255, (size[1] // 8, 160, 3)).astype(np.uint8)
+    wall = tiles.repeat(8, 0).repeat(8, 1)
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for number in range(frames):
+            shown = np.ascontiguousarray(wall[:, 3 * number : 3 * number + size[0]])
+            frame = av.VideoFrame.from_ndarray(shown, "rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def with_spoilt_packets(content: bytes, share: float) -> bytes:
+    """The file with wrong bytes in so many of its packets, but for the first."""
+    rng, spoilt = random.Random(0), bytearray(content)
+    with av.open(io.BytesIO(content), "r") as container:
+        places = [(packet.pos, packet.size) for packet in container.demux() if packet.size]
+    for place, size in places[1:]:
+        assert place is not None
+        for _ in range(max(1, size // 50) if rng.random() < share else 0):
+            spoilt[place + rng.randrange(min(8, size - 1), size)] = rng.randrange(256)
+    return bytes(spoilt)
+
+
+def joined_matroska(codec: str) -> bytes:
+    """Two in one file, as `cat` makes it."""
+    return 2 * h.video("matroska", codec=codec)
+
+
 def no_video(came: str) -> str:
     return f"media_invalid: video_url: the video cannot be decoded: it is {came}"
 
@@ -377,6 +414,13 @@ VIDEOS: dict[str, tuple[Maker, Moving | str]] = {
     "an MPEG": (partial(h.video, "mpeg", codec="mpeg2video"), Moving()),
     "a TS": (partial(h.video, "mpegts"), Moving()),
     "two TS joined": (lambda: 2 * h.video("mpegts"), Moving(frames=20, seconds=0.8)),
+    **{
+        f"two Matroska of {codec} joined": (
+            partial(joined_matroska, codec),
+            Moving(frames=20, seconds=0.8),
+        )
+        for codec in ("libx264", "libvpx-vp9")
+    },
     "a turned MP4": (h.turned_video, Moving(size=(32, 64))),
     "a phone turned while recording": (turned_phone, Moving(frames=20, seconds=0.8)),
     "slow motion": (

@@ -179,8 +179,8 @@ def _estimate(
         folder = Path(name)
         # Not entered: its ComfyUI never starts, and leaves nothing outside of this folder.
         studio = Studio(settings.model_copy(update={"work_dir": folder}), local_files=True)
-        sources = fetch(asked, folder, studio, lambda: None)
         with studio.sandboxes, studio.sandboxes.open() as sandbox:
+            sources = fetch(asked, folder, studio, lambda: None)
             opened = open_files(asked, sources, settings, sandbox)
             plan = decide(asked, sources, opened, folder=folder, studio=studio, sandbox=sandbox)
     found = estimate(

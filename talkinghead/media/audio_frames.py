@@ -218,7 +218,7 @@ def _frames(
     check_codec(name, "sound", stream, SOUND_CODECS)
     for packet in _packets(name, container, stream, tally):
         try:
-            frames = packet.decode()
+            frames = stream.decode(packet)  # a damaged TS's packet may not know its own
         except av.FFmpegError as error:
             content = bytes(packet)
             if content[:3] not in TAGS and any(content):

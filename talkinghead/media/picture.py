@@ -61,20 +61,22 @@ class Picture:
 
 
 def probe_picture(name: str, source: Path, *, max_megapixels: float) -> Picture:
-    """The picture's upright size, by its header. `name` is the request's field.
+    """The picture's upright size. `name` is the request's field.
 
-    Only what is damaged is decoded, to see how much of it is missing.
+    It is decoded once, for few headers tell of damage: a dry run refuses what a render would.
 
     Raises:
         MediaInvalid: not a picture, of a format that is not taken, or too much of it is missing.
         MediaTooLarge: more pixels than allowed.
     """
     with _picture(name, source, max_megapixels) as (image, file):
-        missing = _load(image, file) if file.cut else 0.0
-        faults = (*file.faults, *filter(None, [colours_of(image).fault]))
-        size = image.size
+        size = image.size  # a TIFF's is upright, and says no more of turning once it is loaded
+        if not file.cut:
+            image.draft(None, (1, 1))  # a JPEG is decoded smaller: that takes less time
+        missing = _load(image, file)
         if image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS:
-            size = size if image.format == "TIFF" else size[::-1]  # which Pillow gives upright
+            size = size[::-1]
+        faults = (*file.faults, *filter(None, [colours_of(image).fault]))
     if missing:
         faults = (*faults, f"{math.ceil(100 * missing)} % of the picture's rows are missing")
     return Picture(*size, tuple(f"{name}: {fault}" for fault in faults))

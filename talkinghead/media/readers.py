@@ -6,6 +6,7 @@ Times in a file are ticks of its own.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -39,11 +40,13 @@ VIDEO_CODECS = (
 )
 DEFAULT_FPS = 25  # of a file that tells neither rate nor times
 DECODER_THREADS = 4  # each holds a frame
-# Files of these may be joined as they are, and then the clock of each part is its own. A leap of so
-# many seconds is one too, as ffmpeg has it.
-JOINABLE_FORMATS, LEAP_SECONDS = ("mpegts", "mpeg"), 10
+# Files of these may be joined as they are, and then the clock of each part is its own. In some, a
+# leap of so many seconds is one too, as ffmpeg has it.
+LEAPING_FORMATS, LEAP_SECONDS = ("mpegts", "mpeg"), 10
+RESTARTING_FORMATS = ("matroska,webm",)
 
 TELLING_FORMATS = ("mov",)
+LEAST_BYTES = 16  # of less, MPEG-4 says that the frame before it stays
 
 
 class Orientation(NamedTuple):
@@ -98,10 +101,18 @@ class VideoReader:
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets on one clock: it goes on where the file's starts anew or leaps."""
+        as_they_come = packets(self._container, self._stream)
+        kind = self._container.format.name
+        if kind in LEAPING_FORMATS:
+            return self._without_leaps(as_they_come)
+        return self._in_a_row(as_they_come) if kind in RESTARTING_FORMATS else as_they_come
+
+    def _without_leaps(
+        self, as_they_come: Iterator[Packet[VideoStream]]
+    ) -> Iterator[Packet[VideoStream]]:
         offset, last = 0, None
-        joinable = self._container.format.name in JOINABLE_FORMATS
-        for packet in packets(self._container, self._stream):
-            if joinable and packet.dts is not None:
+        for packet in as_they_come:
+            if packet.dts is not None:
                 tick = packet.dts + offset
                 if last is not None and not 0 <= tick - last < LEAP_SECONDS * self.ticks_per_second:
                     offset += last + self.step - tick
@@ -111,15 +122,32 @@ class VideoReader:
                 packet.pts = None if packet.pts is None else packet.pts + offset
             yield packet
 
+    def _in_a_row(
+        self, as_they_come: Iterator[Packet[VideoStream]]
+    ) -> Iterator[Packet[VideoStream]]:
+        """A keyframe that is no later than the one before it begins another part."""
+        offset, end, keyframe = 0, 0, None
+        for packet in as_they_come:
+            if packet.pts is not None:
+                if packet.is_keyframe:
+                    if keyframe is not None and packet.pts <= keyframe:
+                        offset = end - packet.pts
+                        self.is_joined = True
+                    keyframe = packet.pts
+                packet.pts += offset
+                packet.dts = None if packet.dts is None else packet.dts + offset
+                end = max(end, packet.pts + (packet.duration or self.step))
+            yield packet
+
     def frames(self) -> Iterator[TimedFrame]:
         """The frames that can be decoded, none earlier than the one before it."""
         last: int | None = None
         rotation, turned = None, UPRIGHT
         for packet in self.packets():
             try:
-                frames = packet.decode()
-            except av.InvalidDataError:
-                continue  # damaged: the frame before it stays longer
+                frames = self._stream.decode(packet)  # a damaged TS's packet may not know its own
+            except (av.InvalidDataError, av.EOFError):
+                continue  # damaged, or of no stream that is known: the frame before it stays longer
             for frame in frames:
                 following = 0 if last is None else last + self.step
                 tick = following if frame.pts is None else frame.pts
@@ -128,6 +156,25 @@ class VideoReader:
                 if rotation is None or (frame.key_frame and frame.rotation != rotation):
                     rotation, turned = frame.rotation, _orientation(frame)
                 yield TimedFrame(last, frame, turned)
+
+    def damaged_share(self, packets: int) -> float:
+        """Which share of the stream's first packets gives no frame that is whole.
+
+        Of the damage that its decoder sees: VP8's sees little. To be asked instead of for frames.
+        """
+        whole = asked = 0
+        for packet in itertools.islice(self.packets(), packets):
+            asked += packet.size >= LEAST_BYTES
+            whole += self._whole_frames(packet)
+        whole += self._whole_frames(None)
+        return max(0.0, 1 - whole / asked) if asked else 0.0
+
+    def _whole_frames(self, packet: Packet[VideoStream] | None) -> int:
+        try:
+            frames = self._stream.decode(packet)
+        except (av.InvalidDataError, av.EOFError):
+            return 0
+        return sum(not frame.is_corrupt for frame in frames)
 
     def seek(self, keyframe: int) -> bool:
         """Go to the packet of that tick. False if the file knows no way there."""

@@ -33,6 +33,7 @@ from talkinghead.media.audio_frames import (
 )
 from talkinghead.media.containers import CUT_SECONDS, decoding
 from talkinghead.media.heartbeat import beat
+from talkinghead.media.matroska import has_damaged_clusters
 from talkinghead.media.told_length import (
     bytes_after_wav,
     has_lost_ogg_pages,
@@ -157,7 +158,7 @@ def _loss_notes(name: str, source: Path, tally: Tally, duration: float) -> Itera
         MediaInvalid: over a tenth of what is there is damaged.
     """
     damaged = tally.damaged
-    if tally.paused and is_ogg(source) and has_lost_ogg_pages(source):
+    if tally.paused and _has_lost_parts(source):
         damaged += tally.paused
     share = damaged / ((tally.decoded + damaged) or 1)
     lost = f"{damaged:.2f} s of the sound ({share:.0%}) are damaged"
@@ -173,6 +174,11 @@ def _loss_notes(name: str, source: Path, tally: Tally, duration: float) -> Itera
         yield f"{name}: {left} bytes after the end of its sound are left out"
     elif tally.told is not None and is_torn_ogg(source):
         yield f"{name}: the file is not whole: it ends in the middle of a page"
+
+
+def _has_lost_parts(source: Path) -> bool:
+    """Whether FFmpeg may have left out what is damaged: then pauses are none."""
+    return has_lost_ogg_pages(source) if is_ogg(source) else has_damaged_clusters(source)
 
 
 def _downmix(powers: Powers, cancelled: float) -> tuple[float, ...]:

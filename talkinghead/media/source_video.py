@@ -22,10 +22,12 @@ from talkinghead.media.masks import Framing, check_shape
 from talkinghead.media.mux import yuv_frame
 from talkinghead.media.player import Index, Player, read_index
 from talkinghead.media.rates import exact
-from talkinghead.media.readers import TimedFrame, first_frame, open_reader
+from talkinghead.media.readers import TimedFrame, VideoReader, first_frame, open_reader
 
 MAX_FPS = 1000  # of the slow motion of phones
 BT709 = 1  # H.273's code, the same for primaries, transfer and matrix
+# So much of a video's beginning is looked through for damage: a second's work.
+LOOK_MEGAPIXELS, MAX_DAMAGED = 200, 0.1
 LIMITED_RANGE = 1  # libavutil's AVCOL_RANGE_MPEG
 SAVED_OPTIONS = {"crf": "8", "preset": "veryfast"}  # near lossless: the model encodes it again
 
@@ -50,7 +52,7 @@ class SourceVideo:
 
 
 def probe_source(name: str, path: Path, *, max_megapixels: float) -> SourceVideo:
-    """Read every packet's time and decode the first frame. `name` is the request's field.
+    """Read every packet's time and decode the first frames. `name` is the request's field.
 
     Raises:
         MediaInvalid: not a video, a strip, too many frames a second, or none can be decoded.
@@ -67,15 +69,25 @@ def probe_source(name: str, path: Path, *, max_megapixels: float) -> SourceVideo
     fps = index.frames / index.seconds
     if index.frames > 1 and fps > MAX_FPS:
         raise MediaInvalid(f"{name}: {fps:.0f} frames a second, allowed: {MAX_FPS}")
-    return SourceVideo(
-        width, height, index.seconds, index.frames, fps, tuple(_cut_notes(name, told, index))
-    )
+    notes = (*_cut_notes(name, told, index), *_damage_notes(name, path))
+    return SourceVideo(width, height, index.seconds, index.frames, fps, notes)
 
 
 def _cut_notes(name: str, told: float | None, index: Index) -> Iterator[str]:
     if told is not None and told - index.seconds > CUT_SECONDS:
         there = f"{index.seconds:.1f} s of the {told:.1f} s that it tells of are there"
         yield f"{name}: the file is not whole: {there}"
+
+
+def _damage_notes(name: str, path: Path) -> Iterator[str]:
+    with decoding(name, "video"), open_reader(name, path) as reader:
+        if isinstance(reader, VideoReader):
+            frames = max(1, LOOK_MEGAPIXELS * 10**6 // max(1, reader.width * reader.height))
+            share = reader.damaged_share(frames)
+            if share > MAX_DAMAGED:
+                looked = f"of its first {frames} frames, or of all if it has fewer"
+                damage = f"{100 * share:.0f} % are damaged: they are missing, or look smeared"
+                yield f"{name}: {looked}, {damage}"
 
 
 def save_frames(

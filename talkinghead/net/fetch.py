@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,8 @@ class Fetcher:
     def fetch(self, inputs: Sequence[Input], *, check: Callable[[], None] = lambda: None) -> None:
         """Fetch all of `inputs`; what is wrong with several of them is told together.
 
+        Where one cannot be had, those that have come are left, and of the others no file.
+
         `check` is called while they come; what it raises ends them at once.
 
         Raises:
@@ -72,7 +74,8 @@ class Fetcher:
         """
         deadline = time.monotonic() + self._seconds
         faults: dict[Input, JobError] = {}
-        remote = []
+        remote: list[Input] = []
+        waiting: Collection[Input] = ()
         for each in inputs:
             with _noted(each, faults):
                 if is_data(each.url):
@@ -83,8 +86,10 @@ class Fetcher:
                     self._guard.check(each.url)
                     remote.append(each)
         if remote:
-            self._download(remote, deadline, check, faults)
+            waiting = self._download(remote, deadline, check, faults)
         if faults:
+            for each in (*faults, *waiting):
+                each.target.unlink(missing_ok=True)
             raise together([(each.name, faults[each]) for each in inputs if each in faults])
 
     def _download(
@@ -93,7 +98,8 @@ class Fetcher:
         deadline: float,
         check: Callable[[], None],
         faults: dict[Input, JobError],
-    ) -> None:
+    ) -> Collection[Input]:
+        """Returns those that nobody waits for any more."""
         pool = ThreadPoolExecutor(len(inputs), thread_name_prefix="download")
         with contextlib.ExitStack() as stack:
             # Nobody waits for a thread that is stopped: it may be waiting for DNS.
@@ -110,7 +116,7 @@ class Fetcher:
                 )
                 stack.callback(download.stop)
                 running[pool.submit(download.run)] = each
-            _wait(running, deadline, check, faults)
+            return _wait(running, deadline, check, faults)
 
 
 def _wait(
@@ -118,14 +124,17 @@ def _wait(
     deadline: float,
     check: Callable[[], None],
     faults: dict[Input, JobError],
-) -> None:
-    """Return when all have come or failed, or their time is up: once one has failed, soon."""
+) -> Collection[Input]:
+    """Return when all have come or failed, or their time is up: once one has failed, soon.
+
+    Returns those that have done neither.
+    """
     pending = set(running)
     failed_at: float | None = None
     while pending:
         now = time.monotonic()
         if failed_at is not None and now >= failed_at + GRACE_SECONDS:
-            return
+            break
         timeout = max(0.0, min(deadline - now, POLL_SECONDS))
         done, pending = wait(pending, timeout=timeout, return_when=FIRST_COMPLETED)
         for future in done:
@@ -134,11 +143,12 @@ def _wait(
         failed_at = now if faults and failed_at is None else failed_at
         check()
         if now >= deadline:
+            for future in pending:
+                each = running[future]
+                with _noted(each, faults):
+                    raise DownloadFailed(f"{redact_url(each.url)} took too long to download")
             break
-    for future in pending:
-        each = running[future]
-        with _noted(each, faults):
-            raise DownloadFailed(f"{redact_url(each.url)} took too long to download")
+    return [running[future] for future in pending]
 
 
 def _bytes(each: Input) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from talkinghead.comfy.studio import Studio
-from talkinghead.errors import FILE_FAULTS, Faults
+from talkinghead.errors import FILE_FAULTS, Faults, JobError
 from talkinghead.media import faces, mux, sound, source_video
 from talkinghead.media.camera import camera_moves_at
 from talkinghead.media.outside import Outside, put_back
@@ -63,6 +63,8 @@ def fetch(
 ) -> Sources:
     """Download what the request names. What `check` raises ends it.
 
+    Where a file cannot be had, those that came are opened: one answer tells what is wrong with any.
+
     Raises:
         UrlBlocked, DownloadFailed, MediaInvalid, MediaTooLarge
         OSError: the disk is full.
@@ -82,15 +84,31 @@ def fetch(
     people = request.speakers
     voices = [get(p.field, p.audio_url, limits.max_audio_mb) for p in people]
     masks = [get(f"{p.field}.mask_url", p.mask_url, limits.max_image_mb) for p in people]
+    sources = Sources(picture, tuple(voices), tuple(masks))
     try:
         studio.fetcher.fetch(list(inputs.values()), check=check)
     except FILE_FAULTS as error:
         failed = {problem["field"] for problem in error.details["problems"]}
         had = [each for each in inputs.values() if each.name not in failed]
+        fault = _with_those_that_came(error, request, sources, studio, check)
         if request.dialect == "B" and not any(each.target in voices for each in had):
-            raise type(error)(f"{NO_VOICES}: {error}", **error.details) from None
-        raise
-    return Sources(picture, tuple(voices), tuple(masks))
+            raise type(fault)(f"{NO_VOICES}: {fault}", **fault.details) from None
+        raise fault from None
+    return sources
+
+
+def _with_those_that_came(
+    error: JobError,
+    request: RenderRequest,
+    sources: Sources,
+    studio: Studio,
+    check: Callable[[], None],
+) -> JobError:
+    """The error of the files that did not come, with what is wrong with the others."""
+    faults = Faults(error)
+    with studio.sandboxes.open(check) as sandbox:
+        _look(request, sources, studio.settings, sandbox, faults)
+    return faults.together()
 
 
 @dataclass(frozen=True)
@@ -110,21 +128,33 @@ def open_files(
     Raises:
         MediaInvalid, MediaTooLarge
     """
-    voices: list[Sound | None] = []
     faults = Faults()
+    voices, picture = _look(request, sources, limits, sandbox, faults)
+    faults.tell()
+    assert picture is not None
+    found = _faces(request, sources, picture, limits, sandbox)
+    return _with_camera(request, sources, Opened(voices, picture, found), sandbox)
+
+
+def _look(
+    request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox, faults: Faults
+) -> tuple[tuple[Sound | None, ...], Picture | source_video.SourceVideo | None]:
+    """What is in the voices and the picture; None for those that did not come, or are at fault."""
+    voices: list[Sound | None] = []
+    picture = None
     with faults.of(request.picture_field):
-        picture = _probe(request, sources.picture, limits, sandbox)
+        if sources.picture.exists():
+            picture = _probe(request, sources.picture, limits, sandbox)
     for person, voice, mask in zip(request.speakers, sources.voices, sources.masks, strict=True):
         voices.append(None)
         with faults.of(person.field):
-            voices[-1] = _heard(person.field, voice, sandbox)
+            if voice is not None and voice.exists():
+                voices[-1] = _heard(person.field, voice, sandbox)
         with faults.of(name := f"{person.field}.mask_url"):
-            if mask is not None:
+            if mask is not None and mask.exists():
                 megapixels = limits.max_image_megapixels
                 sandbox.call(name, probe_picture, name, mask, max_megapixels=megapixels)
-    faults.tell()
-    found = _faces(request, sources, picture, limits, sandbox)
-    return _with_camera(request, sources, Opened(tuple(voices), picture, found), sandbox)
+    return tuple(voices), picture
 
 
 def _with_camera(
@@ -147,9 +177,7 @@ def _with_camera(
     return replace(opened, picture=replace(video, camera_moves_at=moves))
 
 
-def _heard(field: str, path: Path | None, sandbox: Sandbox) -> Sound | None:
-    if path is None:
-        return None
+def _heard(field: str, path: Path, sandbox: Sandbox) -> Sound:
     return sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
 
 

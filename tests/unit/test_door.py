@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
 from talkinghead.comfy.studio import Studio
+from talkinghead.errors import MediaInvalid
 from talkinghead.net.fetch import Fetcher
 from talkinghead.plan.fields import RequestFields
 from talkinghead.plan.json_values import encodable, json_fault
 from talkinghead.render.job import Job
 from talkinghead.render.run import run_job
+from talkinghead.render.workflow_job.inputs import fetch_files
 from talkinghead.settings import Settings
 from talkinghead.worker import handle
 from tests.conftest import FileServer
@@ -163,6 +166,49 @@ def test_a_job_is_told_of_all_files_that_cannot_be_opened(
         assert all(f"{field}: " in got.output for field in expected)
 
 
+def test_files_that_cannot_be_had_and_those_that_cannot_be_opened_are_told_in_one_answer(
+    files: FileServer, tmp_path: Path
+) -> None:
+    studio = studio_without_comfyui(allow_private_urls=True)
+    studio.fetcher = Studio(studio.settings).fetcher
+    people = [{"audio_url": files.url("none.wav")}, {"audio_url": TEXT, "mask_url": TEXT}]
+    fields = {"image_base64": TEXT, "speakers": people}
+    expected = ["speakers.0", "image_base64", "speakers.1", "speakers.1.mask_url"]
+    for more in ({}, {"dry_run": True}):
+        answer = run_job(Job("all", fields | more), studio)
+        problems = answer["details"]["problems"]
+        assert [each["field"] for each in problems] == expected
+        assert problems[0]["error_code"] == "download_failed"
+        assert answer["error"] == "; ".join(each["message"] for each in problems)
+        assert (answer["error_code"], answer["details"]["field"]) == ("media_invalid", expected[1])
+    path = in_file(tmp_path, json.dumps(fields | {"image_base64": None, "image_url": "none.png"}))
+    for command in ("estimate", "run"):
+        got = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "900"})
+        assert all(f"{field}: " in got.output for field in ["image_url", *expected[2:]])
+
+
+def test_of_a_file_that_has_not_come_when_another_failed_nothing_is_said(
+    files: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talkinghead.net.fetch.GRACE_SECONDS", 0.1)
+    studio = studio_without_comfyui(allow_private_urls=True)
+    studio.fetcher = Studio(studio.settings).fetcher
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        slow = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        answer = run_job(Job("slow", {"image_url": slow, "wav_url": files.url("none.wav")}), studio)
+    assert [each["field"] for each in answer["details"]["problems"]] == ["wav_url"]
+
+
+def test_a_workflow_job_is_told_in_one_answer_too(files: FileServer, tmp_path: Path) -> None:
+    studio = studio_without_comfyui(allow_private_urls=True)
+    studio.fetcher = Studio(studio.settings).fetcher
+    urls = {"a.png": TEXT, "b.wav": files.url("none.wav"), "c.wav": TEXT}
+    with pytest.raises(MediaInvalid) as caught:
+        fetch_files(urls, tmp_path / "files", studio, lambda: None)
+    told = [each["field"] for each in caught.value.details["problems"]]
+    assert told == ["files.b.wav", "files.a.png", "files.c.wav"]
+
+
 def test_the_command_line_is_told_of_all_files_that_cannot_be_had(tmp_path: Path) -> None:
     path = in_file(tmp_path, '{"image_url": "none.png", "wav_url": " none.wav ", "draft": true}')
     for command in ("estimate", "run"):
@@ -176,14 +222,15 @@ def test_the_command_line_is_told_of_all_files_that_cannot_be_had(tmp_path: Path
 
 
 def test_without_any_voice_contract_b_says_that_none_could_be_downloaded(
-    files: FileServer, tmp_path: Path
+    files: FileServer, portrait: Path
 ) -> None:
     studio = studio_without_comfyui(allow_private_urls=True)
     studio.fetcher = Studio(studio.settings).fetcher
     begin = "No valid audio files could be downloaded: "
     (files.folder / "a.wav").write_bytes(b"RIFF")
+    (files.folder / "a.jpg").write_bytes(portrait.read_bytes())
     fields = {
-        "image_url": files.url("a.wav"),
+        "image_url": files.url("a.jpg"),
         "audio_urls": [files.url("none.wav"), files.url("none.wav")],
     }
     answer = run_job(Job("b", fields), studio)
@@ -191,7 +238,7 @@ def test_without_any_voice_contract_b_says_that_none_could_be_downloaded(
     assert (answer["error_code"], answer["retryable"]) == ("download_failed", True)
     with_one = {**fields, "audio_urls": [files.url("none.wav"), files.url("a.wav")]}
     assert run_job(Job("b", with_one), studio)["error"].startswith("audio_urls.0: ")
-    contract_a = {"image_url": files.url("a.wav"), "wav_url": files.url("none.wav")}
+    contract_a = {"image_url": files.url("a.jpg"), "wav_url": files.url("none.wav")}
     assert run_job(Job("b", contract_a), studio)["error"].startswith("wav_url: ")
 
 

@@ -15,10 +15,10 @@ from talkinghead.delivery.place import Item
 from talkinghead.delivery.retry import Patience
 from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumePlace, VolumeStore
-from talkinghead.errors import DeliveryFailed, InvalidRequest, MediaInvalid, ResultTooLarge
+from talkinghead.errors import DeliveryFailed, Faults, InvalidRequest, MediaInvalid, ResultTooLarge
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.render.workflow_job.graph import read_graph
-from talkinghead.render.workflow_job.inputs import check_file, check_masks
+from talkinghead.render.workflow_job.inputs import check_files, check_masks
 from talkinghead.render.workflow_job.outputs import collect_files
 from talkinghead.render.workflow_job.paths import path_problems, set_paths
 from talkinghead.render.workflow_job.progress import NodeProgress
@@ -144,8 +144,10 @@ def test_every_node_has_a_title_in_either_format() -> None:
 def test_a_playlist_under_the_name_of_a_video_is_refused(tmp_path: Path, sandbox: Sandbox) -> None:
     path = tmp_path / "a.mp4"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1/x.ts\n")
+    faults = Faults()
+    check_files([path], ON, sandbox, faults)
     with pytest.raises(MediaInvalid, match=r"^files\.a\.mp4: "):
-        check_file(path, ON, sandbox)
+        faults.tell()
 
 
 def test_a_masks_file_that_newer_comfyuis_load_a_part_of_is_refused(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+from functools import partial
 from pathlib import Path
 
 import av
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from talkinghead.errors import JobError
+from talkinghead.errors import JobError, MediaInvalid
 from talkinghead.media.masks import Framing
 from talkinghead.media.picture import Picture, probe_picture, save_for_nodes, save_picture
 from talkinghead.media.source_video import probe_source, save_frames
@@ -52,6 +55,39 @@ def test_a_stranger_s_picture_is_shown_or_the_error_says_what_came(
     assert all(part in note for part, note in zip(expected.notes, picture.notes, strict=True))
 
 
+@pytest.mark.parametrize("share", [0.02, 0.5])
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "HEIF", "AVIF", "WEBP"])
+def test_a_picture_that_is_cut_off_is_refused_before_it_is_rendered(
+    tmp_path: Path, kind: str, share: float
+) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(strangers.cut(strangers.busy(kind), share))
+    with pytest.raises(MediaInvalid, match=r"^image_url: the picture cannot be decoded: "):
+        probe_picture("image_url", path, max_megapixels=50)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "HEIF", "AVIF", "WEBP"])
+def test_of_a_damaged_picture_a_dry_run_says_what_a_render_does(tmp_path: Path, kind: str) -> None:
+    path, whole = tmp_path / "photo.jpg", strangers.busy(kind)
+    framing, rng = Framing(640, 480, 640, 480), random.Random(0)
+    for _ in range(20):
+        content = bytearray(whole)
+        for _ in range(rng.choice([1, 50])):
+            content[rng.randrange(len(whole) // 10, len(whole) - 20)] = rng.randrange(256)
+        path.write_bytes(content)
+        told = []
+        for look in (
+            probe_picture,
+            partial(save_picture, framing=framing, target=path.with_name("a.bmp")),
+        ):
+            try:
+                look("image_url", path, max_megapixels=50)
+                told.append("")
+            except MediaInvalid as error:
+                told.append(str(error))
+        assert told[0] == told[1]
+
+
 @pytest.mark.parametrize("name", strangers.VIDEOS)
 def test_a_stranger_s_video_is_played_or_the_error_says_what_came(
     tmp_path: Path, name: str
@@ -74,6 +110,31 @@ def test_a_stranger_s_video_is_played_or_the_error_says_what_came(
         middles = [frame.to_ndarray()[20:28, 28:36].mean() for frame in container.decode(video=0)]
     assert len(middles) == 30
     assert np.median(middles) == pytest.approx(expected.grey, abs=8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [("mp4", "libx264"), ("mp4", "libx265"), ("webm", "libvpx-vp9"), ("avi", "mpeg4")],
+)
+def test_of_a_video_whose_frames_are_damaged_a_warning_tells(
+    tmp_path: Path, kind: str, codec: str
+) -> None:
+    whole, path = strangers.textured(kind, codec), tmp_path / "video.mp4"
+    for share, told in [(0.0, False), (0.95, True)]:
+        path.write_bytes(strangers.with_spoilt_packets(whole, share))
+        notes = probe_source("video_url", path, max_megapixels=9).notes
+        assert ["% are damaged" in note for note in notes] == [True] * told
+
+
+def test_a_damaged_ts_is_played_or_refused(tmp_path: Path) -> None:
+    path, whole = tmp_path / "video.ts", strangers.textured("mpegts", "libx264", frames=30)
+    for seed in range(25):
+        rng, content = random.Random(seed), bytearray(whole)
+        for _ in range(len(whole) // rng.choice([50, 200, 1000])):
+            content[rng.randrange(len(whole))] = rng.randrange(256)
+        path.write_bytes(content)
+        with contextlib.suppress(JobError):
+            probe_source("video_url", path, max_megapixels=9)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from talkinghead.comfy.studio import Studio
-from talkinghead.errors import MediaInvalid
+from talkinghead.errors import FILE_FAULTS, Faults, MediaInvalid
 from talkinghead.media import sound, source_video
 from talkinghead.media.picture import probe_picture, save_for_nodes
 from talkinghead.media.sandbox import Sandbox
@@ -26,15 +26,24 @@ def fetch_files(
 ) -> list[Path]:
     """Download the files into the new `folder`, under their names. What `check` raises ends it.
 
+    Where one cannot be had, those that came are opened: one answer tells what is wrong with any.
+
     Raises:
-        UrlBlocked, DownloadFailed, MediaTooLarge
+        UrlBlocked, DownloadFailed, MediaInvalid, MediaTooLarge
     """
     folder.mkdir()
     downloads = [
         Download(f"files.{name}", url, folder / name, _max_mb(name, studio.settings))
         for name, url in files.items()
     ]
-    studio.fetcher.fetch(downloads, check=check)
+    try:
+        studio.fetcher.fetch(downloads, check=check)
+    except FILE_FAULTS as error:
+        faults = Faults(error)
+        came = [each.target for each in downloads if each.target.exists()]
+        with studio.sandboxes.open(check) as sandbox:
+            check_files(came, studio.settings, sandbox, faults)
+        raise faults.together() from None
     return [each.target for each in downloads]
 
 
@@ -46,7 +55,14 @@ def _max_mb(name: str, limits: Settings) -> float:
     }[kind_of(name)]
 
 
-def check_file(path: Path, limits: Settings, sandbox: Sandbox) -> None:
+def check_files(files: Sequence[Path], limits: Settings, sandbox: Sandbox, faults: Faults) -> None:
+    """Look into each as `_check_file` does; what is wrong with one is added to `faults`."""
+    for path in files:
+        with faults.of(f"files.{path.name}"):
+            _check_file(path, limits, sandbox)
+
+
+def _check_file(path: Path, limits: Settings, sandbox: Sandbox) -> None:
     """Whether the file is what its name says: a node would open it unguarded, a playlist too.
 
     A picture that no node opens, or not every ComfyUI, is made one that all do; a sound at which

@@ -28,7 +28,7 @@ from talkinghead.render.execute import (
 from talkinghead.render.job import Job, patience
 from talkinghead.render.progress import Progress
 from talkinghead.render.workflow_job.graph import read_graph, title_in
-from talkinghead.render.workflow_job.inputs import check_file, check_masks, fetch_files
+from talkinghead.render.workflow_job.inputs import check_files, check_masks, fetch_files
 from talkinghead.render.workflow_job.outputs import Outputs, collect_files, describe
 from talkinghead.render.workflow_job.paths import path_problems, set_paths, texts_in
 from talkinghead.render.workflow_job.progress import NodeProgress
@@ -57,9 +57,7 @@ def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
             studio.sandboxes.open(job.check) as sandbox,
         ):
             faults = Faults()
-            for path in files:
-                with faults.of(f"files.{path.name}"):
-                    check_file(path, studio.settings, sandbox)
+            check_files(files, studio.settings, sandbox, faults)
             faults.tell()
             check_masks(graph, files, studio.settings, sandbox)
         produce = partial(_produce, job, request, graph, files, folder=folder, studio=studio)
