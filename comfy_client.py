@@ -123,11 +123,14 @@ class Place:
     """Where our prompt is, as the server said when it was last asked.
 
     `ahead` are the prompts that it works on before ours; with none, ours is executed. `hears` is
-    whether an event of ours would have come: without it, silence says nothing.
+    whether an event of ours would have come: without it, silence says nothing. Then `last_line` is
+    the time of the last line in the server's log, None if it does not tell: nodes that take long
+    say there how far they are.
     """
 
     ahead: int
     hears: bool
+    last_line: str | None = None
 
 
 @dataclass(frozen=True)
@@ -347,6 +350,16 @@ class ComfyClient:
         """Versions, devices and memory of the server."""
         return _json(self._request("GET", "/system_stats", self._answer_seconds))
 
+    def last_line(self) -> str | None:
+        """When the server's log got its last line, by its clock; None if it does not tell.
+
+        The page's own API, which a server, or a proxy before it, need not have.
+        """
+        with contextlib.suppress(ComfyError, KeyError, IndexError, TypeError):
+            answer = self._request("GET", "/internal/logs/raw", self._answer_seconds)
+            return str(_json(answer)["entries"][-1]["t"])
+        return None
+
     def object_info(self) -> Mapping[str, Any]:
         """The schemas of all node classes of the server."""
         return _json(self._request("GET", "/object_info"))
@@ -452,7 +465,9 @@ class _Run:
         now = self._last_answer = time.monotonic()
         if ahead is not None and not ended:
             self._unknown_since = None
-            on_place(Place(ahead, self._listener.still_hears()))
+            hears = self._listener.still_hears()
+            blind = ahead == 0 and not hears
+            on_place(Place(ahead, hears, self._client.last_line() if blind else None))
             return None
         self._unknown_since = self._unknown_since or now
         if now - self._unknown_since > self._client._history_seconds:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from comfy_client import ComfyError, Place
-from talkinghead.comfy.failures import comfy_errors
-from talkinghead.comfy.health import one_operation
+from talkinghead.comfy.health import computes
 from talkinghead.comfy.options import CLASSIC, keeps_frames
+from talkinghead.comfy.record import said_here
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.stores import KINDS
 from talkinghead.errors import JobError
@@ -73,6 +73,7 @@ def ensure_fit(studio: Studio) -> None:
     if failed:
         studio.close()
         raise Unfit("; ".join(f"{each.name}: {each.message}" for each in failed))
+    studio.record.is_fit()
 
 
 def examine(studio: Studio) -> Iterator[Check]:
@@ -84,6 +85,7 @@ def examine(studio: Studio) -> Iterator[Check]:
     yield _storage(settings)
     yield _transformers(settings)
     yield _sandbox(studio)
+    yield from _workers(settings)
     yield from _comfyui(studio)
 
 
@@ -189,6 +191,14 @@ def _sandbox(studio: Studio) -> Check:
     return Check(name, "ok", "decoders have no network, and start no other process")
 
 
+def _workers(settings: Settings) -> Iterator[Check]:
+    """What workers of this machine have said of themselves: why one asked to be replaced."""
+    for each in said_here(settings.work_dir):
+        minutes = round(each.seconds / 60)
+        message = f"{'; '.join(each.sentences)} (said {minutes} min ago)"
+        yield Check(f"worker {each.worker}", "warning", message)
+
+
 def _comfyui(studio: Studio) -> Iterator[Check]:
     try:
         with studio.comfy("doctor", lambda: None) as turn:
@@ -211,13 +221,9 @@ def _computes(studio: Studio) -> Check:
     if studio.health.is_lost:
         return Check(name, "failed", f"{studio.health}; let RunPod replace the worker")
     try:
-        with studio.comfy("doctor", lambda: None) as turn, comfy_errors():
-            done = turn.client.run(
-                one_operation(),
-                deadline_seconds=studio.settings.stall_seconds,
-                on_place=_no_turn,
-            )
-            turn.client.forget(done.prompt_id)
+        with studio.comfy("doctor", lambda: None) as turn:
+            seconds = studio.settings.stall_seconds
+            computes(turn.client, deadline_seconds=seconds, on_place=_no_turn)
     except _Busy:
         return Check(name, "skipped", "ComfyUI is at other prompts first")
     except (JobError, ComfyError) as error:

@@ -35,6 +35,7 @@ SEND_SECONDS = 3.0  # one progress update; the SDK itself would try for ten minu
 def serve(studio: Studio) -> None:
     """Take jobs until RunPod ends the worker."""
     _keep_results_out_of_the_log()
+    studio.record.keep_in(studio.settings.work_dir)
     threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
     studio.sandboxes.start()
     end = ending(studio)
@@ -90,6 +91,7 @@ async def handle(job: dict[str, Any], studio: Studio) -> dict[str, Any]:
         failed_at = result.get("error_code"), result.get("stage")
         if failed_at == ("comfyui_unavailable", "start") or studio.health.is_lost:
             log.error("RunPod is asked to replace this worker: %s", studio.health)
+            studio.health.asked_for_another_worker()
             result["refresh_worker"] = True  # it would fail every job that it takes
         return result
     except asyncio.CancelledError:

@@ -135,14 +135,20 @@ def _all(store: BlobStore) -> list[Left]:
 
 
 def _progress(store: BlobStore, left: Left) -> str:
-    """How far the renders of this id are: there is more than one if several requests had it."""
-    found = [_progress_of(store, left.job, name) for name in ledgers_in(left.files)]
-    return ", ".join(found) or "none whole"
+    """How far the renders of this id are: there is more than one if several requests had it.
+
+    Of several runs of one render, that which is furthest.
+    """
+    furthest: dict[str, tuple[int, str]] = {}
+    for name in ledgers_in(left.files):
+        render = name.rpartition("/")[0]
+        furthest[render] = max(_progress_of(store, left.job, name), furthest.get(render, (-1, "")))
+    return ", ".join(said for _, said in furthest.values()) or "none whole"
 
 
-def _progress_of(store: BlobStore, job: str, name: str) -> str:
+def _progress_of(store: BlobStore, job: str, name: str) -> tuple[int, str]:
     try:
         ledger = read_ledger(store, job, name)
     except CheckpointRefused:
-        return "unreadable"
-    return ledger.progress if ledger else "none whole"
+        return 0, "unreadable"
+    return (ledger.windows_done, ledger.progress) if ledger else (0, "none whole")

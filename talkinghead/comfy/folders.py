@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from talkinghead.comfy.claim import hold, sweep
+from talkinghead.comfy.claim import Hold, sweep, sweep_dead
 from talkinghead.models.links import link_models, write_paths
 
 
@@ -23,7 +22,7 @@ class Folders:
         self.models = work_dir / "models"
         self.model_paths = work_dir / "extra_model_paths.yaml"
         self.log = work_dir / "comfyui.log"
-        self._held: int | None = None  # the descriptor that says that they are ours
+        self._hold: Hold | None = None  # says that they are ours
 
     def make(self, models: Mapping[str, Path], node_dirs: Sequence[Path]) -> None:
         """Make what is missing, with links to the models by folder/name, and the paths of packs.
@@ -31,8 +30,9 @@ class Folders:
         What killed workers left beside them is deleted.
         """
         sweep(self.work_dir.parent)
-        if self._held is None:
-            self._held = hold(self.work_dir)
+        if self._hold is None:
+            self._hold = Hold(self.work_dir)
+        sweep_dead(self.work_dir)
         for folder in (self.input, self.output, self.temp, self.user):
             folder.mkdir(parents=True, exist_ok=True)
         self.link(models)
@@ -55,9 +55,9 @@ class Folders:
     def delete(self) -> None:
         """Delete them all, with the log."""
         shutil.rmtree(self.work_dir, ignore_errors=True)
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
 
 def command_line(python: Path, folders: Folders, port: int, args: Sequence[str]) -> list[str]:

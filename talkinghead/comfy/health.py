@@ -2,14 +2,80 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from collections.abc import Callable
 
-from talkinghead.errors import ComfyUIKilled, ComfyUIUnavailable, GpuFailed, RenderStalled
+from comfy_client import ComfyClient, Place
+from talkinghead.comfy.failures import comfy_errors
+from talkinghead.comfy.record import Record
+from talkinghead.comfy.stall import StallLimit
+from talkinghead.errors import (
+    Cancelled,
+    ComfyUIKilled,
+    ComfyUIUnavailable,
+    DeadlineExceeded,
+    GpuFailed,
+    JobError,
+    RenderStalled,
+    WorkflowRejected,
+)
 from talkinghead.workflow.graph import Graph
+
+log = logging.getLogger("talkinghead")
 
 # What is not the input's fault: the next job gets another ComfyUI.
 SICK = (ComfyUIUnavailable, ComfyUIKilled, GpuFailed, RenderStalled)
 FAILURES_IN_A_ROW = 3  # of one worker, whatever the jobs: then RunPod shall replace it
+
+
+PROOF_SECONDS = 60.0  # for one operation, on a server that may have to wake its device for it
+
+
+def computes(
+    client: ComfyClient,
+    *,
+    deadline_seconds: float,
+    on_place: Callable[[Place], None],
+    watch: Callable[[], None] = lambda: None,
+) -> None:
+    """Return when ComfyUI has computed something on the device.
+
+    Raises:
+        what any prompt raises.
+    """
+    with comfy_errors():
+        done = client.run(
+            one_operation(), deadline_seconds=deadline_seconds, on_place=on_place, watch=watch
+        )
+        client.forget(done.prompt_id)
+
+
+def prove(client: ComfyClient, check: Callable[[], None], deadline_seconds: float) -> None:
+    """Have somebody else's ComfyUI, on which a render failed, show that it computes.
+
+    Other clients' prompts may be first. `check` is called while waiting, and may raise.
+
+    Raises:
+        ComfyUIUnavailable: it does not compute.
+    """
+    limit = StallLimit("one operation", PROOF_SECONDS)
+
+    def watch() -> None:
+        check()
+        limit.check()
+
+    try:
+        computes(client, deadline_seconds=deadline_seconds, on_place=limit.found, watch=watch)
+    except (Cancelled, DeadlineExceeded):
+        raise
+    except WorkflowRejected as error:  # it has not all of ComfyUI's own nodes: so nothing is known
+        log.warning("ComfyUI takes no prompt that would show whether it computes: %s", error)
+    except JobError as error:
+        raise ComfyUIUnavailable(
+            f"the ComfyUI at COMFYUI_URL failed in an earlier job, and does not compute: {error}; "
+            "it has to be started again"
+        ) from error
 
 
 def one_operation() -> Graph:
@@ -25,20 +91,36 @@ def one_operation() -> Graph:
 
 
 class Health:
-    """The failures since a render last went well, none of which was the input's fault."""
+    """The failures since a render last went well, none of which was the input's fault.
 
-    def __init__(self) -> None:
+    The record has them, too, for the doctor.
+    """
+
+    def __init__(self, record: Record | None = None) -> None:
         self._failures: list[str] = []
+        self._record = record or Record()
 
     def is_sick(self, error: BaseException) -> bool:
         """Whether ComfyUI is to be replaced, after what a job ended in; taken note of if so."""
         if isinstance(error, SICK):
             self._failures.append(str(error).partition("\n")[0])
+            self._record.say("health", [str(self)])
         return isinstance(error, SICK)
 
     def computed(self) -> None:
         """A prompt went well: it is none of this worker's habits to fail."""
         self._failures.clear()
+        self._record.say("health", [])
+        self._record.is_fit()
+
+    def asked_for_another_worker(self) -> None:
+        """Take note that RunPod was asked to replace this worker, for what failed here."""
+        self._record.say("health", [f"it asked RunPod to replace it: {self}"])
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether what failed last says that ComfyUI may not compute."""
+        return bool(self._failures)
 
     @property
     def is_lost(self) -> bool:
@@ -46,9 +128,10 @@ class Health:
         return len(self._failures) >= FAILURES_IN_A_ROW
 
     def __str__(self) -> str:
+        count = len(self._failures)
+        what = "a render" if count == 1 else f"{count} renders in a row"
         return (
-            f"{len(self._failures)} renders in a row failed here, and not for what was asked; "
-            f"the last: {self._failures[-1]}"
+            f"{what} failed here, and not for what was asked; the last: {self._failures[-1]}"
             if self._failures
             else "no render has failed here since one went well"
         )

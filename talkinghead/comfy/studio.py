@@ -12,8 +12,9 @@ from typing import Any, Self
 
 from comfy_client import HTTP_SECONDS, ComfyClient, ComfyError, ExecutionFailed, TimedOut
 from talkinghead.comfy.failures import kind_of
-from talkinghead.comfy.health import Health
+from talkinghead.comfy.health import Health, prove
 from talkinghead.comfy.process import ComfyProcess, death_of
+from talkinghead.comfy.record import Record
 from talkinghead.comfy.revival import Pauses, revive
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.delivery.place import Place
@@ -64,8 +65,10 @@ class Studio:
         self.profile = active_profile(settings, self.host)
         self.sandboxes = Sandboxes()
         self.pace = Pace()
-        self.health = Health()
-        self.lighter_ways: dict[str, str] = {}  # what memory suffices for, by kind of render
+        self.record = Record()
+        self.health = Health(self.record)
+        # What memory suffices for, and for how many renders it has, by kind of render and windows.
+        self.lighter_ways: dict[tuple[str, int], tuple[str, int]] = {}
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
         self.server = server
@@ -119,7 +122,7 @@ class Studio:
             check: called while waiting; what it raises ends the wait.
 
         Raises:
-            ComfyUIUnavailable: ComfyUI does not start.
+            ComfyUIUnavailable: ComfyUI does not start, or does not compute.
             ComfyUIDied, ComfyUIKilled: it died, where the job only saw that it does not answer.
         """
         while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
@@ -129,6 +132,8 @@ class Studio:
         turn = Turn(self, folder, release=self._lock.release)
         try:
             self._ensure_ready(check)
+            if self.server is None and self.health.is_doubtful:  # ours was replaced
+                prove(turn.client, check, self.settings.job_timeout_seconds)
             yield turn
         except BaseException as error:
             death = self._death_behind(error)

@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from comfy_client import ComfyError, Event, Place
+from comfy_client import ComfyError
 from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.pages import read_pages
+from talkinghead.comfy.stall import StallLimit
 from talkinghead.comfy.studio import Studio
-from talkinghead.errors import JobError, RenderStalled
+from talkinghead.errors import JobError
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
@@ -53,40 +54,24 @@ def warm_up(studio: Studio) -> None:
             turn.schemas()
             # By the recorded schemas: a ComfyUI without the node packs then says what it lacks.
             loaders = loaders_only(_some_render(studio), load_schemas())
-            limit = _StallLimit(studio)
+            limit = StallLimit("a loader", studio.settings.stall_seconds)
+
+            def watch() -> None:
+                studio.check_alive()
+                limit.check()
+
             with comfy_errors():
                 done = turn.client.run(
                     loaders,
                     deadline_seconds=studio.settings.job_timeout_seconds,
-                    on_event=limit.saw,
+                    on_event=limit.sign,
                     on_place=limit.found,
-                    watch=limit.check,
+                    watch=watch,
                 )
                 turn.client.forget(done.prompt_id)
             studio.keeps(loaders)
     except (ComfyError, JobError) as error:
         log.warning("ComfyUI could not load the models before the first job: %s", error)
-
-
-class _StallLimit:
-    """Ends the warm-up when its loaders make no progress; other clients' prompts may be first."""
-
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
-        self._last_sign = time.monotonic()
-
-    def saw(self, event: Event) -> None:
-        self._last_sign = time.monotonic()
-
-    def found(self, place: Place) -> None:
-        if place.ahead:
-            self._last_sign = time.monotonic()
-
-    def check(self) -> None:
-        self._studio.check_alive()
-        seconds = self._studio.settings.stall_seconds
-        if time.monotonic() - self._last_sign > seconds:
-            raise RenderStalled(f"they were not loaded: no progress for {seconds:g} s")
 
 
 def _some_render(studio: Studio) -> Graph:

@@ -18,9 +18,10 @@ from talkinghead.delivery.blobs import BlobStore, told
 from talkinghead.delivery.ledger import Ledger, motion_name, segment_name
 from talkinghead.delivery.place import VIDEO_TYPE
 from talkinghead.delivery.restore import (
+    Found,
     delete,
     files_of_render,
-    find_ledger,
+    find_ledgers,
     remove_checkpoint,
     restore,
 )
@@ -45,6 +46,7 @@ class Checkpoints:
         self._fit = fit
         self._request_hash = request_hash
         self._token = uuid.uuid4().hex[:8]
+        self._found: Found | None = None  # what was there when it was opened
         self._stored: Ledger | None = None  # as far as the store has it
         self._writer = BackgroundWriter()
         self._delivered = False
@@ -57,19 +59,26 @@ class Checkpoints:
             CheckpointRefused: it is of another render, or cannot be read.
             DeliveryFailed: the store does not answer: hours of a GPU may be in it.
         """
-        return find_ledger(self._store, self._job, self._fit, check) if self._store else None
+        if self._store is None:
+            return None
+        self._found = find_ledgers(self._store, self._job, self._fit, check)
+        return self._found.of(self._job, self._fit)
 
     def restore(self, ledger: Ledger, folder: Path, check: Callable[[], None]) -> Ledger | None:
         """Bring the segments and the newest motion state into the folder, and verify them.
 
-        Returns the ledger, shortened if the last window's files are damaged; None if the render
-        has to start anew. What is saved from now on follows it. What `check` raises ends it.
+        Returns the ledger, shortened if the last window's files are damaged, or that of another run
+        of this render if they all are; None if the render has to start anew. What is saved from now
+        on follows it. What `check` raises ends it.
 
         Raises:
             DeliveryFailed: the store does not answer.
         """
         assert self._store is not None, "there was a ledger in it"
-        self._stored = restore(self._store, self._job, ledger, folder, check)
+        for each in self._found.runs_of(ledger.fit) if self._found else [ledger]:
+            self._stored = restore(self._store, self._job, each, folder, check)
+            if self._stored is not None:
+                break
         return self._stored
 
     def save(self, window: int, segment: Path, motion: Path, ledger: Ledger) -> None:
@@ -132,7 +141,8 @@ class Checkpoints:
         self._write(store, new.stored(segment_name(window), window), segment, VIDEO_TYPE)
         motion_type = "application/octet-stream"
         self._write(store, new.stored(motion_name(window), window), motion, motion_type)
-        self._write(store, new.name, new.as_json(), "application/json")
+        name = new.name(self._token if self._found is None or self._found.may_list else None)
+        self._write(store, name, new.as_json(), "application/json")
         self._stored = new
         old = [mark.window for mark in before.marks if mark not in new.marks]
         self._drop(store, [new.stored(motion_name(each), each) for each in old])
@@ -165,7 +175,15 @@ class Checkpoints:
     def _remove(self, store: BlobStore) -> None:
         try:
             ours = {run.token for run in self._stored.runs} if self._stored else set()
-            files = files_of_render(store, self._job, self._fit, self._request_hash, ours)
+            files = files_of_render(
+                store,
+                self._job,
+                self._fit,
+                self._request_hash,
+                tokens=ours,
+                own=self._token,
+                before=self._found,
+            )
             remove_checkpoint(store, self._job, files)
         except DeliveryFailed as error:
             warn("the checkpoint stays", error)

@@ -3,8 +3,8 @@
 Under the job's key lie, in `checkpoint/` and a folder of the render's own there: the segments, the
 motion states of the last two windows, and the ledger, written last: what it names is there. The
 folder is named by what decides the frames, so that renders that differ in it, under one id,
-never meet. Every run of a render gives its files names of its own, so that a worker that was taken
-for lost overwrites nothing.
+never meet. Every run of a render gives its files names of its own, the ledger too, so that workers
+that do the same at the same time, or one that was taken for lost, overwrite nothing of each other.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from talkinghead.errors import CheckpointRefused
 from talkinghead.files import hash_of
 
 FOLDER = "checkpoint/"
+# The one name that is found by keys which may not list: all runs of a render share it there.
 LEDGER = "ledger.json"
 # Older versions of the worker wrote no folder for each render: theirs is listed, told and removed.
 OLDER_LEDGER = FOLDER + LEDGER
+ANY_LEDGER = re.compile(r".*/ledger(_[0-9a-f]{8})?\.json")
 # What may be deleted: in a bucket, folders of this name may be somebody else's.
 OURS = re.compile(
-    FOLDER + r"([0-9a-f]{32}/)?(ledger|(segment|motion)_\d{5,}_[0-9a-f]{8})"
+    FOLDER + r"([0-9a-f]{32}/)?(ledger(_[0-9a-f]{8})?|(segment|motion)_\d{5,}_[0-9a-f]{8})"
     r"\.(json|mp4|latent|part)(\.[0-9a-f]{8}\.part)?"
 )
 SHOWN = 12  # of a sum's digits, in a message
@@ -90,10 +92,10 @@ class Ledger:
         """How far it is, for people."""
         return f"{self.windows_done} of {self.windows} windows"
 
-    @property
-    def name(self) -> str:
-        """What the store calls it."""
-        return folder_of(self.fit) + LEDGER
+    def name(self, token: str | None) -> str:
+        """What the store calls it, if it is that of the run with this token; None: of any run."""
+        own = LEDGER if token is None else f"ledger_{token}.json"
+        return folder_of(self.fit) + own
 
     def stored(self, name: str, window: int) -> str:
         """What the store calls the segment or motion state of a window."""

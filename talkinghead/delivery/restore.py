@@ -8,12 +8,14 @@ import io
 import logging
 from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from talkinghead import logs
 from talkinghead.delivery.blobs import BlobStore, StoredFile, told
 from talkinghead.delivery.ledger import (
+    ANY_LEDGER,
     FOLDER,
     LEDGER,
     OLDER_LEDGER,
@@ -32,32 +34,91 @@ READ_SECONDS = 60.0  # a file of the checkpoint, with all repetitions
 DOWNLOADS = 8
 
 
-def find_ledger(
+@dataclass(frozen=True)
+class Found:
+    """The ledgers that jobs of one id have left, by name; of one that cannot be read, why not."""
+
+    ledgers: Mapping[str, Ledger | CheckpointRefused] = field(default_factory=dict)
+    may_list: bool = True
+
+    def of(self, job: str, fit: Mapping[str, str]) -> Ledger | None:
+        """That of the render with this `fit`: of several runs of it, the one that is furthest.
+
+        Raises:
+            CheckpointRefused: it is no ledger that this worker can read; or there is none, and
+                there is one of another render.
+        """
+        if runs := self.runs_of(fit):
+            return runs[0]
+        own = [each for name, each in self.ledgers.items() if name.startswith(folder_of(fit))]
+        for other in own or self.ledgers.values():
+            raise other.refusal(job, fit) if isinstance(other, Ledger) else other
+        return None
+
+    def runs_of(self, fit: Mapping[str, str]) -> list[Ledger]:
+        """Those of the render with this `fit` that can be read, the furthest first.
+
+        Of two that are as far, the one that went on from the other: that may be damaged.
+        """
+        own = [each for name, each in self.ledgers.items() if name.startswith(folder_of(fit))]
+        readable = [each for each in own if isinstance(each, Ledger)]
+        return sorted(readable, key=lambda each: (each.windows_done, len(each.runs)), reverse=True)
+
+    def is_at_rest(self, name: str, ledger: Ledger) -> bool:
+        """Whether nobody has gone on with it since it was found."""
+        found = self.ledgers.get(name)
+        return isinstance(found, Ledger) and found.marks == ledger.marks
+
+
+def find_ledgers(
     store: BlobStore, job: str, fit: Mapping[str, str], check: Callable[[], None]
-) -> Ledger | None:
-    """The ledger of the render with this `fit`, if it left one.
+) -> Found:
+    """All ledgers of the id; that of this `fit` alone, if the keys may not list.
 
     Raises:
-        CheckpointRefused: it is no ledger that this worker can read; or there is none, and there
-            is one of another render.
         DeliveryFailed: the store does not answer.
     """
-    ledger = read_ledger(store, job, folder_of(fit) + LEDGER, check)
-    if ledger is not None:
-        return ledger
+    shared = folder_of(fit) + LEDGER
+    ledgers = {shared: _ledger_or_refusal(store, job, shared, check)}
+    listed = _listed(store, job, check)
+    for name in ledgers_in(listed or []):
+        if name != shared:
+            ledgers[name] = _ledger_or_refusal(store, job, name, check)
+    found = {name: ledger for name, ledger in ledgers.items() if ledger is not None}
+    return Found(found, may_list=listed is not None)
+
+
+def _ledger_or_refusal(
+    store: BlobStore, job: str, name: str, check: Callable[[], None]
+) -> Ledger | CheckpointRefused | None:
     try:
-        others = ledgers_in(checkpoint_files(store, job))
-    except DeliveryFailed as error:  # keys that may not list; nothing of others is overwritten
-        logs.tell(
-            "other checkpoints are not known",
-            level=logging.WARNING,
-            sentence=logs.sentence(error),
-        )
-        return None
-    for name in others:
-        if (other := read_ledger(store, job, name, check)) is not None:
-            raise other.refusal(job, fit)
-    return None
+        return read_ledger(store, job, name, check)
+    except CheckpointRefused as refusal:
+        return refusal
+
+
+def _listed(store: BlobStore, job: str, check: Callable[[], None]) -> list[StoredFile] | None:
+    """The files of a job's checkpoint; None if the keys may not list.
+
+    Raises:
+        DeliveryFailed: the store does not answer.
+    """
+
+    def attempt() -> list[StoredFile] | None:
+        try:
+            with told(store, "list what it holds", retried=True):
+                return _ours(store.files(job, FOLDER))
+        except OSError as error:
+            raise PassingFault(str(error.strerror or error)) from None
+        except DeliveryFailed as error:
+            logs.tell(
+                "other checkpoints are not known",
+                level=logging.WARNING,
+                sentence=logs.sentence(error),
+            )
+            return None
+
+    return keep_trying(attempt, _patience(job, check))
 
 
 def read_ledger(
@@ -79,7 +140,7 @@ def read_ledger(
 
 def ledgers_in(files: Iterable[StoredFile]) -> list[str]:
     """The names of the ledgers among a job's files."""
-    return [file.name for file in files if file.name.endswith(f"/{LEDGER}")]
+    return [file.name for file in files if ANY_LEDGER.fullmatch(file.name)]
 
 
 def restore(
@@ -129,7 +190,7 @@ def _read(store: BlobStore, job: str, name: str, into: BinaryIO, check: Callable
     Raises:
         DeliveryFailed, what `check` raises; OSError: our own disk is full
     """
-    patience = Patience(READ_SECONDS, check, what=f"the checkpoint of {job} was not read")
+    patience = _patience(job, check)
 
     def attempt() -> bool:
         into.seek(0)
@@ -143,6 +204,10 @@ def _read(store: BlobStore, job: str, name: str, into: BinaryIO, check: Callable
             raise PassingFault(str(error.strerror or error)) from None
 
     return keep_trying(attempt, patience)
+
+
+def _patience(job: str, check: Callable[[], None]) -> Patience:
+    return Patience(READ_SECONDS, check, what=f"the checkpoint of {job} was not read")
 
 
 def jobs_in(store: BlobStore) -> list[str]:
@@ -162,7 +227,11 @@ def checkpoint_files(store: BlobStore, job: str) -> list[StoredFile]:
         DeliveryFailed
     """
     with told(store, "list what it holds"):
-        return [file for file in store.files(job, FOLDER) if OURS.fullmatch(file.name)]
+        return _ours(store.files(job, FOLDER))
+
+
+def _ours(files: Iterable[StoredFile]) -> list[StoredFile]:
+    return [file for file in files if OURS.fullmatch(file.name)]
 
 
 def remove_checkpoint(store: BlobStore, job: str, files: Iterable[StoredFile]) -> None:
@@ -179,12 +248,20 @@ def remove_checkpoint(store: BlobStore, job: str, files: Iterable[StoredFile]) -
 
 
 def files_of_render(
-    store: BlobStore, job: str, fit: Mapping[str, str], request_hash: str, tokens: Set[str]
+    store: BlobStore,
+    job: str,
+    fit: Mapping[str, str],
+    request_hash: str,
+    *,
+    tokens: Set[str],
+    own: str,
+    before: Found | None,
 ) -> list[StoredFile]:
     """What is there of the render with this `fit`, and of those that this request left.
 
-    Of others under the same id, nothing: they may go on. So may another request's render with the
-    same `fit`, by the runs that its ledger names: some of these are none of our `tokens`.
+    Of others under the same id, nothing: they may go on. So may other runs of the same render, by
+    what their ledgers name: some of it is none of our `tokens`, of which `own` is this run's. Those
+    of this request have ended if they are as they were `before`, when ours began; None: all have.
 
     Raises:
         DeliveryFailed
@@ -197,9 +274,10 @@ def files_of_render(
             if ledger is None:
                 continue
             runs = {run.token for run in ledger.runs}
-            if ledger.request_hash == request_hash:
+            has_ended = before is None or before.is_at_rest(name, ledger)
+            if ledger.request_hash == request_hash and has_ended:
                 folders.add(folder_of(ledger.fit))
-            elif not runs <= tokens:
+            elif not (runs <= tokens and (has_ended or f"_{own}." in name)):
                 theirs += [name, *(f"_{token}." for token in runs)]
     return [
         file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,6 +9,7 @@ from typing import TypeVar
 from comfy_client import Event, Outcome, Place
 from talkinghead import logs
 from talkinghead.comfy.failures import comfy_errors
+from talkinghead.comfy.stall import StallLimit
 from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.errors import (
     ComfyUIDied,
@@ -122,9 +122,8 @@ def execute(
 class Watch:
     """Over one prompt on ComfyUI: reports how far it is, and ends it when it shall not go on.
 
-    A stall is no progress of our own prompt while it executes. Nothing else is one: neither the
-    time behind another client's prompt, nor the silence of a socket that is lost or deaf. A ComfyUI
-    that does not answer at all has as long as one that makes no progress.
+    A stall is no progress of our own prompt while it executes (`StallLimit`). A ComfyUI that does
+    not answer at all has as long as one that makes no progress.
 
     The client calls `saw` with each event, `found` with each answer to a poll, and `check` about
     twice a second, all in the thread that runs the prompt; what they raise makes it interrupt the
@@ -135,7 +134,7 @@ class Watch:
         self._job = job
         self._studio = turn.studio
         self._see = see
-        self._last_sign = time.monotonic()  # that it goes on, or has not begun
+        self._limit = StallLimit("the render", turn.studio.settings.stall_seconds)
 
     @property
     def seconds_left(self) -> float:
@@ -144,14 +143,13 @@ class Watch:
 
     def saw(self, event: Event) -> None:
         """Take note of an event: the render goes on."""
-        self._last_sign = time.monotonic()
+        self._limit.sign()
         if (progress := self._see(event)) is not None:
             self._job.tell(progress)
 
     def found(self, place: Place) -> None:
         """Take note of where the prompt is: it waits, or is executed and may be heard."""
-        if place.ahead or not place.hears:
-            self._last_sign = time.monotonic()
+        self._limit.found(place)
         if place.ahead:
             others = "another prompt" if place.ahead == 1 else f"{place.ahead} other prompts"
             self._job.tell(Progress("render", f"ComfyUI is at {others} first"))
@@ -162,12 +160,8 @@ class Watch:
         Raises:
             Cancelled, DeadlineExceeded: the job shall end.
             ComfyUIUnavailable: our ComfyUI has died.
-            RenderStalled: there was no sign of life for `stall_seconds` of the settings.
+            RenderStalled: it made no progress for `stall_seconds` of the settings.
         """
         self._job.check()
         self._studio.check_alive()  # before the stall: it says why nothing comes
-        stall_seconds = self._studio.settings.stall_seconds
-        if time.monotonic() - self._last_sign > stall_seconds:
-            raise RenderStalled(
-                f"the render made no progress for {stall_seconds:g} s and was stopped"
-            )
+        self._limit.check()

@@ -8,12 +8,18 @@ from talkinghead.errors import OutOfMemory
 from talkinghead.plan.plan import Plan, lighter_plans
 from talkinghead.render.job import Job
 
+# Then the caller's plan is tried again: what had filled the memory may be gone. A try that fails
+# costs about a load of the models and a step, some tenths of a render; blocks that are swapped for
+# nothing cost as much of every render. Not at a new ComfyUI: on a host with little memory, where
+# this matters most, one is started after each job.
+RENDERS_BETWEEN_TRIES = 10
+
 
 class Ladder:
     """The plans of one render, each of which takes less memory than the one before.
 
     `plan` is the one to render by: at first the caller's, or the one that worked for the last
-    render of the same size and model on this worker.
+    render on this worker that needed as much memory, or less.
     """
 
     def __init__(self, job: Job, plan: Plan, studio: Studio) -> None:
@@ -22,8 +28,9 @@ class Ladder:
         self._studio = studio
         self._how = "as planned"
         self._tried: list[str] = []
-        picture = plan.framing.render_width, plan.framing.render_height
-        self._kind = f"{plan.talk_model} {'long' if plan.long else 'short'} {picture}"
+        self._kind = _kind_of(plan)
+        # All frames of one prompt are in memory at once; else those of a window.
+        self._windows = 1 if plan.long else plan.windows
         self._left = lighter_plans(plan)
         self._begin_where_it_worked()
 
@@ -51,15 +58,41 @@ class Ladder:
 
         That ComfyUI's memory was freed is nothing to repeat: what had filled it is gone.
         """
-        if self.plan != self._asked:
-            self._studio.lighter_ways[self._kind] = self._how
+        if self.plan == self._asked:
+            return
+        ways, known = self._studio.lighter_ways, self._known()
+        how, renders = ways[known] if known else ("", 0)
+        if known and how == self._how and renders + 1 >= RENDERS_BETWEEN_TRIES:
+            del ways[known]
+        elif known and how == self._how:
+            ways[known] = how, renders + 1
+        else:
+            ways[self._kind, self._windows] = self._how, 0
+        said = [
+            f"{kind}: memory ran out, and sufficed {how}" for (kind, _), (how, _) in ways.items()
+        ]
+        self._studio.record.say("memory", said)
+
+    def _known(self) -> tuple[str, int] | None:
+        """Of what is known, that of the render which took most memory, and no more than this."""
+        ways = self._studio.lighter_ways
+        fits = [key for key in ways if key[0] == self._kind and key[1] <= self._windows]
+        return max(fits, default=None)
 
     def _begin_where_it_worked(self) -> None:
-        known = self._studio.lighter_ways.get(self._kind)
+        key = self._known()
+        known = self._studio.lighter_ways[key][0] if key else None
         if known not in [how for how, _ in lighter_plans(self.plan)]:
             return  # nothing is known, or the caller asked for other settings, or for no second try
         while self._how != known:
             self._how, self.plan = next(self._left)
         self._job.notes.append(
-            f"an earlier render of this size ran out of memory here; rendered {known}"
+            f"an earlier render of this kind ran out of memory here; rendered {known}"
         )
+
+
+def _kind_of(plan: Plan) -> str:
+    """What the memory of one window depends on: how it is made, of what size, for how many."""
+    size = f"{plan.framing.render_width} x {plan.framing.render_height}"
+    what = " ".join(filter(None, (plan.talk_model, plan.template, plan.video_method)))
+    return f"{what}, {size}, {len(plan.offsets)} speaking"

@@ -40,8 +40,10 @@ class LongRender:
         self._fit = fit_of(task, plan)
         self._means = means_of(task.studio)
         store, job = task.studio.stores.checkpoints(), task.job
-        # Of this request alone; what goes on with it goes on with its playlist, too.
-        self._playlist = f"{PLAYLISTS}/{sum_of({**self._fit, 'request': job.asked.video})}"
+        # Of this job alone, as another may have the same request at the same time; whoever goes on
+        # with what it kept goes on with its playlist, too.
+        whose = {**self._fit, "request": job.asked.video, "job": job.id}
+        self._playlist = f"{PLAYLISTS}/{sum_of(whose)}"
         self._checkpoints = Checkpoints(store, job.key, self._fit, job.asked.video)
         self._is_delivered = False
 

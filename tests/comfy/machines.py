@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from talkinghead.delivery.ledger import LEDGER
 from talkinghead.plan.windows import seed_of
 from talkinghead.settings import PROJECT_DIR
 from tests.contract.conftest import environment_of
@@ -154,12 +153,12 @@ class Ordeal:
 
     def stored(self) -> int:
         """How many windows the ledger in the bucket has."""
-        client = self._s3.client()
+        client, furthest = self._s3.client(), 0
         for key in self._s3.keys(f"{self._job['id']}/"):
-            if key.endswith(LEDGER):
+            if "/ledger" in key:
                 ledger = json.loads(client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
-                return int(ledger["marks"][-1]["window"])
-        return 0
+                furthest = max(furthest, int(ledger["marks"][-1]["window"]))
+        return furthest
 
     def suffer(self, fate: Sequence[Blow]) -> None:
         """Have all this happen, each at a random moment; returns when the last is over."""

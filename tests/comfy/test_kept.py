@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from comfy_client import ComfyClient
 from talkinghead.comfy.studio import Studio
-from talkinghead.delivery.ledger import FOLDER, LEDGER, segment_name
+from talkinghead.delivery.blobs import BlobStore
+from talkinghead.delivery.ledger import FOLDER, segment_name
+from talkinghead.delivery.restore import checkpoint_files, ledgers_in, read_ledger
 from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumeStore
 from talkinghead.errors import DeadlineExceeded
@@ -19,11 +22,13 @@ from talkinghead.models.manifest import load_manifest
 from talkinghead.net.guard import UrlGuard
 from talkinghead.render import long as long_render
 from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.render.window_log import WindowLog
 from talkinghead.settings import Settings
 from tests.conftest import FileServer, write_tone
-from tests.timing import LAST_RESORT_SECONDS
+from tests.store import S3Server
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 Control = Callable[..., None]
 
@@ -142,13 +147,84 @@ def test_a_retry_that_finds_what_it_cannot_read_begins_anew_and_says_so(
 ) -> None:
     fail_in_window(1, control)
     run_job(Job("retried", long_job), studio)
-    (ledger,) = kept_in.rglob(LEDGER)
+    (ledger,) = kept_in.rglob("ledger*.json")
     ledger.write_text("{")
     control()
     result = run_job(Job("retried", long_job), studio)
     assert result.get("status") == "completed", result
     (warning,) = [each for each in result["warnings"] if "from the beginning" in each]
     assert "cannot be read" in warning
+
+
+@pytest.mark.parametrize("place", ["volume", "bucket"])
+def test_the_same_request_twice_at_once_is_two_renders_and_neither_tears_the_other(
+    *,
+    long_job: dict[str, Any],
+    settings: Settings,
+    client: ComfyClient,
+    place: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Two workers with one store; one is at its first window until the other has delivered."""
+    workers = [Studio(settings.model_copy(update={"comfyui_url": client.url})) for _ in range(2)]
+    if place == "volume":
+        volume = request.getfixturevalue("tmp_path") / "both"
+        volume.mkdir()
+        stored = Settings(volume_dir=volume)
+    else:
+        bucket: S3Server = request.getfixturevalue("s3")
+        for name, value in bucket.environment.items():
+            request.getfixturevalue("monkeypatch").setenv(name, value)
+        stored = Settings()
+    for worker in workers:
+        worker.stores = Stores(stored, guard=UrlGuard(blocked=()))
+    store = workers[0].stores.checkpoints()
+    assert store is not None
+    job = long_job | {"request_id": f"at-once-{place}"}
+    del job["seed"]
+    begun, delivered = threading.Event(), threading.Event()
+    kept = list[tuple[int, bool]]()
+    results: dict[str, dict[str, Any]] = {}
+
+    def slow(progress: Progress) -> None:
+        if progress.stage == "render":
+            begun.wait(LAST_RESORT_SECONDS)
+        if progress.message == "window 1 of 3 is done":
+            delivered.wait(LAST_RESORT_SECONDS)
+            kept.extend(ledgers_of(store, job["request_id"]))
+
+    def quick(progress: Progress) -> None:
+        if progress.stage == "render":
+            begun.set()
+        if progress.message == "window 1 of 3 is done":
+            both = lambda: len(ledgers_of(store, job["request_id"])) == 2  # noqa: E731
+            wait_until(both, "each has stored its first window")
+
+    def run(name: str, worker: Studio, report: Callable[[Progress], None]) -> None:
+        results[name] = run_job(Job(name, job, report=report), worker)
+
+    thread = threading.Thread(target=run, args=("slow", workers[0], slow))
+    thread.start()
+    run("quick", workers[1], quick)
+    delivered.set()
+    thread.join()
+    assert [each.get("status") for each in results.values()] == ["completed"] * 2, results
+    assert kept == [(1, True)], "the slow one's window is there, whole"
+    assert store.files(job["request_id"], FOLDER) == []
+
+
+def ledgers_of(store: BlobStore, job: str) -> list[tuple[int, bool]]:
+    """How far each ledger of the job is, and whether all segments that it names are there."""
+    files = {each.name for each in checkpoint_files(store, job)}
+    found = [read_ledger(store, job, name) for name in ledgers_in(checkpoint_files(store, job))]
+    return [
+        (
+            each.windows_done,
+            {each.stored(segment_name(n), n) for n in range(1, each.windows_done + 1)} <= files,
+        )
+        for each in found
+        if each
+    ]
 
 
 def test_the_windows_that_are_told_as_done_are_those_in_the_store(
@@ -181,7 +257,7 @@ def test_the_windows_that_are_told_as_done_are_those_in_the_store(
         if segment_name(2).removesuffix(".mp4") in name:
             over.wait(LAST_RESORT_SECONDS)
         put(store, job, name, *rest, **more)
-        if name.startswith(FOLDER) and name.endswith(LEDGER):
+        if name.startswith(FOLDER) and "/ledger" in name:
             begun.set()
 
     monkeypatch.setattr(VolumeStore, "put", slow)

@@ -8,11 +8,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from comfy_client import ComfyClient, Event
+from talkinghead.comfy import health
 from talkinghead.comfy.studio import Studio
 from talkinghead.comfy.warm_up import warm_up
 from talkinghead.doctor import examine
@@ -21,7 +23,7 @@ from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from talkinghead.workflow.graph import Graph
-from tests.comfy.proxy import Kind, Proxy, SocketFault, port_of
+from tests.comfy.proxy import Canned, Kind, Proxy, SocketFault, port_of
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 STALL_SECONDS = 3.0
@@ -53,12 +55,53 @@ def test_a_job_whose_socket_is_lost_renders_to_its_end(
     far: Studio,
     proxy: Proxy,
     short_job: dict[str, Any],
-    held: Callable[[], None],
     control: Callable[..., None],
+    tmp_path: Path,
+    *,
+    kind: Kind,
+) -> None:
+    """It gets on, step by step, and nobody hears it."""
+    proxy.websocket, begun = SocketFault(kind), tmp_path / "begun"
+    control(step_seconds=1, seeds_log=str(begun))
+    before: list[int] = []
+
+    def hurry() -> None:
+        wait_until(begun.exists, "a sampler begins")
+        before.append(proxy.paths.count("/queue"))
+        wait_until(lambda: polled(proxy, *before), "it is silent for longer than it may stall")
+        control()
+
+    threading.Thread(target=hurry, daemon=True).start()
+    result = run_job(Job("lost", short_job | {"steps": 40}), far)
+    assert result["status"] == "completed", result
+    assert not [each for each in result["warnings"] if "twice" in each]
+    assert polled(proxy, *before)
+
+
+@pytest.mark.parametrize("kind", ["cut", "deaf"])
+def test_a_job_that_hangs_after_its_socket_was_lost_is_stopped_by_the_stall_limit(
+    far: Studio,
+    proxy: Proxy,
+    short_job: dict[str, Any],
+    held: Callable[[], None],
     *,
     kind: Kind,
 ) -> None:
     proxy.websocket = SocketFault(kind)
+    result = run_job(Job("hangs", short_job), far)
+    assert result["error_code"] == "render_stalled", result
+    assert proxy.paths.count("/internal/logs/raw") > 1
+
+
+def test_of_a_server_that_shows_neither_events_nor_its_log_nothing_is_taken_for_a_stall(
+    far: Studio,
+    proxy: Proxy,
+    short_job: dict[str, Any],
+    held: Callable[[], None],
+    control: Callable[..., None],
+) -> None:
+    proxy.websocket = SocketFault("cut")
+    proxy.canned["/internal/logs"] = Canned({"error": "no such page"}, status=404)
 
     def release() -> None:
         held()
@@ -67,9 +110,59 @@ def test_a_job_whose_socket_is_lost_renders_to_its_end(
         control()
 
     threading.Thread(target=release, daemon=True).start()
-    result = run_job(Job("lost", short_job), far)
-    assert result["status"] == "completed", result
-    assert not result.get("warnings"), "it was rendered once"
+    assert run_job(Job("dark", short_job), far)["status"] == "completed"
+
+
+class Submitted(list[Graph]):
+    """The graphs that ComfyUI was given."""
+
+    def has_one_operation(self) -> bool:
+        return any("ImageBlur" in {node["class_type"] for node in each.values()} for each in self)
+
+
+@pytest.fixture
+def submitted(monkeypatch: pytest.MonkeyPatch) -> Submitted:
+    seen, submit = Submitted(), ComfyClient.submit
+
+    def note(client: ComfyClient, graph: Graph, *rest: Any, **more: Any) -> None:
+        seen.append(graph)
+        submit(client, graph, *rest, **more)
+
+    monkeypatch.setattr(ComfyClient, "submit", note)
+    return seen
+
+
+def test_somebody_elses_comfyui_that_failed_has_to_compute_something_before_the_next_job(
+    far: Studio, short_job: dict[str, Any], control: Callable[..., None], submitted: Submitted
+) -> None:
+    assert run_job(Job("first", short_job), far)["status"] == "completed"
+    control(WanVideoSampler={"action": "raise", "message": "CUDA error: ECC error", "times": 1})
+    assert run_job(Job("second", short_job), far)["error_code"] == "render_failed"
+    assert not submitted.has_one_operation()
+    assert run_job(Job("third", short_job), far)["status"] == "completed"
+    assert submitted.has_one_operation()
+    submitted.clear()
+    assert run_job(Job("fourth", short_job), far)["status"] == "completed"
+    assert not submitted.has_one_operation()
+
+
+def test_a_job_on_somebody_elses_comfyui_that_computes_nothing_any_more_fails_at_once(
+    far: Studio,
+    short_job: dict[str, Any],
+    control: Callable[..., None],
+    submitted: Submitted,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    control(WanVideoSampler={"action": "raise", "message": "CUDA error: ECC error", "times": 1})
+    run_job(Job("first", short_job), far)
+    submitted.clear()
+    broken = health.one_operation()
+    broken["1"]["inputs"] |= {"width": 1, "height": 1}  # the blur has nothing to take from, fails
+    monkeypatch.setattr(health, "one_operation", lambda: broken)
+    result = run_job(Job("second", short_job), far)
+    assert (result["error_code"], result["stage"]) == ("comfyui_unavailable", "start"), result
+    assert "failed in an earlier job, and does not compute: " in result["error"]
+    assert [*submitted] == [broken], "nothing of the job was tried"
 
 
 @pytest.mark.parametrize("kind", ["cut", "deaf"])

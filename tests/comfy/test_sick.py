@@ -16,7 +16,7 @@ from comfy_client import ComfyClient
 from talkinghead.comfy.health import FAILURES_IN_A_ROW
 from talkinghead.comfy.studio import Studio
 from talkinghead.comfy.warm_up import warm_up
-from talkinghead.doctor import examine
+from talkinghead.doctor import Check, examine
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
@@ -68,8 +68,10 @@ def test_a_window_whose_cuda_context_broke_is_rendered_again_by_another_comfyui(
 
 
 def test_a_gpu_that_fails_every_job_has_runpod_replace_the_worker_and_the_doctor_says_why(
-    studio: Studio, short_job: dict[str, Any], control: Control
+    studio: Studio, short_job: dict[str, Any], control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(studio.record, "_path", None)  # a worker keeps it, no other test does
+    studio.record.keep_in(studio.settings.work_dir)
     control(WanVideoSampler={"action": "raise", "message": STICKY})
     first, second = (
         asyncio.run(handle({"id": name, "input": short_job}, studio)) for name in ("one", "two")
@@ -81,9 +83,24 @@ def test_a_gpu_that_fails_every_job_has_runpod_replace_the_worker_and_the_doctor
     assert device.state == "failed" and STICKY in device.message
     assert f"{FAILURES_IN_A_ROW + 1} renders in a row" in device.message
 
+    told = worker_as_another_process_sees_it(studio)
+    assert told is not None and told.state == "warning"
+    assert f"asked RunPod to replace it: {FAILURES_IN_A_ROW + 1} renders in a row" in told.message
+    assert STICKY in told.message
+
     control()
     healed = asyncio.run(handle({"id": "three", "input": short_job}, studio))
     assert healed["status"] == "completed" and "refresh_worker" not in healed
+    assert worker_as_another_process_sees_it(studio) is None
+
+
+def worker_as_another_process_sees_it(studio: Studio) -> Check | None:
+    """What `talkinghead doctor` says of the worker, by a studio that has not rendered."""
+    assert studio.server is not None
+    here = {"comfyui_url": studio.server.url}
+    other = Studio(studio.settings.model_copy(update=here))
+    found = (each for each in examine(other) if each.name == f"worker {os.getpid()}")
+    return next(found, None)
 
 
 def test_a_draft_that_needs_no_gpu_does_not_speak_for_it(
@@ -168,7 +185,7 @@ def test_a_draft_whose_comfyui_is_killed_is_rendered_once_more(
     assert any("rendered twice" in told for told in result["warnings"])
 
 
-def test_what_memory_sufficed_for_is_where_the_next_job_of_that_size_begins(
+def test_what_memory_sufficed_for_is_where_the_next_job_of_that_kind_begins(
     studio: Studio, short_job: dict[str, Any], control: Control
 ) -> None:
     control(WanVideoSampler={"action": "oom", "times": 2})
@@ -176,7 +193,7 @@ def test_what_memory_sufficed_for_is_where_the_next_job_of_that_size_begins(
     again = run(studio, short_job)
     assert again["generation_params"]["blocks_to_swap"] == 20
     assert (
-        "an earlier render of this size ran out of memory here; rendered with 20 blocks swapped"
+        "an earlier render of this kind ran out of memory here; rendered with 20 blocks swapped"
         in again["warnings"]
     )
     another = run(studio, short_job | {"width": 320})

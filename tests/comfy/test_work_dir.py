@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from talkinghead.comfy import claim
 from talkinghead.comfy.process import log_tail
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.settings import PROJECT_DIR, Settings
@@ -74,6 +78,60 @@ def test_a_worker_that_is_killed_takes_comfyui_along_and_the_next_one_sweeps_up(
     server.start()
     assert [*settings.work_dir.iterdir()] == [server.folders.work_dir]
     server.stop()
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_only_what_a_dead_worker_of_another_machine_left_on_a_shared_volume_is_swept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, locks: bool
+) -> None:
+    days = claim.DEAD_SECONDS + 1
+    folders = {
+        "dead": ("comfyui-0a0b0c0d-402-1", days),
+        "silent for a night": ("comfyui-0a0b0c0e-402-1", 12 * 3600),
+        "of an older version": ("comfyui-0a0b0c0f-402-1", None),
+        "somebody else's": ("their-comfyui", days),
+    }
+    for name, age in folders.values():
+        beat = settings.work_dir / name / claim.HEARTBEAT
+        beat.parent.mkdir(parents=True)
+        (beat.parent / "comfyui.log").touch()
+        if age is not None:
+            beat.touch()
+            os.utime(beat, (time.time() - age,) * 2)
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+    server = ComfyServer.from_settings(settings)
+    server.start()
+    kept = {path.name for path in settings.work_dir.iterdir()} - {server.folders.work_dir.name}
+    server.stop()
+    assert kept == {name for name, _ in folders.values()} - {"comfyui-0a0b0c0d-402-1"}
+
+
+def no_locks(*_: object) -> None:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+def test_a_worker_that_lives_and_holds_its_folder_keeps_it_however_old_its_heartbeat(
+    settings: Settings,
+) -> None:
+    one, other = ComfyServer.from_settings(settings), ComfyServer.from_settings(settings)
+    one.start()
+    os.utime(one.folders.work_dir / claim.HEARTBEAT, (0, 0))
+    other.start()
+    assert one.folders.log.exists()
+    other.stop()
+    one.stop()
+
+
+def test_a_folder_that_is_held_has_a_heartbeat_until_it_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "BEAT_SECONDS", 0.01)
+    hold = claim.Hold(tmp_path / "held")
+    beat = tmp_path / "held" / claim.HEARTBEAT
+    os.utime(beat, (0, 0))
+    wait_until(lambda: beat.stat().st_mtime > 0, "it beats")
+    hold.release()
 
 
 def test_a_comfyui_that_died_by_itself_leaves_no_process(settings: Settings) -> None:

@@ -37,7 +37,7 @@ from talkinghead.delivery.ledger import (
     motion_name,
     segment_name,
 )
-from talkinghead.delivery.restore import checkpoint_files, read_ledger
+from talkinghead.delivery.restore import checkpoint_files, ledgers_in, read_ledger
 from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumeStore
 from talkinghead.errors import Cancelled, CheckpointRefused, DeliveryFailed
@@ -131,8 +131,10 @@ def restored(store: BlobStore, job: str, folder: Path) -> Ledger | None:
 
 
 def done(store: BlobStore, job: str, fit: Mapping[str, str] = FIT) -> int:
-    ledger = read_ledger(store, job, replace(BEGUN, fit=fit).name)
-    return ledger.windows_done if ledger else 0
+    """As many as the run that is furthest."""
+    listed = [n for n in ledgers_in(checkpoint_files(store, job)) if n.startswith(folder_of(fit))]
+    ledgers = [read_ledger(store, job, name) for name in listed]
+    return max((each.windows_done for each in ledgers if each), default=0)
 
 
 def names(store: BlobStore, job: str) -> list[str]:
@@ -211,12 +213,11 @@ def test_the_store_keeps_two_motion_states_and_the_disk_one(
 
 
 def test_the_ledger_does_not_grow_with_the_windows(volume: Path, job: str, disk: Path) -> None:
-    ledger = volume / "talkinghead" / job / BEGUN.name
     rendered(store_of(), job, disk, [1, 2])
-    small = ledger.stat().st_size
     rendered(store_of(), job, disk, range(1, 101))
     assert done(store_of(), job) == 100
-    assert ledger.stat().st_size - small < 10
+    sizes = [path.stat().st_size for path in volume.rglob("ledger_*.json")]
+    assert len(sizes) == 2 and max(sizes) - min(sizes) < 10
 
 
 def test_a_worker_that_was_taken_for_lost_and_goes_on_damages_nothing_of_its_successor(
@@ -278,6 +279,53 @@ def test_a_delivery_takes_nothing_of_another_request_that_renders_the_same(
     assert kept is not None and kept.windows_done == theirs.windows_done == 4
     assert all(b" of others" in path.read_bytes() for path in third.glob("segment_*"))
     assert len(checkpoint_files(store, job)) == 7, "ours are gone"
+
+
+def test_two_runs_of_one_request_at_once_tear_nothing_of_each_other(
+    store: BlobStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
+) -> None:
+    ours, theirs = (Checkpoints(store, job, FIT, REQUEST) for _ in range(2))
+    assert ours.open(go_on) is theirs.open(go_on) is None
+    save(ours, disk, [1, 2, 3])
+    wait_for_windows(store, job, 3)
+    save(theirs, empty_disk, [1], " of theirs")
+    wait_until(lambda: len(ledgers_in(checkpoint_files(store, job))) == 2, "both have stored one")
+    third = new_disk(tmp_path, "third")
+    kept = restored(store, job, third)
+    assert kept is not None and kept.windows_done == ours.windows_done == 3, "the furthest"
+    ours.close(delivered=True)
+    save(theirs, empty_disk, [2], " of theirs")
+    theirs.close(delivered=False)
+    fourth = new_disk(tmp_path, "fourth")
+    kept = restored(store, job, fourth)
+    assert kept is not None and kept.windows_done == theirs.windows_done == 2
+    assert all(b" of theirs" in path.read_bytes() for path in fourth.iterdir())
+    assert len(checkpoint_files(store, job)) == 5, "ours are gone"
+
+
+def test_what_a_run_that_has_ended_left_goes_with_the_delivery_of_another(
+    store: BlobStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
+) -> None:
+    lost = rendered(store, job, disk, [1, 2])
+    rendered(store, job, empty_disk, [1], " and nobody went on with it")
+    last = Checkpoints(store, job, FIT, REQUEST)
+    ledger = last.open(go_on)
+    third = new_disk(tmp_path, "third")
+    assert ledger is not None and last.restore(ledger, third, go_on)
+    save(last, third, [3])
+    last.close(delivered=True)
+    assert checkpoint_files(store, job) == []
+    assert lost.windows_done == 2
+
+
+def test_what_is_damaged_of_one_run_is_gone_on_with_from_another(
+    store: BlobStore, job: str, disk: Path, empty_disk: Path, tmp_path: Path
+) -> None:
+    rendered(store, job, disk, [1, 2, 3])
+    store.put(job, stored_as(store, job, segment_name(1)), b"another", "video/mp4")
+    rendered(store, job, empty_disk, [1], " of theirs")
+    ledger = restored(store, job, new_disk(tmp_path, "third"))
+    assert ledger is not None and ledger.windows_done == 1
 
 
 def test_what_was_continued_under_a_request_id_goes_with_the_delivery(
@@ -344,8 +392,6 @@ def test_if_the_last_window_is_no_longer_whole_the_one_before_is_continued(
     assert ledger is not None and ledger.windows_done == 2
     expected = {segment_name(1), segment_name(2), motion_name(2)}
     assert {path.name for path in empty_disk.iterdir()} == expected
-    rendered(store, job, empty_disk, [1])
-    assert done(store, job) == 1
 
 
 def test_if_an_earlier_segment_is_damaged_the_render_begins_anew_and_the_log_says_so(
@@ -370,7 +416,6 @@ def test_a_worker_killed_between_segment_and_ledger_leaves_a_ledger_that_is_whol
         from pathlib import Path
         from talkinghead.delivery import writer
         from talkinghead.delivery.checkpoint import Checkpoints
-        from talkinghead.delivery.ledger import LEDGER
         from talkinghead.delivery.s3 import S3Store
         from talkinghead.settings import Settings
         from tests.unit.test_checkpoint import FIT, save
@@ -378,7 +423,7 @@ def test_a_worker_killed_between_segment_and_ledger_leaves_a_ledger_that_is_whol
         class Dying(S3Store):
             ledgers = 0
             def put(self, job, name, content, content_type):
-                self.ledgers += name.endswith(LEDGER)
+                self.ledgers += "/ledger" in name
                 if self.ledgers == 3:
                     os.kill(os.getpid(), signal.SIGKILL)
                 super().put(job, name, content, content_type)
@@ -720,8 +765,9 @@ def test_a_ledger_that_cannot_be_read_is_refused_and_not_overwritten(
 ) -> None:
     rendered(store, job, disk, [1])
     ledger = io.BytesIO()
-    assert store.get(job, BEGUN.name, ledger)
-    store.put(job, BEGUN.name, change(ledger.getvalue().decode()).encode(), "application/json")
+    (name,) = ledgers_in(checkpoint_files(store, job))
+    assert store.get(job, name, ledger)
+    store.put(job, name, change(ledger.getvalue().decode()).encode(), "application/json")
     with pytest.raises(CheckpointRefused, match=rf"checkpoint of {job} cannot be read: it is dam"):
         Checkpoints(store, job, FIT, REQUEST).open(go_on)
 
@@ -742,8 +788,11 @@ def test_keys_that_may_not_list_continue_what_is_theirs_and_know_of_no_others(
     def refuse(*_: object) -> list[StoredFile]:
         raise StoreError("AccessDenied")
 
-    rendered(store, job, disk, [1, 2])
     monkeypatch.setattr(store, "files", refuse)
+    begun = Checkpoints(store, job, FIT, REQUEST)
+    assert begun.open(go_on) is None
+    save(begun, disk, [1, 2])
+    begun.close(delivered=False)
     ledger = Checkpoints(store, job, FIT, REQUEST).open(go_on)
     assert ledger is not None and ledger.windows_done == 2
     assert Checkpoints(store, job, OTHER_FIT, REQUEST).open(go_on) is None
@@ -805,7 +854,7 @@ def test_the_list_tells_how_far_how_old_and_how_large(
 
 
 def test_a_ledger_that_cannot_be_read_is_listed_too(volume: Path, job: str) -> None:
-    store_of().put(job, BEGUN.name, b"{", "application/json")
+    store_of().put(job, BEGUN.name(None), b"{", "application/json")
     assert f"{job}  unreadable" in command("list")[1]
 
 

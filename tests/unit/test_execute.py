@@ -147,6 +147,7 @@ class MortalStudio(Studio):
     """A studio whose ComfyUI may be dead."""
 
     dead = False
+    watch: Watch
 
     def check_alive(self) -> None:
         if self.dead:
@@ -156,7 +157,8 @@ class MortalStudio(Studio):
 def watched(job: Job, **settings: Any) -> tuple[Watch, MortalStudio]:
     studio = MortalStudio(Settings(comfyui_url="http://127.0.0.1:9", **settings))
     turn = Turn(studio, "folder", release=lambda: None)
-    return Watch(job, turn, lambda event: Progress("render", event.type)), studio
+    studio.watch = Watch(job, turn, lambda event: Progress("render", event.type))
+    return studio.watch, studio
 
 
 def cancel(job: Job, studio: MortalStudio) -> None:
@@ -172,7 +174,7 @@ def die(job: Job, studio: MortalStudio) -> None:
 
 
 def stall(job: Job, studio: MortalStudio) -> None:
-    studio.settings = studio.settings.model_copy(update={"stall_seconds": -1.0})
+    studio.watch._limit.seconds = -1.0
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def test_only_a_prompt_that_is_executed_and_would_be_heard_is_stalled(
     place: Place, stalls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("talkinghead.render.execute.time.monotonic", clock)
+    monkeypatch.setattr("talkinghead.comfy.stall.time.monotonic", clock)
     seen: list[Progress] = []
     watch, _ = watched(Job("watched", {}, report=seen.append), stall_seconds=300)
     clock.now += 299
@@ -228,6 +230,20 @@ def test_only_a_prompt_that_is_executed_and_would_be_heard_is_stalled(
     assert [each.message for each in seen] == (
         ["ComfyUI is at 2 other prompts first"] if place.ahead else []
     )
+
+
+@pytest.mark.parametrize(("lines", "stalls"), [("aaa", True), ("aab", False), ("bac", False)])
+def test_what_nobody_hears_is_stalled_when_the_servers_log_stands_still_too(
+    lines: str, stalls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("talkinghead.comfy.stall.time.monotonic", clock)
+    watch, _ = watched(Job("watched", {}), stall_seconds=300)
+    for line in lines:
+        watch.found(Place(ahead=0, hears=False, last_line=line))
+        clock.now += 151
+    with pytest.raises(RenderStalled) if stalls else contextlib.nullcontext():
+        watch.check()
 
 
 class Clock:

@@ -10,6 +10,7 @@ from typing import TypedDict
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar, common_upscale
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from . import control
 from .frames import SampledFrames, mouth_places, save_pngs
@@ -219,9 +220,9 @@ def count_to(total: int) -> None:
 
 
 def run_steps(first: int, stop: int, total: int) -> None:
-    """The sampler's time, its progress, and its faults."""
+    """The sampler's time, its progress, also in ComfyUI's log, and its faults."""
     progress = ProgressBar(total)
-    for step in range(first, stop):
+    for step in tqdm(range(first, stop)):
         throw_exception_if_processing_interrupted()
         control.trip("WanVideoSampler", step)
         time.sleep(control.step_seconds())
