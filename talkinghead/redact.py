@@ -47,7 +47,7 @@ def redact_urls(text: str) -> str:
 
 def is_base64(text: str) -> bool:
     """Whether it may be base64, as far as its beginning tells."""
-    return re.fullmatch(r"[A-Za-z0-9+/=\s]+", text[:80]) is not None
+    return re.fullmatch(r"[A-Za-z0-9+/=_\s-]+", text[:80]) is not None
 
 
 def content_shown(text: str) -> str:

@@ -99,6 +99,17 @@ def deep_heic() -> bytes:
     return file.getvalue()
 
 
+def coded(kind: str, primaries: int, transfer: int) -> bytes:
+    """The drawing with codes for its colours (nclx), which are not converted to them."""
+    if kind == "HEIF":
+        codes = {"color_primaries": primaries, "transfer_characteristics": transfer}
+        return h.saved(
+            drawing(), kind, quality=90, matrix_coefficients=6, full_range_flag=1, **codes
+        )
+    new = struct.pack(">8sHH", b"colrnclx", primaries, transfer)
+    return drawn(kind, quality=90).replace(b"colrnclx\0\1\0\x0d", new)
+
+
 def interlaced() -> bytes:
     """A PNG in seven passes: of one row, which is all that its passes have."""
     rows = b""
@@ -218,6 +229,20 @@ PICTURES: dict[str, tuple[Maker, Shown | str]] = {
         partial(in_p3, "AVIF", quality=100, subsampling="4:4:4"),
         Shown(near=2),
     ),
+    **{
+        f"a {kind} in {told} without a profile": (
+            partial(coded, kind, *codes),
+            Shown(
+                notes=(f"image_url: the picture's colours are {told}, and are used as they are",)
+            ),
+        )
+        for kind in ("HEIF", "AVIF")
+        for told, codes in {
+            "Display P3": (12, 13),
+            "BT.2020 with PQ": (9, 16),
+            "BT.2020 with HLG": (9, 18),
+        }.items()
+    },
     "a profile for grey": (
         lambda: h.saved(Image.new("L", SIZE, 128), "PNG", icc_profile=profiles.linear_grey()),
         Shown(left=(188,) * 3, right=(188,) * 3, near=2),

@@ -12,7 +12,7 @@ from talkinghead.files import read_json
 from talkinghead.media.sandbox import Sandboxes
 from talkinghead.replay.runs import local_files
 from talkinghead.settings import Settings
-from talkinghead.workflow.forms import workflow_in
+from talkinghead.workflow.forms import workflow_in, workflow_of_job
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui
 from talkinghead.workflow.gui_to_api import to_api
@@ -68,6 +68,7 @@ def _lint_file(file: Path, schemas: Schemas) -> list[Finding] | None:
     except (OSError, ValueError) as error:
         typer.echo(f"{file}: not readable as JSON: {error}")
         return None
+    content = workflow_of_job(content)
     findings = lint_workflow(content, schemas)
     findings += _lint_masks(workflow_in(content) or {}, schemas, file.parent)
     for finding in findings:

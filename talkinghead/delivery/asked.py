@@ -8,7 +8,7 @@ from typing import Any
 
 from talkinghead.files import hash_of
 from talkinghead.net.signatures import without_signature
-from talkinghead.plan.fields import url_fields
+from talkinghead.plan.fields import as_given, url_fields
 
 # Where the video goes, when, and what is told of it: none of them decides how it looks.
 DELIVERY_FIELDS = (
@@ -68,11 +68,11 @@ class Asked:
 def asked_by(data: object) -> Asked:
     """What a job's input asks for, whatever the order of its fields.
 
-    Null and "" are not given, and so is the seed that has one chosen.
+    Null and what is blank are not given, and so is the seed that has one chosen.
     """
     decides = data
     if isinstance(data, Mapping):
-        given = {name: value for name, value in data.items() if value is not None and value != ""}
+        given = as_given(data)
         decides = {name: value for name, value in given.items() if name not in DELIVERY_FIELDS}
         if decides.get("seed") in CHOOSE_A_SEED:
             del decides["seed"]

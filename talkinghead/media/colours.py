@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 
 from PIL import Image, ImageCms
 
 SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # a profile's, and Pillow's mode for it
 GREYS = ("1", "L", "LA", "I;16", "I;16B")
+CODED_KINDS = ("HEIF", "AVIF")
+# H.273's codes that are not sRGB's, or nearly, and whose colours are not converted.
+CODED_PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
+CODED_TRANSFERS = {16: "PQ", 18: "HLG"}
+CODES = re.compile(rb"colrnclx(..)(..)", re.DOTALL)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -52,6 +58,20 @@ def colours_of(image: Image.Image) -> Colours:
         return Colours(_transform(profile, mode))
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):
         return Colours(fault="the picture's colour profile is damaged, and is not used")
+
+
+def unconverted(image: Image.Image, content: bytes) -> str:
+    """What is to be told of a HEIC's or AVIF's colours, if codes alone say that they are no sRGB's.
+
+    Those of HDR, and of cameras that embed no profile.
+    """
+    codes = CODES.search(content) if image.format in CODED_KINDS else None
+    if codes is None or image.info.get("icc_profile"):
+        return ""
+    primaries, transfer = (int.from_bytes(code, "big") for code in codes.groups())
+    names = [CODED_PRIMARIES.get(primaries), CODED_TRANSFERS.get(transfer)]
+    named = " with ".join(filter(None, names))
+    return named and f"the picture's colours are {named}, and are used as they are: too pale"
 
 
 def _fits(profile: str, image: str) -> bool:

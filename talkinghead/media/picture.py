@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge
-from talkinghead.media.colours import Colours, colours_of
+from talkinghead.media.colours import Colours, colours_of, unconverted
 from talkinghead.media.kinds import not_one_of
 from talkinghead.media.masks import REDUCING_GAP, Framing, check_shape
 from talkinghead.media.mending import Mended, count_scans, load, mended
@@ -76,7 +76,8 @@ def probe_picture(name: str, source: Path, *, max_megapixels: float) -> Picture:
         missing = _load(image, file)
         if image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS:
             size = size[::-1]
-        faults = (*file.faults, *filter(None, [colours_of(image).fault]))
+        colours = (colours_of(image).fault, unconverted(image, file.content))
+        faults = (*file.faults, *filter(None, colours))
     if missing:
         faults = (*faults, f"{math.ceil(100 * missing)} % of the picture's rows are missing")
     return Picture(*size, tuple(f"{name}: {fault}" for fault in faults))

@@ -27,7 +27,7 @@ from talkinghead.media.readers import TimedFrame, VideoReader, first_frame, open
 MAX_FPS = 1000  # of the slow motion of phones
 BT709 = 1  # H.273's code, the same for primaries, transfer and matrix
 # So much of a video's beginning is looked through for damage: a second's work.
-LOOK_MEGAPIXELS, MAX_DAMAGED = 200, 0.1
+LOOK_MEGAPIXELS, LOOK_FRAMES, MAX_DAMAGED = 200, 1000, 0.1
 LIMITED_RANGE = 1  # libavutil's AVCOL_RANGE_MPEG
 SAVED_OPTIONS = {"crf": "8", "preset": "veryfast"}  # near lossless: the model encodes it again
 
@@ -82,7 +82,8 @@ def _cut_notes(name: str, told: float | None, index: Index) -> Iterator[str]:
 def _damage_notes(name: str, path: Path) -> Iterator[str]:
     with decoding(name, "video"), open_reader(name, path) as reader:
         if isinstance(reader, VideoReader):
-            frames = max(1, LOOK_MEGAPIXELS * 10**6 // max(1, reader.width * reader.height))
+            pixels = max(1, reader.width * reader.height)
+            frames = min(max(1, LOOK_MEGAPIXELS * 10**6 // pixels), LOOK_FRAMES)
             share = reader.damaged_share(frames)
             if share > MAX_DAMAGED:
                 looked = f"of its first {frames} frames, or of all if it has fewer"

@@ -14,7 +14,9 @@ PLATFORM_LIMIT = (
     "send a larger file by its URL"
 )
 
-_HEAD = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+URL_SAFE = str.maketrans("-_", "+/")  # the other alphabet of base64
+# A comma may stand within quotes.
+_HEAD = re.compile(r'data:(?:[^,"]|"[^"]{0,200}"){0,200};base64,', re.IGNORECASE)
 
 
 def content_at(uri: str) -> int:
@@ -42,7 +44,8 @@ def save_inline(uri: str, target: Path, *, max_bytes: int) -> None:
     rest, size = "", 0
     with target.open("wb") as file:
         for begin in range(content_at(uri), len(uri), CHUNK_CHARACTERS):
-            text = rest + "".join(uri[begin : begin + CHUNK_CHARACTERS].split())
+            text = "".join(uri[begin : begin + CHUNK_CHARACTERS].split())
+            text = rest + text.translate(URL_SAFE)
             # The last four wait for what follows: after their padding nothing may.
             end = max(len(text) - len(text) % 4 - 4, 0)
             size += file.write(_decoded(text[:end], is_last=False))
@@ -63,4 +66,5 @@ def _decoded(text: str, *, is_last: bool) -> bytes:
             return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:  # its own text speaks of bits
         pass
-    raise MediaInvalid(f"its text is not base64, or was cut off; {PLATFORM_LIMIT}")
+    padding = " (it is no multiple of four characters: pad it with =)" if len(text) % 4 else ""
+    raise MediaInvalid(f"its text is not base64{padding}, or was cut off; {PLATFORM_LIMIT}")

@@ -44,6 +44,7 @@ REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
 MAX_PROMPTS, MAX_PROMPT_SECONDS = 200, 7200
 MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
 DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
+PROMPTS = ("prompt", "positive_prompt", "negative_prompt")
 # The fields that hold a file itself, as the public worker of this model calls them, and those that
 # hold its URL.
 BASE64_FIELDS: Mapping[str, str] = {
@@ -54,11 +55,24 @@ BASE64_FIELDS: Mapping[str, str] = {
 }
 
 
-def without_blanks(data: object) -> object:
-    """An object without its fields that are "": a form sends those that nobody filled in."""
-    if not isinstance(data, Mapping):
-        return data
-    return {name: value for name, value in data.items() if value != ""}
+def as_given(data: Mapping[str, Any]) -> dict[str, Any]:
+    """An object without blanks around its texts, but for prompts, and without blank fields.
+
+    A form sends those that nobody filled in; so it does at the end of a list.
+    """
+    trimmed = {name: _without_blanks(name, value) for name, value in data.items()}
+    return {name: value for name, value in trimmed.items() if value not in (None, "")}
+
+
+def _without_blanks(name: str, value: object) -> object:
+    if isinstance(value, str):
+        return value if name in PROMPTS and value.strip() else value.strip()
+    if not isinstance(value, list) or not value:
+        return value
+    count = len(value)
+    while count and isinstance(value[count - 1], str) and not value[count - 1].strip():
+        count -= 1
+    return value[:count] or None
 
 
 def _trimmed(value: object) -> object:
@@ -151,7 +165,7 @@ class SpeakerFields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _given(cls, data: object) -> object:
-        return without_blanks(data)
+        return as_given(data) if isinstance(data, Mapping) else data
 
 
 class PromptFields(BaseModel):

@@ -16,6 +16,8 @@ from talkinghead.plan.json_values import json_fault
 from talkinghead.plan.shown import shown
 
 SHOWN_CHARACTERS = 80
+# A number as people write it; three digits after a comma may be thousands.
+NUMBER = re.compile(r"\+?(-?)(?=[.,]?\d)(\d{0,16})(?:[.,](?!(?<=,)\d{3}$)(\d{0,9}))?")
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,12 @@ def _unquoted(mistake: ErrorDetails) -> str | None:
     text = value.strip().lower()
     if kind == "bool_type":
         return text if text in ("true", "false") else None
-    if kind not in ("int_type", "float_type") or not re.fullmatch(r"-?\d{1,16}(\.\d{1,9})?", text):
+    number = NUMBER.fullmatch(text)
+    if kind not in ("int_type", "float_type") or number is None:
         return None
-    whole = text.rstrip("0").rstrip(".") if "." in text else text
+    minus, digits, fraction = number.groups()
+    fraction = (fraction or "").rstrip("0")
+    whole = f"{minus}{digits or 0}{'.' if fraction else ''}{fraction}"
     return whole if kind == "float_type" or "." not in whole else None
 
 

@@ -24,6 +24,7 @@ from talkinghead.plan.fields import (
     Mode,
     Options,
     RequestFields,
+    as_given,
     field_order,
 )
 from talkinghead.plan.mistakes import Problem, json_problem, problem_of
@@ -136,10 +137,10 @@ def _read_fields(
 ) -> tuple[RequestFields, list[Problem]]:
     """The fields that are well-formed, and a problem for each that is not.
 
-    What is null, or an empty text, is not given.
+    What is null, or a blank text, is not given.
     """
-    known = RequestFields.model_fields
-    given = {n: each for n, each in data.items() if n not in known or each not in (None, "")}
+    unknown = {n: each for n, each in data.items() if n not in RequestFields.model_fields}
+    given = {**as_given(data), **unknown}
     try:
         return RequestFields.model_validate(given, context=context), []
     except ValidationError as error:

@@ -33,6 +33,14 @@ def workflow_in(content: object) -> dict[str, Any] | None:
     return None
 
 
+def workflow_of_job(content: object) -> object:
+    """The `workflow` of a job, with its `input` around it or not; what is none as it is."""
+    if not isinstance(content, dict) or workflow_in(content) is not None:
+        return content
+    job = content.get("input", content)
+    return job["workflow"] if isinstance(job, dict) and "workflow" in job else content
+
+
 def _is_too_deep(content: object) -> bool:
     level = [content]
     for _ in range(MAX_DEPTH):

@@ -738,12 +738,29 @@ def test_a_file_in_the_request_arrives_as_it_is(tmp_path: Path, size: int) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["QUI", "Q-_=", "QUI=QUI=", "QUI==", "é", "QUJDRA==x", "=", " ", "QUI=" + "QUJD" * 10**5],
+    ["QUI", "Q:_=", "QUI=QUI=", "QUI==", "é", "QUJDRA==x", "=", " ", "QUI=" + "QUJD" * 10**5],
 )
 def test_what_is_not_whole_base64_is_refused_with_its_field(tmp_path: Path, text: str) -> None:
     with pytest.raises(MediaInvalid, match=r"^wav_base64: ") as caught:
         save(f"data:;base64,{text}", tmp_path / "got")
     assert caught.value.details["url"].startswith("data: (")
+
+
+def test_a_file_in_base64_for_urls_and_of_a_type_with_a_comma_arrives_as_it_is(
+    tmp_path: Path,
+) -> None:
+    body = bytes(range(256)) * 3
+    text = base64.urlsafe_b64encode(body).decode()
+    asked = {"image_base64": text, "wav_url": f'data:audio/wav;name="a,b;base64,c";base64,{text}'}
+    request = parse_request(asked)
+    for uri in (request.image_url, request.speakers[0].audio_url):
+        save(uri or "", tmp_path / "got")
+        assert (tmp_path / "got").read_bytes() == body
+
+
+def test_of_base64_without_its_padding_the_error_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MediaInvalid, match="no multiple of four characters: pad it with ="):
+        save(f"data:;base64,{base64.b64encode(BODY).decode().rstrip('=')}", tmp_path / "got")
 
 
 def test_a_cut_or_large_file_in_the_request_is_told_what_runpod_takes(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ does so), unless it says otherwise.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,24 @@ def test_a_file_in_any_form_is_linted_and_replayed(form: str, tmp_path: Path) ->
     assert (source.kind, source.content) == ("workflow", graph())
     result = CliRunner().invoke(app, ["lint", str(path)])
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda job: job, lambda job: {"input": job}, lambda job: job["workflow"]]
+)
+def test_of_a_job_with_a_workflow_the_workflow_is_linted(
+    wrap: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "job.json"
+    named = {"input": graph()["1"]}  # a node may have any id
+    for content, code in [
+        (named, 0),
+        (graph(), 0),
+        (graph() | {"9": {"class_type": "No", "inputs": {}}}, 1),
+    ]:
+        path.write_text(json.dumps(wrap({"workflow": content, "files": {}})))
+        result = CliRunner().invoke(app, ["lint", str(path)])
+        assert result.exit_code == code, result.output
 
 
 @pytest.mark.parametrize("form", forms({}))

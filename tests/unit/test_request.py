@@ -170,9 +170,13 @@ def test_fields_that_a_contract_lets_a_client_send_in_vain_give_a_warning() -> N
     [
         ({"width": "480"}, 'width: got "480", a text; write 480 without quotes'),
         ({"steps": "4.0"}, 'steps: got "4.0", a text; write 4 without quotes'),
-        ({"fps": " 29.97 "}, 'fps: got " 29.97 ", a text; write 29.97 without quotes'),
+        ({"fps": " 29.97 "}, 'fps: got "29.97", a text; write 29.97 without quotes'),
         ({"draft": "True"}, 'draft: got "True", a text; write true without quotes'),
         ({"seed": "-1"}, 'seed: got "-1", a text; write -1 without quotes'),
+        ({"fps": "25,5"}, 'fps: got "25,5", a text; write 25.5 without quotes'),
+        ({"audio_scale": ".5"}, 'audio_scale: got ".5", a text; write 0.5 without quotes'),
+        ({"audio_scale": "+1."}, 'audio_scale: got "+1.", a text; write 1 without quotes'),
+        ({"max_audio_duration": "1,000"}, "max_audio_duration is '1,000', allowed: a number"),
         ({"steps": "4.5"}, "steps is '4.5', allowed: a whole number"),
         ({"steps": 4.5}, "steps is 4.5, allowed: a whole number"),
     ],
@@ -197,8 +201,24 @@ def test_blanks_around_a_url_are_trimmed() -> None:
     assert (request.image_url, request.speakers[0].audio_url) == (A["image_url"], A["wav_url"])
 
 
-def test_a_field_that_a_form_left_empty_is_not_given() -> None:
-    empty = dict.fromkeys(RequestFields.model_fields, "")
+def test_blanks_around_a_choice_are_trimmed_and_those_in_a_prompt_stay() -> None:
+    request = parse_request(A | {"aspect_ratio": " 16:9 ", "mode": "multitalk\n", "prompt": " a "})
+    assert (request.width, request.mode, request.prompt) == (854, "multitalk", " a ")
+    assert "aspect_ratio is '16 : 9', allowed: " in str(refused(A | {"aspect_ratio": " 16 : 9"}))
+
+
+@pytest.mark.parametrize("left", ["", " \n"])
+def test_a_voice_that_a_form_left_empty_is_none(left: str) -> None:
+    url, b = A["wav_url"], {"image_url": A["image_url"]}
+    asked = parse_request(b | {"audio_urls": [url, left, left]})
+    assert [each.audio_url for each in asked.speakers] == [url]
+    assert "Missing required parameter: wav_url" in str(refused(b | {"audio_urls": [left, left]}))
+    assert "audio_urls.0 is '" in str(refused(b | {"audio_urls": [left, url]}))
+
+
+@pytest.mark.parametrize("left", ["", " \n"])
+def test_a_field_that_a_form_left_empty_is_not_given(left: str) -> None:
+    empty = dict.fromkeys(RequestFields.model_fields, left)
     assert parse_request(empty | A) == parse_request(A)
     speaker = {"audio_url": A["wav_url"], "mask_url": "", "box": ""}
     assert parse_request(NATIVE | {"speakers": [speaker]}).speakers[0].box is None

@@ -15,16 +15,18 @@ from PIL import Image
 from talkinghead.errors import JobError, MediaInvalid
 from talkinghead.media.masks import Framing
 from talkinghead.media.picture import Picture, probe_picture, save_for_nodes, save_picture
+from talkinghead.media.sandbox import Sandbox
 from talkinghead.media.source_video import probe_source, save_frames
 from tests import strangers
 
 
-def taken(path: Path) -> tuple[Picture, Image.Image]:
-    """What the picture is, and how it is saved."""
-    picture = probe_picture("image_url", path, max_megapixels=50)
+def taken(sandbox: Sandbox, path: Path) -> tuple[Picture, Image.Image]:
+    """What the picture is, and how it is saved: decoded as a job's is."""
+    field, shown, limit = "image_url", path.with_suffix(".bmp"), 50
+    picture = sandbox.call(field, probe_picture, field, path, max_megapixels=limit)
     framing = Framing(picture.width, picture.height, picture.width, picture.height)
-    save_picture("image_url", path, path.with_suffix(".bmp"), framing, max_megapixels=50)
-    with Image.open(path.with_suffix(".bmp")) as image:
+    sandbox.call(field, save_picture, field, path, shown, framing, max_megapixels=limit)
+    with Image.open(shown) as image:
         return picture, image.convert("RGB")
 
 
@@ -37,17 +39,17 @@ def colour(image: Image.Image, place: float) -> list[float]:
 
 @pytest.mark.parametrize("name", strangers.PICTURES)
 def test_a_stranger_s_picture_is_shown_or_the_error_says_what_came(
-    tmp_path: Path, name: str
+    sandbox: Sandbox, tmp_path: Path, name: str
 ) -> None:
     make, expected = strangers.PICTURES[name]
     path = tmp_path / "photo.jpg"
     path.write_bytes(make())
     if isinstance(expected, str):
         with pytest.raises(JobError) as error:
-            taken(path)
+            taken(sandbox, path)
         assert f"{error.value.code}: {error.value}".startswith(expected)
         return
-    picture, image = taken(path)
+    picture, image = taken(sandbox, path)
     assert (picture.width, picture.height) == expected.size == image.size
     assert colour(image, 0.25) == pytest.approx(expected.left, abs=expected.near)
     assert colour(image, 0.75) == pytest.approx(expected.right, abs=expected.near)
@@ -90,22 +92,25 @@ def test_of_a_damaged_picture_a_dry_run_says_what_a_render_does(tmp_path: Path, 
 
 @pytest.mark.parametrize("name", strangers.VIDEOS)
 def test_a_stranger_s_video_is_played_or_the_error_says_what_came(
-    tmp_path: Path, name: str
+    sandbox: Sandbox, tmp_path: Path, name: str
 ) -> None:
+    field = "video_url"
     make, expected = strangers.VIDEOS[name]
     path = tmp_path / "video.mp4"
     path.write_bytes(make())
     if isinstance(expected, str):
         with pytest.raises(JobError) as error:
-            probe_source("video_url", path, max_megapixels=9)
+            sandbox.call(field, probe_source, field, path, max_megapixels=9)
         assert f"{error.value.code}: {error.value}".startswith(expected)
         return
-    video = probe_source("video_url", path, max_megapixels=9)
+    video = sandbox.call(field, probe_source, field, path, max_megapixels=9)
     assert ((video.width, video.height), video.frames) == (expected.size, expected.frames)
     assert video.duration == pytest.approx(expected.seconds, abs=0.003)
     target, framing = tmp_path / "out.mp4", Framing(*expected.size, 64, 48)
     times = [index / 50 for index in range(30)]
-    save_frames("video_url", path, target, times=times, framing=framing, fps=50, loop=True)
+    sandbox.call(
+        field, save_frames, field, path, target, times=times, framing=framing, fps=50, loop=True
+    )
     with av.open(str(target)) as container:
         middles = [frame.to_ndarray()[20:28, 28:36].mean() for frame in container.decode(video=0)]
     assert len(middles) == 30
