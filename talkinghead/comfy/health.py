@@ -73,7 +73,7 @@ def prove(client: ComfyClient, check: Callable[[], None], deadline_seconds: floa
         log.warning("ComfyUI takes no prompt that would show whether it computes: %s", error)
     except JobError as error:
         raise ComfyUIUnavailable(
-            f"the ComfyUI at COMFYUI_URL failed in an earlier job, and does not compute: {error}; "
+            f"the ComfyUI at COMFYUI_URL failed before, and does not compute: {error}; "
             "it has to be started again"
         ) from error
 
