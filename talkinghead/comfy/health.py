@@ -27,8 +27,6 @@ log = logging.getLogger("talkinghead")
 # What is not the input's fault: the next job gets another ComfyUI.
 SICK = (ComfyUIUnavailable, ComfyUIKilled, GpuFailed, RenderStalled)
 FAILURES_IN_A_ROW = 3  # of one worker, whatever the jobs: then RunPod shall replace it
-
-
 PROOF_SECONDS = 60.0  # for one operation, on a server that may have to wake its device for it
 
 
