@@ -27,8 +27,6 @@ log = logging.getLogger("talkinghead")
 # What is not the input's fault: the next job gets another ComfyUI.
 SICK = (ComfyUIUnavailable, ComfyUIKilled, GpuFailed, RenderStalled)
 FAILURES_IN_A_ROW = 3  # of one worker, whatever the jobs: then RunPod shall replace it
-
-
 PROOF_SECONDS = 60.0  # for one operation, on a server that may have to wake its device for it
 
 
@@ -73,7 +71,7 @@ def prove(client: ComfyClient, check: Callable[[], None], deadline_seconds: floa
         log.warning("ComfyUI takes no prompt that would show whether it computes: %s", error)
     except JobError as error:
         raise ComfyUIUnavailable(
-            f"the ComfyUI at COMFYUI_URL failed in an earlier job, and does not compute: {error}; "
+            f"the ComfyUI at COMFYUI_URL failed before, and does not compute: {error}; "
             "it has to be started again"
         ) from error
 

@@ -48,9 +48,10 @@ class Record:
         """This worker has found that its machine computes: what those that are gone said is old."""
         if self._path is None:
             return
-        for each in said_here(self._path.parent):
-            if each.path == self._path or not Path(f"/proc/{each.worker}").exists():
-                each.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder is away: then the next time
+            for each in said_here(self._path.parent):
+                if each.path == self._path or not Path(f"/proc/{each.worker}").exists():
+                    each.path.unlink(missing_ok=True)
         with self._lock:
             self._write(self._path)
 

@@ -12,7 +12,7 @@ from talkinghead import logs
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.inline import check_room
 from talkinghead.delivery.place import VIDEO_NAME, FinishedVideo, Place
-from talkinghead.errors import NO_ROOM, DiskFull, InternalError, JobError
+from talkinghead.errors import NO_ROOM, DeliveryFailed, DiskFull, InternalError, JobError
 from talkinghead.plan.json_values import encodable
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest, parse_request
@@ -110,6 +110,17 @@ def _rendered_before(
     return result
 
 
+def _delivered_meanwhile(task: Task, place: Place) -> dict[str, Any] | None:
+    """The result of another worker that had the same request, and was quicker: its video stays.
+
+    A store that cannot be asked is no matter here: the delivery tells, and keeps our video.
+    """
+    try:
+        return _rendered_before(task.job, task.request, place, task.studio)
+    except DeliveryFailed:
+        return None
+
+
 def _rendering(task: Task, plan: Plan) -> Rendering:
     return LongRender(task, plan) if plan.chained else OnePrompt(task, plan)
 
@@ -118,6 +129,8 @@ def _deliver(task: Task, made: Made, path: Path, place: Place) -> dict[str, Any]
     """Put the video where it shall go; returns the job's result."""
     job, studio = task.job, task.studio
     with job.at("deliver", "delivering the video", job.check_finishing):
+        if (before := _delivered_meanwhile(task, place)) is not None:
+            return before
         result = completed(job, made)
         bundle = bundle_of(job, task.request, task.sources, made, result=result, studio=studio)
         video = FinishedVideo(job.place, job.asked, path, result, bundle)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from comfy_client import ComfyClient
 from talkinghead.comfy.studio import Studio
@@ -17,6 +19,7 @@ from talkinghead.delivery.restore import checkpoint_files, ledgers_in, read_ledg
 from talkinghead.delivery.stores import Stores
 from talkinghead.delivery.volume import VolumeStore
 from talkinghead.errors import DeadlineExceeded
+from talkinghead.files import sha256_of
 from talkinghead.models.gpu import Attention, Gpu, Host, Tuning
 from talkinghead.models.manifest import load_manifest
 from talkinghead.net.guard import UrlGuard
@@ -156,7 +159,7 @@ def test_a_retry_that_finds_what_it_cannot_read_begins_anew_and_says_so(
     assert "cannot be read" in warning
 
 
-@pytest.mark.parametrize("place", ["volume", "bucket"])
+@pytest.mark.parametrize("place", ["volume", "s3"])
 def test_the_same_request_twice_at_once_is_two_renders_and_neither_tears_the_other(
     *,
     long_job: dict[str, Any],
@@ -180,7 +183,7 @@ def test_the_same_request_twice_at_once_is_two_renders_and_neither_tears_the_oth
         worker.stores = Stores(stored, guard=UrlGuard(blocked=()))
     store = workers[0].stores.checkpoints()
     assert store is not None
-    job = long_job | {"request_id": f"at-once-{place}"}
+    job = long_job | {"request_id": f"at-once-{place}", "delivery": place}
     del job["seed"]
     begun, delivered = threading.Event(), threading.Event()
     kept = list[tuple[int, bool]]()
@@ -211,6 +214,16 @@ def test_the_same_request_twice_at_once_is_two_renders_and_neither_tears_the_oth
     assert [each.get("status") for each in results.values()] == ["completed"] * 2, results
     assert kept == [(1, True)], "the slow one's window is there, whole"
     assert store.files(job["request_id"], FOLDER) == []
+    told = {each["video_info"]["sha256"] for each in results.values()}
+    assert told == {video_of(results["quick"])}, "whose video is there is what both were told"
+
+
+def video_of(result: dict[str, Any]) -> str:
+    """The SHA-256 of the delivered video."""
+    if "video_path" in result:
+        return sha256_of(Path(result["video_path"]))
+    content = requests.get(result["video_url"], timeout=LAST_RESORT_SECONDS).content
+    return hashlib.sha256(content).hexdigest()
 
 
 def ledgers_of(store: BlobStore, job: str) -> list[tuple[int, bool]]:

@@ -161,7 +161,7 @@ def test_a_job_on_somebody_elses_comfyui_that_computes_nothing_any_more_fails_at
     monkeypatch.setattr(health, "one_operation", lambda: broken)
     result = run_job(Job("second", short_job), far)
     assert (result["error_code"], result["stage"]) == ("comfyui_unavailable", "start"), result
-    assert "failed in an earlier job, and does not compute: " in result["error"]
+    assert "failed before, and does not compute: " in result["error"]
     assert [*submitted] == [broken], "nothing of the job was tried"
 
 
