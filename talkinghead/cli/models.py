@@ -1,7 +1,9 @@
-"""`talkinghead models list | fetch | verify | where`."""
+"""`talkinghead models list | fetch | verify | where | gather`."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +49,10 @@ def where(profile: ProfileOption = None) -> None:
 
 
 @app.command()
-def fetch(profile: ProfileOption = None) -> None:
+def fetch(
+    profile: ProfileOption = None,
+    most: Annotated[int | None, typer.Option(min=1, help="So many files, and no more")] = None,
+) -> None:
     """Fetch what is missing, and fetch again what is damaged.
 
     It may be stopped at any time, and goes on where it was. HF_ENDPOINT names a mirror of the hub,
@@ -56,12 +61,49 @@ def fetch(profile: ProfileOption = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # at once: what is there is kept
     if not console.is_terminal:
         disable_progress_bars()
+    store, files = ModelStore(Settings()), _files(profile)
+    if most:  # the image has a layer for each
+        wanted = [name for name, file in files.items() if store.find(name, file) is None]
+        files = {name: files[name] for name in wanted[:most]}
     try:
-        found = ModelFetcher(ModelStore(Settings()), tell=typer.echo).fetch(_files(profile))
+        found = ModelFetcher(store, tell=typer.echo).fetch(files)
     except JobError as error:
         console.print(f"[red]failed:[/] {error}", highlight=False)
         raise typer.Exit(1) from None
     typer.echo(f"{len(found)} files are there")
+
+
+@app.command()
+def gather(
+    folder: Annotated[Path, typer.Argument(help="A new folder", metavar="DIR")],
+    profile: ProfileOption = None,
+) -> None:
+    """Lay a profile's files out as one repository of the hub, as RunPod's cached models want them.
+
+    Linked where they lie on the same filesystem, else copied; then `hf upload OWNER/NAME DIR`.
+    Exits with 1 if a file is missing or damaged.
+    """
+    store, files = ModelStore(Settings()), _files(profile)
+    places = {name: store.find(name, file) for name, file in files.items()}
+    if missing := [name for name, path in places.items() if path is None]:
+        console.print(f"[red]missing or damaged:[/] {', '.join(missing)}", highlight=False)
+        raise typer.Exit(1)
+    if folder.exists() and any(folder.iterdir()):
+        raise typer.BadParameter(f"{folder} is not empty", param_hint="DIR")
+    for name, path in places.items():
+        if path is not None:
+            _put(path, folder / files[name].folder / name)
+    sources = "".join(f"- {name}: {_described(file)}\n" for name, file in files.items())
+    (folder / "README.md").write_text(f"# Model files\n\n{sources}", encoding="utf-8")
+    typer.echo(f"{len(files)} files are in {folder}; next: hf upload OWNER/NAME {folder}")
+
+
+def _put(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path.resolve(), target)
+    except OSError:  # another filesystem, or one without hard links
+        shutil.copy2(path, target)
 
 
 @app.command()

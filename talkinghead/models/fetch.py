@@ -7,6 +7,7 @@ file that the next attempt goes on with, and a rename once size and sum are righ
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,9 @@ class ModelFetcher:
             found = sha256_of(staged)
             expected = file.sha256 or hub.sha256 or found
             if found == expected:
+                # A layer of an image keeps whole seconds: by others the file would be another.
+                seconds = int(staged.stat().st_mtime)
+                os.utime(staged, (seconds, seconds))
                 # Noted before the rename, which changes neither size nor time: where the manifest
                 # has no sum, a file without a note would be taken for whole at any content.
                 self._store.sums.remember(target, Sum(found, stamp_of(staged)))

@@ -57,10 +57,12 @@ class ModelStore:
             for folder in (file.folder, *ALIASES.get(file.folder, ())):
                 if (path := root / folder / name).is_file():
                     yield path
-        if file.repo is not None and file.path is not None:
-            for cache in self.caches:
-                snapshots = cache / f"models--{file.repo.replace('/', '--')}" / "snapshots"
-                found = [path for path in snapshots.glob(f"*/{file.path}") if path.is_file()]
+        # In the hub's caches: of the file's own repository, or of what `models gather` laid out.
+        gathered = f"models--*/snapshots/*/{file.folder}/{name}"
+        own = f"models--{(file.repo or '').replace('/', '--')}/snapshots/*/{file.path}"
+        for cache in self.caches:
+            for pattern in (own, gathered) if file.repo else (gathered,):
+                found = [path for path in cache.glob(pattern) if path.is_file()]
                 yield from sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
     def problem(self, path: Path, file: ModelFile, *, fresh: bool = False) -> str | None:

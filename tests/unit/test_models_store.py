@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,17 @@ def test_what_was_fetched_is_found_and_not_fetched_again(
     assert first["model_0.safetensors"] == store.folder / "diffusion_models/model_0.safetensors"
 
 
+def test_a_layer_of_an_image_keeps_what_is_known_of_a_file(
+    store: ModelStore, files: dict[str, ModelFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer has whole seconds alone: what was fetched must have no other time."""
+    for name, path in ModelFetcher(store).fetch(files).items():
+        seconds = int(path.stat().st_mtime)
+        os.utime(path, (seconds, seconds))
+        monkeypatch.setattr("talkinghead.models.store.sha256_of", lambda path: "read again")
+        assert store.problem(path, files[name]) is None
+
+
 @pytest.mark.parametrize("name", ["model_0.safetensors", "model_1.safetensors"])
 def test_a_file_that_was_damaged_is_set_aside_and_fetched_again(
     name: str, store: ModelStore, files: dict[str, ModelFile], hub: Hub
@@ -262,6 +274,8 @@ def test_a_file_is_not_summed_again_while_size_and_time_stay(
         "comfy/models/unet/model_0.safetensors",
         "volume/models/diffusion_models/model_0.safetensors",
         f"volume/huggingface-cache/hub/models--org--models/snapshots/{COMMIT}/split_files/"
+        "model_0.safetensors",
+        f"volume/huggingface-cache/hub/models--me--gathered/snapshots/{COMMIT}/diffusion_models/"
         "model_0.safetensors",
         "baked/diffusion_models/model_0.safetensors",
     ],
@@ -357,10 +371,7 @@ def test_the_list_names_every_file_of_every_profile(command_line: CliRunner) -> 
 def test_where_tells_each_place_and_fails_if_one_is_missing(
     command_line: CliRunner, tmp_path: Path
 ) -> None:
-    for name, file in load_manifest().files_of(load_manifest().profile("tiny")).items():
-        path = tmp_path / "models" / file.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"random")
+    tiny_files(tmp_path / "models")
     result = command_line.invoke(app, ["models", "where", "--profile", "tiny"])
     assert result.exit_code == 0, result.output
     assert f"tiny-wan-vae.safetensors: {tmp_path}/models/vae/tiny-wan-vae.safetensors" in (
@@ -369,6 +380,63 @@ def test_where_tells_each_place_and_fails_if_one_is_missing(
     (tmp_path / "models/vae/tiny-wan-vae.safetensors").unlink()
     result = command_line.invoke(app, ["models", "where", "--profile", "tiny"])
     assert (result.exit_code, "tiny-wan-vae.safetensors: missing" in result.output) == (1, True)
+
+
+def tiny_files(folder: Path) -> None:
+    for name, file in load_manifest().files_of(load_manifest().profile("tiny")).items():
+        path = folder / file.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"random")
+
+
+def test_gather_lays_a_profile_out_as_a_repository_whose_cache_is_found(
+    command_line: CliRunner, tmp_path: Path
+) -> None:
+    tiny_files(tmp_path / "models")
+    cache = tmp_path / "volume/huggingface-cache/hub/models--me--talk/snapshots/1a2b"
+    command = ["models", "gather", str(cache), "--profile", "tiny"]
+    result = command_line.invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "hf upload" in result.output
+    assert "tiny-wan-vae.safetensors: vae" in (cache / "README.md").read_text()
+
+    shutil.rmtree(tmp_path / "models")
+    store = ModelStore(Settings(volume_dir=tmp_path / "volume"))
+    files = load_manifest().files_of(load_manifest().profile("tiny"))
+    found = [store.find(name, file) for name, file in files.items()]
+    assert all(path and path.is_relative_to(cache) for path in found)
+    assert command_line.invoke(app, command).exit_code != 0  # the folder is not empty
+
+
+def test_gather_names_what_is_missing(command_line: CliRunner, tmp_path: Path) -> None:
+    result = command_line.invoke(app, ["models", "gather", str(tmp_path / "a"), "--profile", "fp8"])
+    assert result.exit_code == 1
+    assert "clip_vision_h.safetensors" in result.output
+    assert not (tmp_path / "a").exists()
+
+
+def test_one_file_at_a_time_is_fetched_until_all_are_there(
+    command_line: CliRunner, files: dict[str, ModelFile], tmp_path: Path
+) -> None:
+    written = write_manifest(Manifest.model_validate(profile_of(files)), tmp_path / "m.yaml")
+    for count in (1, 2, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("talkinghead.cli.models.load_manifest", lambda: load_manifest(written))
+            command = ["models", "fetch", "--profile", "one", "--most", "1"]
+            result = command_line.invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert len(list((tmp_path / "models").glob("*/*.safetensors"))) == count
+
+
+def profile_of(files: dict[str, ModelFile]) -> dict[str, object]:
+    """A manifest with one profile, of these files."""
+    talk_models = dict(zip(("infinitetalk_single", "multitalk"), files, strict=True))
+    return {
+        "files": {
+            name: file.model_dump(mode="json", by_alias=True) for name, file in files.items()
+        },
+        "profiles": {"one": {"slots": {}, "talk_models": talk_models}},
+    }
 
 
 def test_verify_names_what_is_damaged_and_what_is_missing(
