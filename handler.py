@@ -18,11 +18,18 @@ def main() -> None:
         server.start()
     # These take seconds: the SDK, the decoders, the stores.
     from talkinghead.comfy.studio import Studio  # noqa: PLC0415
+    from talkinghead.errors import JobError  # noqa: PLC0415
     from talkinghead.logs import start_logging  # noqa: PLC0415
     from talkinghead.worker import serve  # noqa: PLC0415
 
     start_logging(settings.log_format)
-    with Studio(settings, server=server) as studio:
+    try:
+        studio = Studio(settings, server=server)
+    except JobError as error:  # its models cannot be fetched, or its profile is not known
+        if server is not None:
+            server.stop(for_good=True)
+        sys.exit(f"the worker cannot start: {error}")
+    with studio:
         serve(studio)
 
 

@@ -25,7 +25,6 @@ from talkinghead.errors import JobError
 from talkinghead.media.confinement import has_no_network
 from talkinghead.models.gpu import read_host, tuning_for
 from talkinghead.models.manifest import ModelProfile, load_manifest
-from talkinghead.models.store import ModelStore
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.workflow.check import check
 from talkinghead.workflow.gui_file import ConvertError
@@ -41,6 +40,7 @@ State = Literal["ok", "warning", "failed", "skipped"]
 # A job's files: the frames of ten minutes at 480p, losslessly encoded, and the sources.
 FREE_GB = 5.0
 SHOWN_PROBLEMS = 3
+MODELS, WORKFLOW = "model files", "workflow "  # names of checks
 PYTHON_SECONDS = 60.0  # for one that starts on a busy machine, from a cold disk
 # With transformers 5 the pinned WanVideoWrapper gets no hidden states of wav2vec.
 FIRST_UNFIT_TRANSFORMERS = 5
@@ -62,18 +62,29 @@ class Unfit(Exception):
 def ensure_fit(studio: Studio) -> None:
     """For a worker before it takes jobs; ends ComfyUI if it is not fit.
 
+    Without its models it is: drafts need none, and other jobs end as `models_missing`, where they
+    would else wait for ever for a worker that has them.
+
     Raises:
         Unfit: a check failed.
     """
     checks = list(examine(studio))
+    failed = [each for each in checks if each.state == "failed"]
+    if missing := [each for each in failed if each.name == MODELS]:
+        failed = [each for each in failed if each not in missing and not _renders(each)]
+        log.error("%s. This worker takes drafts, and answers models_missing", missing[0].message)
     for each in checks:
         if each.state == "warning":
             log.warning("%s: %s", each.name, each.message)
-    failed = [each for each in checks if each.state == "failed"]
     if failed:
         studio.close()
         raise Unfit("; ".join(f"{each.name}: {each.message}" for each in failed))
     studio.record.is_fit()
+
+
+def _renders(check: Check) -> bool:
+    """Whether it is of a workflow that needs models."""
+    return check.name.startswith(WORKFLOW) and not check.name.startswith(f"{WORKFLOW}draft_")
 
 
 def examine(studio: Studio) -> Iterator[Check]:
@@ -87,11 +98,6 @@ def examine(studio: Studio) -> Iterator[Check]:
     yield _sandbox(studio)
     yield from _workers(settings)
     yield from _comfyui(studio)
-
-
-def _drafts_only(settings: Settings) -> bool:
-    """A host without GPU, and nobody asks for models: it renders the CPU preview."""
-    return settings.comfyui_url is None and settings.on_cpu and settings.model_profile == "auto"
 
 
 def _gpu(settings: Settings) -> Check:
@@ -119,27 +125,33 @@ def _disk(settings: Settings) -> Check:
 
 
 def _models(studio: Studio) -> Check:
-    settings, name = studio.settings, "model files"
+    settings, name = studio.settings, MODELS
     if settings.comfyui_url:
         return Check(name, "skipped", "those of the server at COMFYUI_URL: see the workflows")
-    if _drafts_only(settings):
+    if settings.drafts_only:
         return Check(name, "skipped", "drafts need none")
-    store, files = ModelStore(settings), load_manifest().files_of(studio.profile)
-    missing = [each for each, file in files.items() if store.find(each, file) is None]
-    if missing:
-        todo = "run `talkinghead models fetch`"
+    files = load_manifest().files_of(studio.profile)
+    if missing := [n for n, each in files.items() if f"{each.folder}/{n}" not in studio.models]:
+        todo = "set FETCH_MODELS=true, or run `talkinghead models fetch` where the volume is"
         return Check(name, "failed", f"missing or damaged: {', '.join(missing)}; {todo}")
     return Check(name, "ok", f"{len(files)} files, whole as far as their sums are known")
 
 
 def _storage(settings: Settings) -> Check:
-    try:
-        found = [said for kind in KINDS if (said := kind.check(settings))]
-    except JobError as error:
-        return Check("storage", "failed", str(error))
+    found: list[str] = []
+    state: State = "ok"
+    for kind in KINDS:
+        try:
+            said = kind.check(settings)
+        except JobError as error:
+            if kind.is_default:
+                return Check("storage", "failed", str(error))
+            said, state = str(error), "warning"  # models can be read from it all the same
+        if said:
+            found.append(said)
     if not found:
         return Check("storage", "skipped", "no bucket is set: results carry short videos alone")
-    return Check("storage", "ok", "; ".join(found))
+    return Check("storage", state, "; ".join(found))
 
 
 def _transformers(settings: Settings) -> Check:
@@ -151,7 +163,7 @@ def _transformers(settings: Settings) -> Check:
         return Check(name, "skipped", "ComfyUI's Python does not tell a version of it")
     if int(version.partition(".")[0]) < FIRST_UNFIT_TRANSFORMERS:
         return Check(name, "ok", version)
-    state: State = "warning" if _drafts_only(settings) else "failed"
+    state: State = "warning" if settings.drafts_only else "failed"
     python = settings.comfyui_python or sys.executable
     todo = f"`pip install 'transformers<{FIRST_UNFIT_TRANSFORMERS}'` for {python}"
     return Check(name, state, f"{version}, with which MultiTalkWav2VecEmbeds fails: {todo}")
@@ -250,8 +262,8 @@ def _cache(system: Mapping[str, Any], settings: Settings) -> Check:
 
 
 def _workflow(path: Path, studio: Studio, schemas: Schemas) -> Check:
-    name, draft = f"workflow {path.stem}", path.stem.startswith("draft_")
-    if not draft and _drafts_only(studio.settings):
+    name, draft = f"{WORKFLOW}{path.stem}", path.stem.startswith("draft_")
+    if not draft and studio.settings.drafts_only:
         return Check(name, "skipped", "needs a GPU")
     profile = None if draft else studio.profile
     if problems := list(dict.fromkeys(_problems(path.stem, profile, schemas))):

@@ -218,3 +218,8 @@ class Settings(BaseSettings):
         if self.comfyui_cpu is None:
             return not any(Path("/dev").glob("nvidia[0-9]*"))
         return self.comfyui_cpu
+
+    @property
+    def drafts_only(self) -> bool:
+        """A host without GPU, and nobody asks for models: it renders the CPU preview."""
+        return self.comfyui_url is None and self.on_cpu and self.model_profile == "auto"

@@ -17,6 +17,7 @@ from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.workflow import template
+from talkinghead.workflow.check import check, rejection
 from talkinghead.workflow.graph import Graph, loaders_only
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import load_schemas
@@ -25,6 +26,7 @@ from talkinghead.workflow.slots import Inputs
 log = logging.getLogger("talkinghead")
 
 WATCH_SECONDS = 5.0
+NOT_LOADED = "ComfyUI could not load the models before the first job: %s"
 
 
 def stay_ready(studio: Studio) -> None:
@@ -51,9 +53,12 @@ def warm_up(studio: Studio) -> None:
     read_pages(studio.models.values())
     try:
         with studio.comfy("warm-up", lambda: None) as turn:
-            turn.schemas()
-            # By the recorded schemas: a ComfyUI without the node packs then says what it lacks.
+            # By the recorded schemas: they have the packs, which this ComfyUI may lack.
             loaders = loaders_only(_some_render(studio), load_schemas())
+            if misfits := check(loaders, turn.schemas()):
+                if not studio.settings.drafts_only:
+                    log.warning(NOT_LOADED, rejection(misfits))
+                return
             limit = StallLimit("a loader", studio.settings.stall_seconds)
 
             def watch() -> None:
@@ -71,7 +76,7 @@ def warm_up(studio: Studio) -> None:
                 turn.client.forget(done.prompt_id)
             studio.keeps(loaders)
     except (ComfyError, JobError) as error:
-        log.warning("ComfyUI could not load the models before the first job: %s", error)
+        log.warning(NOT_LOADED, error)
 
 
 def _some_render(studio: Studio) -> Graph:

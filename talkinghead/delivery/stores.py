@@ -51,6 +51,7 @@ class Stores:
     ) -> None:
         self._only = only
         self._guard = guard
+        self._settings = settings
         opened = {kind: kind.open(settings) for kind in KINDS}
         self._places = {kind: place for kind, place in opened.items() if place is not None}
         volume = None if only is not None else self._places.get(VOLUME)
@@ -61,12 +62,16 @@ class Stores:
 
         Raises:
             InvalidRequest: the worker has no such place.
+            DeliveryFailed: it names the volume, which cannot be written.
         """
         if self._only is not None:
             return self._only
         if request.upload_url is not None:
             return UploadPlace(request.upload_url, self._guard)
-        return self.named(request.delivery)
+        place = self.named(request.delivery)
+        if place is self._volume:  # a tiny file tells it now, and not after the render
+            VOLUME.check(self._settings)
+        return place
 
     def named(self, delivery: Delivery | None) -> ItemPlace:
         """The place of that name; without one the bucket, else the result.

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from talkinghead.delivery.asked import Asked
 from talkinghead.delivery.blobs import CHUNK_BYTES, StoredFile, StoredPlace, StoreError
 from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, FinishedVideo, PlaceKind
+from talkinghead.errors import DeliveryFailed
 from talkinghead.settings import Settings
 
 TOKEN_DIGITS = 8  # in the name of an unfinished copy; other files may end in .part, too
@@ -109,6 +110,16 @@ class VolumeStore:
         self._forget_empty({path.parent for path in paths})
         return []
 
+    def check(self) -> None:
+        """Write a tiny file, and delete it.
+
+        Raises:
+            StoreError: the volume cannot be written.
+        """
+        name = uuid.uuid4().hex
+        self.put("doctor", name, b"", "")
+        self.delete("doctor", [name])
+
     def _forget_empty(self, folders: Iterable[Path]) -> None:
         """Delete the folders that nothing is in, and those above them up to the store's own."""
         for folder in folders:
@@ -196,4 +207,20 @@ def _open(settings: Settings) -> VolumePlace | None:
     return VolumePlace(VolumeStore(settings.volume_dir / "talkinghead"))
 
 
-VOLUME = PlaceKind(name="volume", settings=("volume_dir",), open=_open, is_default=False)
+def _check(settings: Settings) -> str | None:
+    place = _open(settings)
+    if place is None:
+        return None
+    try:
+        place.store.check()
+    except StoreError as error:
+        raise DeliveryFailed(
+            f"the volume at {settings.volume_dir} cannot be written ({error}), neither by "
+            f'`delivery: "volume"` nor with what cannot be delivered: let user {os.getuid()} write'
+        ) from None
+    return f"the volume at {settings.volume_dir} can be written"
+
+
+VOLUME = PlaceKind(
+    name="volume", settings=("volume_dir",), open=_open, is_default=False, check=_check
+)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from comfy_client import ComfyClient
 from talkinghead.comfy.server import ComfyServer
 from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.warm_up import warm_up
 from talkinghead.doctor import ensure_fit, examine
+from talkinghead.render.job import Job
+from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from tests.comfy.doubles_server import COMFYUI_PYTHON
 from tests.timing import LAST_RESORT_SECONDS
@@ -39,6 +45,22 @@ def test_a_model_that_comfyui_does_not_list_is_named(
     workflow = found["workflow infinitetalk_i2v"]
     assert workflow.state == "failed"
     assert "is 'tiny-wan2.1-i2v-480p.safetensors', allowed: " in workflow.message
+
+
+def test_a_worker_without_its_models_takes_drafts_and_says_what_is_missing(
+    settings: Settings, short_job: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else its jobs, drafts too, would wait in RunPod's queue for a day."""
+    with Studio(settings.model_copy(update={"model_profile": "tiny"})) as studio:
+        warm_up(studio)
+        ensure_fit(studio)
+        failed = run_job(Job("render", short_job), studio)
+        draft = run_job(Job("draft", {**short_job, "draft": True}), studio)
+    assert "set FETCH_MODELS=true, or run `talkinghead models fetch`" in caplog.text
+    assert "This worker takes drafts, and answers models_missing" in caplog.text
+    assert failed["error_code"] == "models_missing", failed
+    assert "tiny-wan2.1-i2v-480p.safetensors" in failed["error"]
+    assert "error" not in draft
 
 
 def test_comfyui_lists_linked_models_before_its_own(settings: Settings, tmp_path: Path) -> None:

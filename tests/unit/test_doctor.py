@@ -6,6 +6,10 @@ import http.server
 import importlib.metadata
 import json
 import logging
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +20,15 @@ from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
 from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.stores import Stores
 from talkinghead.doctor import Unfit, ensure_fit, examine
-from talkinghead.settings import Settings
+from talkinghead.errors import DeliveryFailed
+from talkinghead.plan.request import parse_request
+from talkinghead.settings import PROJECT_DIR, Settings
 from tests.store import S3Server
 
 NO_SERVER = "http://127.0.0.1:9"
+URLS = {"image_url": "http://a/a.png", "wav_url": "http://a/a.wav"}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +53,25 @@ def test_a_host_without_gpu_needs_no_models() -> None:
 def test_missing_models_are_named_with_what_to_do() -> None:
     found = states(Settings(model_profile="fp8"))["model files"]
     assert found.startswith("failed: missing or damaged: Wan2_1-I2V-14B-480p_fp8")
-    assert "run `talkinghead models fetch`" in found
+    assert "FETCH_MODELS=true, or run `talkinghead models fetch`" in found
+
+
+def test_a_volume_that_cannot_take_a_video_is_told_before_the_render(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "talkinghead").write_text("no folder")
+    settings = Settings(volume_dir=tmp_path / "volume")
+    assert states(settings)["storage"].startswith("warning: the volume at ")
+    request = parse_request({**URLS, "delivery": "volume"})
+    with pytest.raises(DeliveryFailed, match=r"the volume at .* cannot be written"):
+        Stores(settings).choose(request)
+    assert Stores(settings).choose(parse_request(URLS))
+
+
+def test_a_volume_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    found = states(Settings(volume_dir=tmp_path / "volume"))["storage"]
+    assert found == f"ok: the volume at {tmp_path}/volume can be written"
+    assert list((tmp_path / "volume").rglob("*")) == [tmp_path / "volume" / "talkinghead"]
 
 
 def test_a_gpu_that_does_not_answer_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +107,22 @@ def test_a_bucket_that_cannot_be_written_is_a_fault(
 
 
 def test_a_worker_that_is_not_fit_says_everything_that_is_missing() -> None:
-    with pytest.raises(Unfit, match=r"model files: missing .*; ComfyUI: there is no ComfyUI"):
-        ensure_fit(Studio(Settings(model_profile="fp8")))
+    settings = Settings(comfyui_cpu=False, model_profile="fp8")
+    with pytest.raises(Unfit, match=r"GPU: nvidia-smi .*; ComfyUI: there is no ComfyUI"):
+        ensure_fit(Studio(settings))
+
+
+def test_a_worker_whose_models_cannot_be_fetched_says_it_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "comfy" / "main.py").write_text("import time; time.sleep(60)")
+    env = {**os.environ, "MODEL_PROFILE": "fp8", "FETCH_MODELS": "true", "HF_ENDPOINT": NO_SERVER}
+    command = [sys.executable, "handler.py"]
+    done = subprocess.run(
+        command, cwd=PROJECT_DIR, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.search(r"^the worker cannot start: .* cannot be fetched from", done.stderr, re.M)
 
 
 def test_the_command_shows_a_table_and_fails() -> None:
