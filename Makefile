@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo gui test test-fast check test-real test-current test-gui soak replay-soak long-soak \
-	mutants comfyui chromium frontends lock clean
+	mutants test-image comfyui chromium frontends lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -39,6 +39,11 @@ test-current: $(VENV)/.installed
 # short form.
 test-gui: comfyui chromium frontends
 	GUI_LONG=1 $(BIN)/pytest tests/gui --durations=5
+
+# The image built and tried, without Docker, a registry or a Git host: root on a Debian, 14 GB of
+# disk. PACKS=DIR names a folder with the real ComfyUI and node packs.
+test-image: $(VENV)/.installed
+	$(BIN)/python scripts/test-image $(if $(PACKS),--packs $(PACKS))
 
 # 200 good and bad jobs in a row; `make test` runs a short form.
 soak: comfyui

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from talkinghead.settings import PROJECT_DIR, Settings
 
 # Read by others: RunPod's SDK, and the client of the models' hub.
 NOT_OURS = {"RUNPOD_INIT_TIMEOUT", "HF_TOKEN"}
+RUNPODS_TIMEOUT_SECONDS = 600  # of an endpoint's executions, if nobody changes it
 TEST_MS = 600_000  # the Hub counts milliseconds
 
 
@@ -74,7 +76,7 @@ def test_the_defaults_of_the_hub_and_every_option_are_valid_settings(
 ) -> None:
     defaults = {key: in_environment(each["default"], each) for key, each in INPUTS.items()}
     settings = settings_with(monkeypatch, defaults)
-    assert settings.fetch_models and settings.bucket is None
+    assert settings.fetch_models and settings.bucket is None and settings.model_profile == "fp8"
     for key, field in INPUTS.items():
         for option in field.get("options", []):
             assert getattr(settings_with(monkeypatch, {key: option["value"]}), key.lower())
@@ -106,9 +108,44 @@ def test_what_the_hub_tests_is_a_small_draft_that_needs_no_models(
     assert settings.on_cpu and not settings.fetch_models
 
 
-def test_hub_and_image_want_the_same_cuda() -> None:
-    base = re.findall(r"^FROM nvidia/cuda:(\d+\.\d+)", dockerfile(), re.MULTILINE)
-    assert base == HUB["config"]["allowedCudaVersions"] == TESTS["config"]["allowedCudaVersions"]
+def test_the_hub_takes_every_host_that_can_run_the_image() -> None:
+    """Those of the build's CUDA, and of every newer one: a driver runs what is older."""
+    (default,) = re.findall(r"^ARG CUDA=(\S+)$", dockerfile(), re.MULTILINE)
+    known = ["12.8", "12.9", "13.0", "13.1", "13.2", "13.3"]
+    allowed = HUB["config"]["allowedCudaVersions"]
+    assert allowed == TESTS["config"]["allowedCudaVersions"] == known[known.index(default) :]
+    bases = re.findall(
+        r"^FROM nvidia/cuda:(\d+\.\d+)\S+@sha256:\w{64} AS (\S+)$", dockerfile(), re.M
+    )
+    assert [f"cuda-{version}" for version, name in bases if "cuda" in name] == [
+        name for _, name in bases if "cuda" in name
+    ]
+
+
+def test_the_image_of_the_hub_is_the_image_with_models() -> None:
+    written = runpy.run_path(str(PROJECT_DIR / "scripts" / "write-docs"))["hub_dockerfile"]()
+    assert (PROJECT_DIR / ".runpod" / "Dockerfile").read_text("utf-8") == written, (
+        "run scripts/write-docs"
+    )
+    assert INPUTS["MODEL_PROFILE"]["default"] in re.findall(r'ARG PROFILE="(\w+)"', written)
+
+
+def test_no_preset_of_the_hub_leaves_another_preset_s_choice() -> None:
+    """Each sets the same inputs: a deployer who changes his mind gets none of the first."""
+    presets = [preset["defaults"] for preset in HUB["config"]["presets"]]
+    assert {frozenset(each) for each in presets} == {
+        frozenset({"MODEL_PROFILE", "FETCH_MODELS", "COMFYUI_CPU"})
+    }
+
+
+def test_a_job_of_the_hub_is_stopped_by_us_before_runpod_does() -> None:
+    assert INPUTS["JOB_TIMEOUT_SECONDS"]["default"] < RUNPODS_TIMEOUT_SECONDS
+
+
+def test_the_hub_s_test_needs_no_other_host() -> None:
+    for case in TESTS["tests"]:
+        for name in ("image_url", "wav_url"):
+            assert case["input"][name].startswith("data:")
 
 
 def dockerfile() -> str:
