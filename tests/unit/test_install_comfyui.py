@@ -433,6 +433,35 @@ def test_torchs_cpu_build_comes_without_cuda_and_without_the_hashes_of_the_ordin
     assert "torch==2.11.0\n" in lock
 
 
+@pytest.mark.skipif(script.uv_command() is None, reason="uv is not in this environment")
+def test_torch_for_another_cuda_brings_the_libraries_of_that(
+    sources: Sources, folder: Path
+) -> None:
+    installer = FakeInstaller()
+    assert install(folder, sources, installer, "--cuda", "12.8") == 0
+    locked, brought = installer.installed
+    assert "cu128" in locked and "--no-deps" in locked and "--require-hashes" not in locked
+    assert "cu128" in brought and "--no-deps" not in brought and "torch==2.11.0" in brought
+    for lock in installer.files:  # what is installed, and what stays as it is then
+        names = {entry.name for entry in read_lock(lock)}
+        assert "nvidia-cublas" not in names and "torch" in names
+
+
+def test_the_cuda_of_the_lock_is_the_lock_as_it_is(sources: Sources, folder: Path) -> None:
+    installer = FakeInstaller()
+    assert install(folder, sources, installer, "--cuda", "13.0") == 0
+    (command,) = installer.installed
+    assert "--torch-backend" not in command and "--require-hashes" in command
+
+
+def test_what_is_no_version_of_cuda_is_told(
+    sources: Sources, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        install(folder, sources, FakeInstaller(), "--cuda", "cu128")
+    assert "'cu128' is no version of CUDA, such as 12.8" in capsys.readouterr().err
+
+
 def test_cpu_without_that_index_installs_the_ordinary_build_and_says_so(
     sources: Sources, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
