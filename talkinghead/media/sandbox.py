@@ -49,7 +49,8 @@ T = TypeVar("T")
 SERVER = "talkinghead.media.fork_server"
 # What it loads, so that no child has to.
 DECODERS = tuple(
-    f"talkinghead.media.{name}" for name in ("mux", "picture", "regions", "sound", "source_video")
+    f"talkinghead.media.{name}"
+    for name in ("mux", "picture", "regions", "sound", "source_video", "voice_filter")
 )
 POLL_SECONDS = 0.1  # how often a waiting worker looks whether the job shall end
 # Since a decoder last got on by a packet, a frame or a block of samples, or began with a picture;
@@ -61,7 +62,10 @@ MAX_ANSWER_BYTES = 4 * 2**20  # two hours of windows are a list of 300 KB
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 # One arena of malloc's: each reserves address space, of which there is a bound. No threads before
 # the fork: they would be missing after it.
-SET_VARIABLES = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+SET_VARIABLES = {
+    **{"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"},
+    **{"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"},  # ggml asks for four, which spin
+}
 ERRORS: dict[str, type[JobError]] = {
     kind.code: kind for kind in (MediaInvalid, MediaTooLarge, UnsupportedCombination, DiskFull)
 }

@@ -32,6 +32,7 @@ Mode: TypeAlias = str  # a name in the table of talk models
 AudioMode = Literal["parallel", "sequential"]
 VideoMethod = Literal["keyframes", "denoise"]
 Crop = Literal["center", "top"]
+VoiceFilter = Literal["speech"]
 Delivery = Literal["s3", "volume", "inline"]
 # The sampler's own list holds more; those fail or do nothing useful in the talking-head loop.
 Scheduler = Literal[
@@ -194,6 +195,11 @@ class Options(BaseModel):
     )
     max_audio_duration: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Cuts the sound: the longest video, in seconds"
+    )
+    voice_filter: VoiceFilter | None = Field(
+        None,
+        description='"speech": [all but speech](docs/quality.md#what-the-model-hears), singing and '
+        "laughter too, is silence to the model; the delivered sound stays as it is",
     )
     crop: Crop = Field(
         "center", description="Which part of the picture stays where its shape is another"

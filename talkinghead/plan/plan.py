@@ -31,6 +31,7 @@ CONTENT = (
 )
 CONTENT_OF_REQUEST = (
     *("mode", "prompt", "negative_prompt", "speed_lora_strength", "color_match", "fps", "seed"),
+    "voice_filter",
 )
 # What a bundle keeps of the request beside the plan. None of them is a URL.
 KEPT = (

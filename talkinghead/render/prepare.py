@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import FILE_FAULTS, Faults
-from talkinghead.media import mux, sound, source_video
+from talkinghead.media import mux, sound, source_video, voice_filter
 from talkinghead.media.picture import Picture, probe_picture, save_picture
 from talkinghead.media.regions import save_regions
 from talkinghead.media.sandbox import Sandbox
@@ -157,6 +157,7 @@ class Tracks:
 
     `references` are the pictures of a chain's windows, the last of them for all that follow.
     `delivered_sound` is `sound` as AAC; it may still be being written when the render begins.
+    `notes` are sentences for the caller.
     """
 
     picture: Path
@@ -165,6 +166,7 @@ class Tracks:
     masks: Path | None
     delivered_sound: Future[Path]
     references: tuple[Path, ...]
+    notes: tuple[str, ...]
 
 
 def prepare(
@@ -200,10 +202,22 @@ def prepare(
             seconds=seconds,
             padded_samples=plan.speech_samples,
         )
+    notes = tuple(_keep_speech(voices, speech, sandbox)) if request.voice_filter else ()
     masks = _write_masks(request, plan, sources, folder=folder, studio=studio, sandbox=sandbox)
     framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
     delivered_sound = pool.submit(_encode_sound, fields, mix, folder / "sound.m4a", sandbox)
-    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed)
+    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed, notes)
+
+
+def _keep_speech(
+    voices: Sequence[sound.Voice | None], tracks: Sequence[Path], sandbox: Sandbox
+) -> Iterator[str]:
+    """Silence what is no speech in the voices' tracks; says what is left of each."""
+    for voice, track in zip(voices, tracks, strict=True):
+        if voice is not None:
+            seconds = sandbox.call(voice.name, voice_filter.keep_speech, track)
+            what = f"{seconds:.1f} s of speech" if seconds else "no speech: the mouth will rest"
+            yield f"voice_filter: the model hears of {voice.name} {what}"
 
 
 def _encode_sound(fields: str, mix: Path, target: Path, sandbox: Sandbox) -> Path:

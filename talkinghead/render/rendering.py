@@ -40,7 +40,7 @@ class Task:
 
     def tracks(self, plan: Plan) -> Tracks:
         """The job's files as the nodes take them, for a render by this plan."""
-        return prepare(
+        tracks = prepare(
             self.request,
             plan,
             self.sources,
@@ -50,6 +50,8 @@ class Task:
             pool=self.pool,
             sandbox=self.sandbox,
         )
+        self.job.notes += tracks.notes
+        return tracks
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "max_audio_duration": st.floats(0.01, 5000),
     "audio_mode": st.sampled_from(["parallel", "sequential"]),
     "video_method": st.sampled_from(["keyframes", "denoise"]),
+    "voice_filter": st.sampled_from([None, "speech"]),
     "crop": st.sampled_from(["center", "top"]),
     "draft": st.booleans(),
     "retry_out_of_memory": st.booleans(),
