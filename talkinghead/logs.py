@@ -64,7 +64,7 @@ def job_started(request: RenderRequest) -> None:
     tell(
         "job started",
         dialect=request.dialect,
-        size=f"{request.width}x{request.height}",
+        size=f"{request.width or 'auto'}x{request.height or 'auto'}",
         draft=request.draft,
         speakers=len(request.speakers),
     )

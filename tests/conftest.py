@@ -82,14 +82,16 @@ def write_tone(
     return path
 
 
-def write_pan(path: Path, picture: Path, *, seconds: float = 1.0, fps: int = 30) -> Path:
-    """A video of 320x240 that moves over the picture from left to right."""
+def write_pan(
+    path: Path, picture: Path, *, seconds: float = 1.0, fps: int = 30, still: bool = False
+) -> Path:
+    """A video of 320x240 that moves over the picture from left to right, or stands `still`."""
     with av.open(str(path), "w") as container, Image.open(picture) as whole:
         stream = container.add_stream("libx264", rate=fps)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         frames = round(seconds * fps)
         for index in range(frames):
-            left = round((whole.width - 320) * index / frames)
+            left = 0 if still else round((whole.width - 320) * index / frames)
             shown = whole.convert("RGB").crop((left, 0, left + 320, 240))
             frame = av.VideoFrame.from_ndarray(np.asarray(shown), format="rgb24")
             container.mux(stream.encode(frame))

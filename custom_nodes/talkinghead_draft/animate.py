@@ -282,7 +282,7 @@ class _Person:
         nod = NOD_WITH_VOICE if face else NOD_WITHOUT_FACE
         self._sway = sway_track(self._motion.openness, fps, random, nod)
         self._mouth = _MouthWarp(portrait, face) if face else None
-        self._eyes = _eye_warps(portrait, face) if face and face.eyes_seen else ()
+        self._eyes = _eye_warps(portrait, face) if face else ()
         others = [head for other in speakers if other is not speaker and (head := _head(other))]
         self._head = _head_warp(portrait, _head(speaker), others)
 

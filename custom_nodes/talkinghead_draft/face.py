@@ -1,18 +1,17 @@
-"""Where the face, its eyes and its mouth are in a portrait, from OpenCV's own cascades."""
+"""Where the face, its eyes and its mouth are in a portrait."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from statistics import median
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from cv2.data import haarcascades
+
+from .yunet import Detected, detect
 
 Picture = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -22,12 +21,14 @@ Indices = npt.NDArray[np.intp]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]  # x, y, width, height
 
-DETECTION_SIDE_PX = 640  # longer side while searching: a face of 1/12 of it still has 50 px
-NEAR_SIDE_PX = 240  # the same where the face is known to fill a third of it
+# Longer side while searching; a drawn face that fills its region is often found in the smaller.
+DETECTION_SIDES_PX = (640, 400)
+NEAR_SIDES_PX = (240,)  # the same where the face is known to fill a third of it
 REGION_MARGIN = 0.5  # of the region's longer side: a face is not found without what is around it
 NEAR_MARGIN = 1.0
 NEAR_SHIFT, NEAR_ZOOM = 0.6, 1.6  # in box widths, and as a ratio: beyond, it is another face
-TILTS_DEG = (0, -18, 18, -36, 36)  # the cascades themselves bear about 12 degrees
+CLOSE_SIDE_PX, CLOSER_LOOKS = 200, 2
+SQUARE = 0.93  # the side of a face's box, of the detector's longer one
 PATCH_EYES_PX = 80  # distance between the eyes in the upright patch that the mouth is read from
 PATCH_WIDTH_PX, PATCH_HEIGHT_PX = 200, 220
 PATCH_EYE_LINE_PX = 40
@@ -36,10 +37,6 @@ LEAST_MOUTH_PX = 26
 MOUTH_ROWS, MOUTH_COLUMNS = slice(90, 170), slice(50, 150)
 TEETH_EDGE, TEETH_OVER_SKIN = 24.0, 5.0  # in Lab units (L - 2a)
 HALF_EDGE_PX = 1.0  # of the patch: the edge is blurred, and a rest of tooth on the lip is seen
-LEAST_SCORE = 14.0  # false faces get three to six votes and no eyes
-EYES_ACROSS, EYES_DOWN = (0.29, 0.71), 0.38  # of the face cascade's box
-# Where in the cascade's box the iris is: the "2splits" boxes reach up to the brow.
-EYE_CASCADES = (("eye_tree_eyeglasses", 0.5), ("lefteye_2splits", 0.62), ("righteye_2splits", 0.62))
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,6 @@ class Face:
     box: Box
     left_eye: Point
     right_eye: Point
-    eyes_seen: bool  # False when their place is only guessed from the box, as behind sunglasses
     mouth: Mouth
 
     @property
@@ -86,35 +82,23 @@ class Face:
         return _slope(self.left_eye, self.right_eye)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    box: Box
-    eyes: tuple[Point, Point]
-    eyes_seen: int
-    votes: float
-
-    @property
-    def score(self) -> float:
-        return self.votes * (1 + self.eyes_seen)
-
-
 def find_face(picture: Picture, region: Mask | None = None) -> Face | None:
     """The most certain face in an RGB picture [H, W, 3], or None.
 
     With a region [H, W], the most certain one whose middle lies in it.
     """
     if region is None:
-        return _found(picture, _whole(picture), DETECTION_SIDE_PX, lambda _: True)
+        return _found(picture, _whole(picture), DETECTION_SIDES_PX, lambda _: True)
     if not region.any():
         return None
     part = _with_margin(bounds(region), REGION_MARGIN, picture)
-    return _found(picture, part, DETECTION_SIDE_PX, lambda box: _middle_in(region, box))
+    return _found(picture, part, DETECTION_SIDES_PX, lambda box: _middle_in(region, box))
 
 
 def find_face_near(picture: Picture, face: Face) -> Face | None:
     """The same face in another frame of the same scene, or None."""
     part = _with_margin(face.box, NEAR_MARGIN, picture)
-    return _found(picture, part, NEAR_SIDE_PX, lambda box: _is_near(face.box, box))
+    return _found(picture, part, NEAR_SIDES_PX, lambda box: _is_near(face.box, box))
 
 
 def bounds(region: Mask) -> Box:
@@ -124,24 +108,74 @@ def bounds(region: Mask) -> Box:
     return x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
 
 
-def _found(picture: Picture, part: Box, side_px: int, fits: Callable[[Box], bool]) -> Face | None:
+def _found(
+    picture: Picture, part: Box, sides_px: Sequence[int], fits: Callable[[Box], bool]
+) -> Face | None:
     """The most certain face in a part of the picture whose box, in the whole picture, fits."""
     x, y, width, height = (int(value) for value in part)
-    scale = min(1.0, side_px / max(width, height))
-    grey = np.asarray(cv2.cvtColor(picture[y : y + height, x : x + width], cv2.COLOR_RGB2GRAY))
-    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    to_part, to_picture = _zoomed(1 / scale, (0, 0)), _zoomed(1 / scale, (x, y))
-    best = _best_candidate(np.asarray(small, np.uint8), lambda b: fits(_apply_to(to_picture, b)))
-    if best is None:
-        return None
-    left, right = (_apply(to_part, eye) for eye in best.eyes)
-    if best.eyes_seen == 2:
-        reach = 0.13 * math.dist(left, right)
-        left, right = (_iris(np.asarray(grey, np.uint8), eye, reach) for eye in (left, right))
+    within = picture[y : y + height, x : x + width]
+    for side_px in sides_px:
+        found = [one for one in detect(within, side_px) if fits(_moved(_square(one), x, y))]
+        if found:
+            return _face(picture, (x, y), within, max(found, key=lambda one: one.score))
+    return None
+
+
+def _face(picture: Picture, origin: tuple[int, int], within: Picture, best: Detected) -> Face:
+    """What was found in a part of the picture that begins there, in the whole picture's pixels."""
+    x, y = origin
+    grey = np.asarray(cv2.cvtColor(within, cv2.COLOR_RGB2GRAY), np.uint8)
+    left, right = _eyes(within, best)
+    reach = 0.13 * math.dist(left, right)
+    left, right = (_iris(grey, eye, reach) for eye in (left, right))
     left, right = (left[0] + x, left[1] + y), (right[0] + x, right[1] + y)
-    box = _apply_to(to_picture, best.box)
+    box = _moved(_square(best), x, y)
     mouth = find_mouth(picture, left, right, _size_px(left, right, box[2]))
-    return Face(box, left, right, best.eyes_seen == 2, mouth)
+    return Face(box, left, right, mouth)
+
+
+def _eyes(picture: Picture, found: Detected) -> tuple[Point, Point]:
+    """The eyes of a face, looked at again upright: of a tilted one they are told a fifth off."""
+    left, right = found.left_eye, found.right_eye
+    for _ in range(CLOSER_LOOKS):
+        to_patch = _closer(_square(found), _slope(left, right))
+        patch = _warped(*_not_finer(picture, to_patch), (CLOSE_SIDE_PX, CLOSE_SIDE_PX))
+        again = detect(patch, CLOSE_SIDE_PX)
+        if not again:
+            break
+        middle = CLOSE_SIDE_PX / 2, CLOSE_SIDE_PX / 2
+        nearest = min(again, key=lambda one: math.dist(_middle(one.box), middle))
+        back = cv2.invertAffineTransform(to_patch)
+        left, right = _apply(back, nearest.left_eye), _apply(back, nearest.right_eye)
+    return left, right
+
+
+def _closer(box: Box, angle: float) -> Transform:
+    """From the picture to a patch with the face in its middle, upright, a third as wide."""
+    middle = _middle(box)
+    turn = cv2.getRotationMatrix2D(middle, math.degrees(angle), CLOSE_SIDE_PX / 3 / box[2])
+    half = CLOSE_SIDE_PX / 2
+    return np.column_stack((turn[:, :2], turn[:, 2] + (half - middle[0], half - middle[1])))
+
+
+def _not_finer(picture: Picture, to_patch: Transform) -> tuple[Picture, Transform]:
+    """The picture, smaller where a patch of it would be much, and the transform from that."""
+    share = 2 * math.hypot(to_patch[0, 0], to_patch[1, 0])
+    if share >= 1:
+        return picture, to_patch
+    small = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8), np.column_stack((to_patch[:, :2] / share, to_patch[:, 2]))
+
+
+def _square(one: Detected) -> Box:
+    """The box of a face as wide as it is high, so that a turned head has the size of another."""
+    x, y, width, height = one.box
+    side = SQUARE * max(width, height)
+    return x + (width - side) / 2, y + (height - side) / 2, side, side
+
+
+def _moved(box: Box, x: float, y: float) -> Box:
+    return box[0] + x, box[1] + y, box[2], box[3]
 
 
 def _whole(picture: Picture) -> Box:
@@ -196,58 +230,6 @@ def find_mouth(picture: Picture, left_eye: Point, right_eye: Point, size_px: flo
         sag_px=sag * size_px / PATCH_EYES_PX,
         shows_teeth=shows_teeth,
     )
-
-
-def _best_candidate(grey: Picture, fits: Callable[[Box], bool]) -> _Candidate | None:
-    height, width = grey.shape
-    for tilt in TILTS_DEG:
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), tilt, 1.0)
-        back = cv2.invertAffineTransform(turn)
-        turned = _candidates(_warped(grey, turn, (width, height)))
-        candidates = [_turned_back(one, back) for one in turned]
-        fitting = [one for one in candidates if one.score >= LEAST_SCORE and fits(one.box)]
-        if fitting:
-            return max(fitting, key=lambda one: one.score)
-    return None
-
-
-def _candidates(grey: Picture) -> list[_Candidate]:
-    least = max(24, max(grey.shape) // 14)
-    boxes, votes = _cascade("frontalface_alt2").detectMultiScale2(
-        grey, scaleFactor=1.08, minNeighbors=3, minSize=(least, least)
-    )
-    return [_candidate(grey, box, float(vote)) for box, vote in zip(boxes, votes, strict=True)]
-
-
-def _candidate(grey: Picture, box: Sequence[int], votes: float) -> _Candidate:
-    x, y, width, height = (int(value) for value in box)
-    seen = [_eye(grey, (x + side * width // 2, y, width // 2, height)) for side in (0, 1)]
-    usual = [(x + across * width, y + EYES_DOWN * height) for across in EYES_ACROSS]
-    left, right = (eye or other for eye, other in zip(seen, usual, strict=True))
-    return _Candidate((x, y, width, height), (left, right), 2 - seen.count(None), votes)
-
-
-def _eye(grey: Picture, half_face: tuple[int, int, int, int]) -> Point | None:
-    """The middle of what the eye cascades find in one half of a face box."""
-    x, y, width, height = half_face
-    top = y + height // 5
-    part = grey[top : y + height * 3 // 5, x : x + width]
-    zoom = max(1.0, 60 / width)  # the eye cascades want eyes of 20 px
-    part = np.asarray(cv2.resize(part, None, fx=zoom, fy=zoom), np.uint8)
-    hits = [
-        (x + (left + side / 2) / zoom, top + (above + side * down) / zoom)
-        for name, down in EYE_CASCADES
-        for left, above, side, _ in _cascade(name).detectMultiScale(part, 1.05, 2)
-    ]
-    return (median(hit[0] for hit in hits), median(hit[1] for hit in hits)) if hits else None
-
-
-def _turned_back(one: _Candidate, back: Transform) -> _Candidate:
-    _, _, width, height = one.box
-    middle_x, middle_y = _apply(back, _middle(one.box))
-    left, right = (_apply(back, eye) for eye in one.eyes)
-    box = (middle_x - width / 2, middle_y - height / 2, width, height)
-    return replace(one, box=box, eyes=(left, right))
 
 
 def _iris(grey: Picture, near: Point, reach_px: float) -> Point:
@@ -376,21 +358,7 @@ def _apply(transform: Transform, point: Point) -> Point:
     return float(x), float(y)
 
 
-def _zoomed(zoom: float, origin: Point) -> Transform:
-    return np.array(((zoom, 0, origin[0]), (0, zoom, origin[1])))
-
-
-def _apply_to(zoomed: Transform, box: Box) -> Box:
-    zoom = float(zoomed[0, 0])
-    return (*_apply(zoomed, box[:2]), zoom * box[2], zoom * box[3])
-
-
 def _warped(picture: Picture, transform: Transform, size: tuple[int, int]) -> Picture:
     border = cv2.BORDER_REPLICATE
     warped = cv2.warpAffine(picture, transform, size, flags=cv2.INTER_LINEAR, borderMode=border)
     return np.asarray(warped, np.uint8)
-
-
-@cache
-def _cascade(name: str) -> cv2.CascadeClassifier:
-    return cv2.CascadeClassifier(f"{haarcascades}haarcascade_{name}.xml")

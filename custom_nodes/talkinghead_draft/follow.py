@@ -128,7 +128,6 @@ def between(one: Face, other: Face, share: float) -> Face:
         box=(*mix_points(one.box[:2], other.box[:2]), *mix_points(one.box[2:], other.box[2:])),
         left_eye=mix_points(one.left_eye, other.left_eye),
         right_eye=mix_points(one.right_eye, other.right_eye),
-        eyes_seen=other.eyes_seen,
         mouth=mouth,
     )
 

@@ -1,4 +1,4 @@
-"""ComfyUI nodes that render an InfiniteTalk video one window per prompt."""
+"""ComfyUI nodes that render an InfiniteTalk video one window per prompt, and say who is where."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 async def comfy_entrypoint() -> WindowsExtension:
     """What ComfyUI calls to learn this pack's nodes."""
-    # Here, so that audio and colour can be used and tested without ComfyUI.
+    # Here, so that audio, colour and boxes can be used and tested without ComfyUI.
     from .node import WindowsExtension  # noqa: PLC0415
 
     return WindowsExtension()

@@ -16,6 +16,7 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 
 from .audio import window_features
+from .boxes import box_masks, read_boxes
 from .colour import with_colours_of
 from .weights import in_place, without_file
 
@@ -170,9 +171,54 @@ class KeepWeights(io.ComfyNode):  # type: ignore[misc]
         return io.NodeOutput(model)
 
 
+class SpeakerBoxes(io.ComfyNode):  # type: ignore[misc]
+    """Masks of the speakers, and of the background, from boxes that people can write."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TalkingHeadSpeakerBoxes",
+            display_name="Talking Head Speaker Boxes",
+            category=CATEGORY,
+            description="Says where each speaker is: a line each, in the order of their voices, "
+            "with left, top, right and bottom in fractions of the picture (0 to 1) or in pixels.",
+            inputs=[
+                io.String.Input("boxes", default="0, 0, 0.5, 1\n0.5, 0, 1, 1", multiline=True),
+                io.Int.Input("width", default=480, min=16, max=4096, tooltip="Of the picture."),
+                io.Int.Input("height", default=864, min=16, max=4096),
+                io.Mask.Input(
+                    "masks", optional=True, tooltip="Masks of your own, in place of the boxes."
+                ),
+            ],
+            outputs=[io.Mask.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, boxes: str | None) -> bool | str:
+        """What is wrong with the text, before anything runs; masks of one's own need none.
+
+        None is a text that another node will make.
+        """
+        try:
+            if boxes and boxes.strip():
+                read_boxes(boxes)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls, *, boxes: str, width: int, height: int, masks: torch.Tensor | None = None
+    ) -> io.NodeOutput:
+        """Raises ValueError for a box of which nothing is seen."""
+        return io.NodeOutput(
+            box_masks(read_boxes(boxes), width, height) if masks is None else masks
+        )
+
+
 class WindowsExtension(ComfyExtension):  # type: ignore[misc]
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [WindowAudio, ContinueWindow, DecodeWindow, KeepWeights]
+        return [WindowAudio, ContinueWindow, DecodeWindow, KeepWeights, SpeakerBoxes]
 
 
 def _pixels(images: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import math
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,7 @@ from talkinghead.logs import start_logging
 from talkinghead.models.gpu import read_host
 from talkinghead.plan.estimate import Estimate, estimate
 from talkinghead.plan.pace import CARDS, Pace, card_named, duration_text
+from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest, parse_request
 from talkinghead.render import progress
 from talkinghead.render.job import Job
@@ -155,21 +156,24 @@ def tell_estimate(
         raise typer.BadParameter(f"--card {card}: there are figures for {known}")
     try:
         asked = parse_request(_read_request(request), local_files=True)
-        notes, found = _estimate(asked, Settings(), card, price_per_hour or asked.price_per_hour)
+        plan, found = _estimate(asked, Settings(), card, price_per_hour or asked.price_per_hour)
     except (JobError, ValidationError) as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
-    _tell_notes(notes)
     if as_json:
-        typer.echo(json.dumps(found.payload(), indent=1))
-    else:
-        Console().print(_estimate_table(found))
+        told = {"speakers_found": plan.speakers_found, "warnings": plan.warnings}
+        typer.echo(json.dumps(found.payload() | told, indent=1))
+        return
+    _tell_notes(plan.warnings)
+    Console().print(_estimate_table(found))
+    for person in plan.speakers_found:
+        console.print(f"[dim]found:[/] {escape(json.dumps(person))}", highlight=False)
 
 
 def _estimate(
     asked: RenderRequest, settings: Settings, card: str | None, price_per_hour: float | None
-) -> tuple[Sequence[str], Estimate]:
-    """What a render's result would warn of, and what it takes."""
+) -> tuple[Plan, Estimate]:
+    """The render as it would be planned, with what its result would warn of, and what it takes."""
     host = read_host(settings)
     with tempfile.TemporaryDirectory(prefix="talkinghead-") as name:
         folder = Path(name)
@@ -178,8 +182,8 @@ def _estimate(
         sources = fetch(asked, folder, studio, lambda: None)
         with studio.sandboxes, studio.sandboxes.open() as sandbox:
             opened = open_files(asked, sources, settings, sandbox)
-        plan = decide(asked, opened, studio)
-    return plan.warnings, estimate(
+            plan = decide(asked, sources, opened, folder=folder, studio=studio, sandbox=sandbox)
+    found = estimate(
         plan,
         gpu_name=card or (host.gpu.name if host.gpu else None),
         ram_gib=math.inf if card else host.ram_gib,
@@ -187,6 +191,7 @@ def _estimate(
         price_per_hour=price_per_hour,
         timeout_seconds=settings.job_timeout_seconds,
     )
+    return plan, found
 
 
 def _estimate_table(found: Estimate) -> Table:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +32,15 @@ ASPECT_TOLERANCE = 0.03  # a mask made at 832x480 still fits a 16:9 picture
 class Framing:
     """How a source picture becomes the rendered one: scaled to cover it, the excess cropped.
 
-    Sizes are in pixels. `crop` "top" keeps the upper edge where height is cut; width is always cut
-    on both sides.
+    Sizes are in pixels. `cut` says how much of what is cut away lies at the left, and at the top:
+    0.5 keeps the middle.
     """
 
     source_width: int
     source_height: int
     render_width: int
     render_height: int
-    crop: Literal["center", "top"] = "center"
+    cut: tuple[float, float] = (0.5, 0.5)
 
     @property
     def crop_box(self) -> Box:
@@ -48,12 +48,18 @@ class Framing:
         wide = self.source_width * self.render_height, self.render_width * self.source_height
         if wide[0] > wide[1]:
             width = self.render_width * self.source_height / self.render_height
-            x0, x1 = (self.source_width - width) / 2, (self.source_width + width) / 2
-            return x0, 0.0, x1, float(self.source_height)
+            x0 = (self.source_width - width) * self.cut[0]
+            return x0, 0.0, min(x0 + width, self.source_width), float(self.source_height)
         height = self.render_height * self.source_width / self.render_width
-        y0 = 0.0 if self.crop == "top" else (self.source_height - height) / 2
-        y1 = height if self.crop == "top" else (self.source_height + height) / 2
-        return 0.0, y0, float(self.source_width), y1
+        y0 = (self.source_height - height) * self.cut[1]
+        return 0.0, y0, float(self.source_width), min(y0 + height, self.source_height)
+
+    def at(self, x: float, y: float) -> Framing:
+        """The same, with what is shown beginning at x and y, in pixels of the source picture."""
+        x0, y0, x1, y1 = self.crop_box
+        across, down = self.source_width - (x1 - x0), self.source_height - (y1 - y0)
+        cut = (x / across if across else 0.5, y / down if down else 0.5)
+        return replace(self, cut=(min(max(cut[0], 0.0), 1.0), min(max(cut[1], 0.0), 1.0)))
 
     def apply(
         self, image: Image.Image, resample: Image.Resampling = Image.Resampling.LANCZOS
@@ -144,7 +150,7 @@ def _inside(framing: Framing, regions: Sequence[Region], index: int) -> Inside:
         return _strip(framing, index, len(regions))
     if isinstance(region, Image.Image):
         return _inside_mask(framing, _field(index, region), region)
-    return _inside_box(framing, region)
+    return inside_box(framing, region)
 
 
 def _field(index: int, region: Region) -> str:
@@ -159,7 +165,7 @@ def _strip(framing: Framing, index: int, count: int) -> Inside:
     return rows[:, None] & columns
 
 
-def _inside_box(framing: Framing, box: Box) -> Inside:
+def inside_box(framing: Framing, box: Box) -> Inside:
     """The rendered pixels whose middle is inside of the box."""
     if all(0 <= edge <= 1 for edge in box):
         width, height = framing.source_width, framing.source_height

@@ -95,7 +95,7 @@ def finish_video(
         else:
             step = (video.average_rate or Fraction(25)) / rate
             track = EncodedTrack(output, rate, like=video.codec_context)
-            packets = track.packets(_picked(source.decode(video), step, range(frames)))
+            packets = track.packets(picked(source.decode(video), step, range(frames)))
         _write_with_sound(output, packets, sound, check)
 
 
@@ -121,7 +121,7 @@ def finish_pictures(
     """
     rate = exact(fps)
     drawn = (yuv_frame(picture) for picture in pictures)
-    shown = _picked(drawn, exact(rendered_fps) / rate, range(frames))
+    shown = picked(drawn, exact(rendered_fps) / rate, range(frames))
     with _new_mp4(target, workflow) as output:
         first = next(shown)
         track = EncodedTrack(output, rate, like=first)
@@ -176,7 +176,7 @@ def retime_segment(
     step = exact(rendered_fps) / exact(fps)
     with av.open(str(rendered)) as source, av.open(str(target), "w", format="mp4") as output:
         video = source.streams.video[0]
-        frames = _picked(source.decode(video), step, shown, rendered_first)
+        frames = picked(source.decode(video), step, shown, rendered_first)
         track = EncodedTrack(output, exact(fps), like=video.codec_context)
         for packet in track.packets(frames):
             check()
@@ -300,7 +300,7 @@ def _joined(
             yield from _moved(segment.demux(video), start / rate)
 
 
-def _picked(
+def picked(
     frames: Iterator[VideoFrame], step: Fraction, wanted: range, first: int = 0
 ) -> Iterator[VideoFrame]:
     """For each of the wanted numbers the frame at the middle of its time; the last one is held.

@@ -135,6 +135,27 @@ def open_mask(name: str, source: Path, *, max_megapixels: float) -> Image.Image:
         return _upright(image, file, Colours(), scale).convert("L")
 
 
+@dataclass(frozen=True)
+class SmallPicture:
+    """A picture as it is looked at, RGB and upright, and its own size in pixels."""
+
+    image: Image.Image
+    size: tuple[int, int]
+
+
+def open_small(name: str, source: Path, side: int, *, max_megapixels: float) -> SmallPicture:
+    """The picture, upright; one with a longer side of more than twice `side` is reduced.
+
+    Raises:
+        MediaInvalid, MediaTooLarge: as `save_picture`.
+    """
+    with _picture(name, source, max_megapixels) as (image, file):
+        size = image.size
+        upright = _upright(image, file, Colours(), max(size) / side).convert("RGB")
+    turned = (size[0] > size[1]) != (upright.width > upright.height)
+    return SmallPicture(upright, size[::-1] if turned else size)
+
+
 def count_masks(name: str, source: Path, *, max_megapixels: float) -> int:
     """How many masks ComfyUI's LoadImage makes of the picture's frames, up to MAX_MASKS.
 

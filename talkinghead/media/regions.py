@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from talkinghead.media.masks import Box, Framing, save_masks, speaker_masks
+import numpy as np
+from PIL import Image
+
+from talkinghead.media.masks import Box, Framing, Masks, save_masks, speaker_masks
 from talkinghead.media.picture import open_mask
 
 
@@ -24,10 +27,31 @@ def save_regions(
         UnsupportedCombination: some speakers have a region and some have none.
         MediaInvalid, MediaTooLarge: a picture is none, or does not suit the source picture.
     """
+    save_masks(_masks(regions, framing, max_megapixels), target)
+
+
+def save_inside(
+    regions: Sequence[tuple[str, Path | Box | None]],
+    framing: Framing,
+    target: Path,
+    *,
+    max_megapixels: float,
+) -> None:
+    """Save one picture in the rendered size that is white wherever a speaker is.
+
+    It takes and raises what `save_regions` does.
+    """
+    *speakers, _ = _masks(regions, framing, max_megapixels)
+    Image.fromarray(np.max(speakers, axis=0)).save(target)
+
+
+def _masks(
+    regions: Sequence[tuple[str, Path | Box | None]], framing: Framing, max_megapixels: float
+) -> Masks:
     opened = [
         open_mask(field, region, max_megapixels=max_megapixels)
         if isinstance(region, Path)
         else region
         for field, region in regions
     ]
-    save_masks(speaker_masks(framing, opened), target)
+    return speaker_masks(framing, opened)

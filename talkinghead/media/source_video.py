@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -36,7 +36,8 @@ class SourceVideo:
 
     Width and height are those of the picture as shown: upright, with square pixels. `duration` is
     in seconds, from the first frame to the end of the last; `fps` is the average. `notes` are
-    sentences for the caller.
+    sentences for the caller. `camera_moves_at` is when the camera was seen to have moved, in
+    seconds; None if not, or if nobody looked.
     """
 
     width: int
@@ -45,6 +46,7 @@ class SourceVideo:
     frames: int
     fps: float
     notes: tuple[str, ...] = ()
+    camera_moves_at: float | None = None
 
 
 def probe_source(name: str, path: Path, *, max_megapixels: float) -> SourceVideo:
@@ -97,7 +99,7 @@ def save_frames(
     """
     index = read_index(name, source)
     ticks = (index.tick(time, loop=loop) for time in times)
-    pictures = _pictures(name, source, index, ticks, framing=framing)
+    pictures = pictures_at(name, source, index, ticks, framing=framing)
     _write_mp4(target, pictures, exact(fps))
 
 
@@ -121,7 +123,7 @@ def save_pictures(
     index = read_index(name, source)
     ticks = (index.tick(time, loop=True) for time in times)
     paths: list[Path] = []
-    for picture in _pictures(name, source, index, ticks, framing=framing):
+    for picture in pictures_at(name, source, index, ticks, framing=framing):
         beat()
         paths.append(folder / f"frame_{len(paths):05d}.png")
         picture.save(paths[-1], compress_level=1)
@@ -140,9 +142,9 @@ def _shown_size(timed: TimedFrame, pixel_aspect: Fraction) -> tuple[int, int]:
     return (height, width) if timed.orientation.swapped else (width, height)
 
 
-def _pictures(
+def pictures_at(
     name: str, source: Path, index: Index, ticks: Iterator[int], *, framing: Framing
-) -> Iterator[Image.Image]:
+) -> Generator[Image.Image]:
     """The framed picture of each tick. A frame that is shown for several is drawn once."""
     drawer = Drawer(framing, index.pixel_aspect)
     with decoding(name, "video"), contextlib.closing(Player(name, source, index)) as player:

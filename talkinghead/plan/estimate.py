@@ -9,8 +9,17 @@ from typing import Any, Literal
 
 from talkinghead.memory import GIB
 from talkinghead.plan.limits import PROMPT_BYTES_PER_PIXEL
-from talkinghead.plan.pace import CARDS, Card, Pace, card_named, duration_text, window_seconds
+from talkinghead.plan.pace import (
+    CARDS,
+    TEXT_SECONDS,
+    Card,
+    Pace,
+    card_named,
+    duration_text,
+    window_seconds,
+)
 from talkinghead.plan.plan import LOSSLESS_CRF, Plan
+from talkinghead.plan.windows import prompt_changes
 
 Way = Literal["prompt", "chain", "frames", "draft"]
 
@@ -166,12 +175,13 @@ def _time(
     """How long, how long at least, and who says so."""
     if plan.request.draft:
         return None, None, None
-    published = windows * window_seconds(plan) / card.speed if card else None
+    texts = prompt_changes(plan) * TEXT_SECONDS
+    published = (windows * window_seconds(plan) + texts) / card.speed if card else None
     measured = pace.measured(plan)
     if measured is None:
         source = f"{card.source} for {card.name}" if card else None
         return published, published and LEAST_OF_PUBLISHED * published, source
-    seconds = windows * measured.window_seconds
+    seconds = windows * measured.window_seconds + texts
     if measured.least_seconds is not None:
         least: float | None = LEAST_OF_MEASURED * windows * measured.least_seconds
     else:  # windows of other kinds may show that this worker is faster, but never that it is slower
@@ -180,7 +190,7 @@ def _time(
 
 
 def _by_card(plan: Plan) -> dict[str, float]:
-    seconds = plan.windows * window_seconds(plan)
+    seconds = plan.windows * window_seconds(plan) + prompt_changes(plan) * TEXT_SECONDS
     return {card.name: seconds / card.speed for card in CARDS}
 
 

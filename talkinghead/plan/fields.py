@@ -31,7 +31,7 @@ Dialect = Literal["A", "B", "native"]
 Mode: TypeAlias = str  # a name in the table of talk models
 AudioMode = Literal["parallel", "sequential"]
 VideoMethod = Literal["keyframes", "denoise"]
-Crop = Literal["center", "top"]
+Crop = Literal["faces", "center", "top", "left", "right", "bottom"]
 VoiceFilter = Literal["speech"]
 Delivery = Literal["s3", "volume", "inline"]
 # The sampler's own list holds more; those fail or do nothing useful in the talking-head loop.
@@ -42,6 +42,7 @@ Scheduler = Literal[
 ]  # fmt: skip
 
 REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
+MAX_PROMPTS, MAX_PROMPT_SECONDS = 200, 7200
 MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
 DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
 # The fields that hold a file itself, as the public worker of this model calls them, and those that
@@ -131,7 +132,8 @@ Base64 = Annotated[
 ]
 WHOLE = BeforeValidator(_whole)  # after the range, which it would hide from the schema
 KnownMode = Annotated[Mode, BeforeValidator(_known_mode), Field(json_schema_extra=_list_modes)]
-Side = Annotated[int, Field(ge=256, le=1536), WHOLE]
+MIN_SIDE, MAX_SIDE = 256, 1536
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE), WHOLE]
 
 
 class SpeakerFields(BaseModel):
@@ -145,6 +147,24 @@ class SpeakerFields(BaseModel):
         None,
         description="Where the person is: x0, y0, x1, y1 of the source picture, in pixels or all "
         "within 0 to 1",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, data: object) -> object:
+        return without_blanks(data)
+
+
+class PromptFields(BaseModel):
+    """One of `prompts`: a text, and from when on it holds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    at: Annotated[float, Field(ge=0, le=MAX_PROMPT_SECONDS)] = Field(
+        description="Seconds of the video from which on the text holds"
+    )
+    text: Annotated[str, Field(min_length=1)] = Field(
+        description="What the picture shall show from then on, up to 512 tokens"
     )
 
     @model_validator(mode="before")
@@ -202,12 +222,19 @@ class Options(BaseModel):
         "laughter too, is silence to the model; the delivered sound stays as it is",
     )
     crop: Crop = Field(
-        "center", description="Which part of the picture stays where its shape is another"
+        "faces",
+        description="Which part of the source stays where its shape is another; "
+        '"faces": the middle, moved as little as the speakers\' faces ask for',
     )
     video_method: VideoMethod = Field(
         "keyframes",
         description='What a source video gives. "keyframes", for dubbing: a frame of it every '
         '2.88 s guides the model. "denoise": camera and motion stay; up to 40 s',
+    )
+    keep_outside: bool = Field(
+        False,
+        description="With `video_url`: outside of the speakers' boxes or masks the source's own "
+        "pixels, feathered; with keyframes the camera has to stand still. A draft does so anyway",
     )
     draft: bool = Field(False, description="A quick preview on the CPU, without the model")
     retry_out_of_memory: bool = Field(
@@ -292,16 +319,30 @@ class RequestFields(Options):
         None, description="What the picture shall show, up to 512 tokens; each contract has one"
     )
     positive_prompt: str | None = Field(None, description="`prompt`, as contract B calls it")
-    aspect_ratio: Literal["16:9", "9:16"] | None = Field(
-        None, description='Of the video, with `resolution`; if unset "9:16"'
+    prompts: Annotated[list[PromptFields], Field(min_length=1, max_length=MAX_PROMPTS)] | None = (
+        Field(
+            None,
+            description="More prompts over a long video, each `{at: seconds, text}`: from then "
+            "on it takes the place of `prompt`, or of the one before, [window by "
+            "window](docs/long.md#more-than-one-prompt)",
+        )
+    )
+    aspect_ratio: Literal["16:9", "9:16", "auto"] | None = Field(
+        None,
+        description='Of the video, with `resolution`; "auto": the source\'s; if unset "9:16", or '
+        "the source's if that would leave out a speaker's face",
     )
     resolution: Literal["480p", "720p"] | None = Field(
         None, description='Of the video, with `aspect_ratio`; if unset "480p"'
     )
     width: Side | None = Field(
-        None, description="Of the video, in pixels, instead of the two above; by contract"
+        None,
+        description="Of the video, in pixels, instead of the two above; by contract; without "
+        "`height` the source's shape",
     )
-    height: Side | None = Field(None, description="Of the video, in pixels; by contract")
+    height: Side | None = Field(
+        None, description="Of the video, in pixels; by contract; alone as `width` is"
+    )
     seed: Annotated[int, Field(ge=-1, le=MAX_SEED), WHOLE] | None = Field(
         None, description="0, -1 or none chooses one; the result tells which"
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from talkinghead.errors import MediaInvalid, MediaTooLarge, UnsupportedCombination
+from talkinghead.media.picture import Picture
+from talkinghead.media.source_video import SourceVideo
 from talkinghead.memory import GIB
 from talkinghead.plan.fields import either
 from talkinghead.plan.frames import MODEL_FPS
@@ -16,7 +18,7 @@ MAX_VOICE_SECONDS = 7200
 # One prompt holds every frame in the host's RAM: bytes a pixel, and the share that they may take.
 PROMPT_BYTES_PER_PIXEL, PROMPT_RAM_SHARE = 18, 0.3
 MIN_SECONDS = 0.4  # the loudness meter inside MultiTalkWav2VecEmbeds fails on less
-NEEDS_CHAIN = ("color_match", "playlist", "continue_later")
+NEEDS_CHAIN = ("prompts", "color_match", "playlist", "continue_later")
 
 
 def check_combination(request: RenderRequest) -> None:
@@ -25,6 +27,10 @@ def check_combination(request: RenderRequest) -> None:
     Raises:
         UnsupportedCombination
     """
+    if request.keep_outside and request.video_url is None:
+        raise UnsupportedCombination(
+            "keep_outside is true, but there is no video_url whose pixels could be kept"
+        )
     if request.draft:
         return
     chained = [name for name in NEEDS_CHAIN if getattr(request, name)]
@@ -48,6 +54,28 @@ def check_combination(request: RenderRequest) -> None:
         raise UnsupportedCombination(
             'steps is 1, but video_method "denoise" needs 2 or more: it skips the first half'
         )
+
+
+def check_camera(request: RenderRequest, picture: Picture | SourceVideo) -> None:
+    """Refuse to put back what is around the speakers where the model's picture does not go along.
+
+    Raises:
+        UnsupportedCombination
+    """
+    moved = picture.camera_moves_at if isinstance(picture, SourceVideo) else None
+    if moved is not None and keeps_by_keyframes(request):
+        raise UnsupportedCombination(
+            f"keep_outside is true, but the camera of {request.picture_field} moves, or there is a "
+            f"cut (seen at {moved:.1f} s): with keyframes the speakers would not move along; give "
+            f'video_method "denoise" (up to {MAX_DENOISE_FRAMES // MODEL_FPS} s), or leave '
+            "keep_outside out"
+        )
+
+
+def keeps_by_keyframes(request: RenderRequest) -> bool:
+    """Whether the source is put back around what was rendered from its keyframes alone."""
+    keyframes = request.video_url is not None and request.video_method == "keyframes"
+    return request.keep_outside and keyframes and not request.draft
 
 
 def _unchained(request: RenderRequest) -> str | None:

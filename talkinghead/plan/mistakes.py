@@ -8,9 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from talkinghead.plan.fields import RequestFields, SpeakerFields
+from talkinghead.plan.fields import PromptFields, RequestFields, SpeakerFields
 from talkinghead.plan.json_values import json_fault
 from talkinghead.plan.shown import shown
 
@@ -52,8 +53,15 @@ def _field_path(loc: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in loc)
 
 
+def _model_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """What the last name of the path is a field of."""
+    if len(loc) == 1:
+        return RequestFields
+    return PromptFields if loc[0] == "prompts" else SpeakerFields
+
+
 def _unknown_field(field: str, loc: tuple[int | str, ...], got: object) -> Problem:
-    model = RequestFields if len(loc) == 1 else SpeakerFields
+    model = _model_at(loc)
     near = difflib.get_close_matches(str(loc[-1]), model.model_fields, 1, cutoff=0.5)
     hint = f"; the nearest known one is {near[0]}" if near else ""
     return Problem(field, f"{field} is not a known field{hint}", got, near or None)
@@ -114,10 +122,11 @@ def _allowed(mistake: ErrorDetails) -> str:
 
 def _range(loc: tuple[int | str, ...]) -> str | None:
     """The range of a field in words, from its JSON Schema."""
-    model = RequestFields if len(loc) == 1 else SpeakerFields
-    schema = model.model_json_schema()["properties"].get(loc[-1], {})
+    schema = _model_at(loc).model_json_schema()["properties"].get(loc[-1], {})
     bounds = schema.get("anyOf", [schema])[0]
     match bounds:
+        case {"minLength": low}:
+            return f"{low} or more characters"
         case {"minItems": low, "maxItems": high}:
             return f"{low} items" if low == high else f"{low} to {high} items"
         case {"exclusiveMinimum": low}:

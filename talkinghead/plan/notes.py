@@ -18,9 +18,6 @@ DRAFT_NOTE = (
     "size and length; prompt and sampler settings have no effect on it"
 )
 
-# Of the picture's width or height. With several people each has a part of it, unless told a place.
-MOST_CUT, MOST_CUT_OF_SEVERAL = 0.5, 0.25
-
 
 def warnings_of(
     request: RenderRequest,
@@ -31,17 +28,18 @@ def warnings_of(
     offsets: Sequence[float | None],
     duration: float,
     picture: Picture | SourceVideo,
+    others: Sequence[str],
 ) -> tuple[str, ...]:
     """All there is to say of a render before it is made: of `size` pixels and `duration` seconds.
 
-    `offsets` are when the voices begin.
+    `offsets` are when the voices begin; `others` what is said of people and crop.
     """
     return (
         *request.warnings,
         *_size_notes(request, *size),
+        *others,
         *_voice_notes(request, voices, offsets, duration),
         *picture.notes,
-        *_cut_notes(request, *size, picture),
         *_source_notes(picture, duration),
         *(_draft_notes(request) if request.draft else _sampling_notes(request, sampling)),
     )
@@ -68,24 +66,11 @@ def _sampling_notes(request: RenderRequest, sampling: Sampling) -> Iterator[str]
 
 
 def _size_notes(request: RenderRequest, width: int, height: int) -> Iterator[str]:
-    if (width, height) != (request.width, request.height):
-        asked = f"{request.width}x{request.height}"
+    wanted = request.width or width, request.height or height
+    odd = [side for side in wanted if side % 2]
+    if odd:
+        asked = f"{wanted[0]}x{wanted[1]}"
         yield f"{asked} is delivered as {width}x{height}: H.264 video has even sizes"
-
-
-def _cut_notes(
-    request: RenderRequest, width: int, height: int, picture: Picture | SourceVideo
-) -> Iterator[str]:
-    """Who stands at the side of a picture whose sides are cut away is not in the video."""
-    shown = width * picture.height / (height * picture.width)
-    side, cut = ("width", 1 - shown) if shown < 1 else ("height", 1 - 1 / shown)
-    several = len(request.speakers) > 1
-    if cut > (MOST_CUT_OF_SEVERAL if several else MOST_CUT):
-        yield (
-            f"{request.picture_field}: {cut:.0%} of its {side} is cut away to fill {width}x{height}"
-            f"{', and who is there with it' if several else ''}: it has {picture.width}x"
-            f"{picture.height}, ask for width and height of such a shape to see all of it"
-        )
 
 
 def _voice_notes(
@@ -103,10 +88,11 @@ def _voice_notes(
         if offset is not None and offset >= duration:
             yield f"{speaker.field} is not heard: it would begin after {duration:.1f} s, at the end"
     only = request.speakers[0]
-    if len(request.speakers) == 1 and (only.box or only.mask_url):
+    of_use = request.keep_outside and not request.draft
+    if len(request.speakers) == 1 and (only.box or only.mask_url) and not of_use:
         yield (
-            f"{only.field}: box and mask_url have no effect with one person: to keep others still, "
-            "add a speaker without audio_url for them"
+            f"{only.field}: with one person a box only keeps it in the frame, and mask_url has no "
+            "effect: to keep others still, add a speaker without audio_url for them"
         )
 
 

@@ -20,6 +20,9 @@ USUAL_PIXELS, USUAL_STEPS = 832 * 480, 4
 SQUARE_SHARE = 0.4  # of a step: attention, which grows with the square of the tokens
 MASK_SHARE = 0.05  # of a step, for each mask: one more product of queries and keys
 
+# Of umt5-xxl for a text that is new, on that card: derived, of its 6 GB moved there and one pass.
+TEXT_SECONDS = 2.0
+
 REMEMBERED_WINDOWS = 20
 TRUSTED_WINDOWS = 3
 

@@ -8,34 +8,36 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from talkinghead.media.masks import Framing
+from talkinghead.media.faces import Face
+from talkinghead.media.masks import Box, Framing
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import SPEECH_RATE_HZ, Sound
 from talkinghead.media.source_video import SourceVideo
 from talkinghead.plan.fields import MAX_SEED, VideoMethod
 from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES, frames_of, frames_shown
-from talkinghead.plan.limits import check_combination, check_length, is_long
+from talkinghead.plan.framing import frame, in_sight
+from talkinghead.plan.limits import check_camera, check_combination, check_length, is_long
 from talkinghead.plan.notes import warnings_of
+from talkinghead.plan.people import Person, outside_notes, people_of
 from talkinghead.plan.request import RenderRequest
 from talkinghead.plan.sampling import Sampling, sampling_of
 from talkinghead.plan.talk_models import MODELS, TalkModel
 
-SIZE_MULTIPLE = 16  # the VAE divides by 8, the transformer's patches by 2
 LOSSLESS_CRF, DELIVERED_CRF = 0, 19
 SOME_BLOCKS, ALL_BLOCKS = 20, 40  # of the 14B model's 40 transformer blocks
 SMALL_WINDOW_FRAMES = 49  # 4n+1, as the VAE needs, and more than MultiTalk's motion frames
 # What decides pixels and samples: of the plan, and of the request that it is of.
 CONTENT = (
     *("template", "offsets", "duration", "frames", "delivered_frames", "width", "height"),
-    *("framing", "sampling", "source", "video_method", "long", "window_frames"),
+    *("framing", "people", "sampling", "source", "video_method", "long", "window_frames"),
 )
 CONTENT_OF_REQUEST = (
-    *("mode", "prompt", "negative_prompt", "speed_lora_strength", "color_match", "fps", "seed"),
-    "voice_filter",
+    *("mode", "prompt", "prompts", "negative_prompt", "speed_lora_strength", "color_match", "fps"),
+    *("keep_outside", "seed", "voice_filter"),
 )
 # What a bundle keeps of the request beside the plan. None of them is a URL.
 KEPT = (
-    *("mode", "prompt", "negative_prompt", "speed_lora_strength", "draft"),
+    *("mode", "prompt", "prompts", "negative_prompt", "speed_lora_strength", "draft"),
     *("retry_out_of_memory", "embed_workflow", "color_match"),
 )
 
@@ -59,9 +61,10 @@ class Plan:
     """A render, decided. Sizes are in pixels, times in seconds.
 
     `frames` are rendered at `fps`, in the size that `framing` gives the source, and cropped to
-    `width` x `height`; the file gets `delivered_frames` at the request's rate. `offsets` says when
-    each person's voice begins; None is somebody who only listens. What the request alone decides,
-    such as the prompt, is in `request`; what the plan may change of it is a field of its own.
+    `width` x `height`; the file gets `delivered_frames` at the request's rate. `people` are those
+    of the source. `offsets` says when each person's voice begins; None is somebody who only
+    listens. What the request alone decides, such as the prompt, is in `request`; what the plan may
+    change of it is a field of its own.
     """
 
     request: RenderRequest
@@ -74,6 +77,7 @@ class Plan:
     width: int
     height: int
     framing: Framing
+    people: tuple[Person, ...]
     seed: int
     sampling: Sampling
     blocks_to_swap: int
@@ -92,6 +96,17 @@ class Plan:
     def video_method(self) -> VideoMethod | None:
         """What the source video gives; None without one."""
         return self.request.video_method if self.source else None
+
+    @property
+    def speakers_found(self) -> list[dict[str, Any]]:
+        """What a caller is told of the people of the source, in its pixels."""
+        return [person.payload() for person in self.people]
+
+    @property
+    def regions(self) -> tuple[Box | None, ...]:
+        """The part of the source around each speaker's face, or box; None where it is not known."""
+        found = {person.field: person.region for person in self.people}
+        return tuple(found.get(speaker.field) for speaker in self.request.speakers)
 
     @property
     def chained(self) -> bool:
@@ -127,8 +142,14 @@ class Plan:
 
     @property
     def crf(self) -> int:
-        """Quality of ComfyUI's encode: lossless if the delivered rate asks for another one."""
-        return DELIVERED_CRF if self.fps == self.request.fps else LOSSLESS_CRF
+        """Quality of ComfyUI's encode: lossless if another one follows."""
+        again = self.fps != self.request.fps or self.keeps_outside
+        return LOSSLESS_CRF if again else DELIVERED_CRF
+
+    @property
+    def keeps_outside(self) -> bool:
+        """Whether the source is put back around the speakers; a draft leaves it alone by itself."""
+        return self.request.keep_outside and self.source is not None and not self.request.draft
 
     def content(self) -> dict[str, Any]:
         """What decides every pixel and sample of the video: a render of the same goes on with it.
@@ -141,12 +162,14 @@ class Plan:
     def params(self) -> dict[str, Any]:
         """What a caller is told of the settings; of a draft, those that have an effect on it."""
         request = self.request
-        shared = {
+        shared: dict[str, Any] = {
             "positive_prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
             "seed": self.seed,
             "mode": request.mode,
         }
+        if request.prompts:
+            shared["prompts"] = [asdict(each) for each in request.prompts]
         if request.draft:
             return shared
         return shared | {
@@ -178,30 +201,38 @@ def make_plan(
     voices: Sequence[Sound | None],
     picture: Picture | SourceVideo,
     *,
+    faces: Sequence[Face] | None = None,
     blocks_to_swap: int = 0,
     ram_gib: float = math.inf,
     new_seed: Callable[[], int] = choose_seed,
 ) -> Plan:
     """Decide a render. `voices` are those of the request's speakers, `picture` is what moves.
 
-    `blocks_to_swap` is for a request that does not say; `ram_gib` is what the host has.
+    `faces` are those of the picture; None: nobody looked for any. `blocks_to_swap` is for a request
+    that does not say; `ram_gib` is what the host has.
 
     Raises:
-        UnsupportedCombination: what the models cannot do.
+        UnsupportedCombination: what the models cannot do, or a frame that leaves out a speaker.
         MediaInvalid, MediaTooLarge: voices too short, or too long, for the model.
     """
     check_combination(request)
+    check_camera(request, picture)
     offsets = _offsets(request, voices)
     duration = _duration(request, voices, offsets)
     fps = request.fps if request.draft else MODEL_FPS
     frames = frames_of(duration, fps)
-    width, height = _even(request.width), _even(request.height)
+    size = picture.width, picture.height
+    people = people_of(request, faces, size)
+    source = picture if isinstance(picture, SourceVideo) else None
+    # The frames of a draft of a video are not cropped.
+    framed = frame(request, people, size, cropped=not (request.draft and source))
+    people = in_sight(request, people, framed.framing)
+    width, height = framed.width, framed.height
     long = is_long(request, frames * width * height, frames, ram_gib)
     if long:
         frames = min(frames, frames_shown(frames_of(duration, request.fps), fps, request.fps))
     check_length(request, duration, long=long)
-    source = picture if isinstance(picture, SourceVideo) else None
-    sampling = sampling_of(request)
+    sampling = sampling_of(request, width * height)
     return Plan(
         request=request,
         template=_template(request, long=long),
@@ -212,7 +243,8 @@ def make_plan(
         delivered_frames=frames_of(duration, request.fps),
         width=width,
         height=height,
-        framing=_framing(request, picture, width, height),
+        framing=framed.framing,
+        people=people.everybody,
         seed=request.seed or new_seed(),
         sampling=sampling,
         blocks_to_swap=blocks_to_swap if request.blocks_to_swap is None else request.blocks_to_swap,
@@ -225,6 +257,7 @@ def make_plan(
             offsets=offsets,
             duration=duration,
             picture=picture,
+            others=(*framed.notes, *people.notes, *outside_notes(request, people)),
         ),
         long=long,
     )
@@ -291,19 +324,3 @@ def _source_frames(request: RenderRequest, frames: int, fps: float) -> SourceFra
     if request.video_method == "keyframes":
         return SourceFrames(windows, new / MODEL_FPS, MODEL_FPS)
     return SourceFrames(WINDOW_FRAMES + new * (windows - 1), 1 / MODEL_FPS, MODEL_FPS)
-
-
-def _framing(
-    request: RenderRequest, picture: Picture | SourceVideo, width: int, height: int
-) -> Framing:
-    if not (request.draft and isinstance(picture, SourceVideo)):  # those frames are not cropped
-        width, height = _round_up(width), _round_up(height)
-    return Framing(picture.width, picture.height, width, height, request.crop)
-
-
-def _even(size: int) -> int:
-    return size - size % 2
-
-
-def _round_up(size: int) -> int:
-    return -size % SIZE_MULTIPLE + size

@@ -7,6 +7,7 @@ optional field is open to all three.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -51,12 +52,22 @@ class Speaker:
     box: tuple[float, float, float, float] | None = None
 
 
+@dataclass(frozen=True)
+class TimedPrompt:
+    """A prompt that holds from `at` on, in seconds of the video."""
+
+    at: float
+    text: str
+
+
 class RenderRequest(Options):
     """One request, whatever contract it came in, and what its contract decides.
 
     The picture's URL, and the voices', may be data: URIs: `picture_field` names where it came from.
     `seed` None asks for a chosen one; `blocks_to_swap` None is as the GPU needs, 0 swaps none;
-    `speed_lora_strength` 0 is without the LoRA. Sizes are in pixels, before they are made even.
+    `speed_lora_strength` 0 is without the LoRA. `prompts` ascend by their times. Sizes are in
+    pixels, before they are made even; a side that is None follows from the source's shape.
+    `size_is_named` is False for the contract's.
     """
 
     dialect: Dialect
@@ -67,12 +78,21 @@ class RenderRequest(Options):
     mode: Mode
     audio_mode: AudioMode
     prompt: str
-    width: int
-    height: int
+    prompts: tuple[TimedPrompt, ...]
+    aspect_ratio: str | None
+    resolution: str | None
+    width: int | None
+    height: int | None
+    size_is_named: bool
     seed: int | None
     blocks_to_swap: int | None
     speed_lora_strength: float
     warnings: tuple[str, ...] = ()
+
+    def prompt_at(self, seconds: float) -> str:
+        """The prompt that holds then: the last of `prompts` that has begun, or else `prompt`."""
+        begun = [each.text for each in self.prompts if each.at <= seconds]
+        return begun[-1] if begun else self.prompt
 
 
 def parse_request(data: object, *, local_files: bool = False) -> RenderRequest:
@@ -246,6 +266,21 @@ def _is_box(box: list[float]) -> bool:
     return 0 <= x0 < x1 and 0 <= y0 < y1
 
 
+def _prompts_ascend(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
+    for index, (one, other) in enumerate(itertools.pairwise(fields.prompts or []), 1):
+        if other.at <= one.at:
+            name, allowed = f"prompts.{index}.at", f"more than {one.at:g}, as of the one before"
+            yield Problem(name, f"{name} is {other.at:g}, allowed: {allowed}", other.at, allowed)
+    named = _given(fields, "prompt", "positive_prompt")
+    if named and fields.prompts and fields.prompts[0].at == 0:
+        yield Problem(
+            "prompts.0.at",
+            f"prompts.0.at is 0, and {named[0]} would never be used: leave one of them out",
+            0,
+            "more than 0",
+        )
+
+
 def _one_delivery(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
     if len(_given(fields, "delivery", "upload_url")) == 2:
         yield Problem("upload_url", "upload_url and delivery exclude each other: give one of them")
@@ -259,6 +294,7 @@ _RULES: tuple[_Rule, ...] = (
     _steps_fit_scheduler,
     _somebody_speaks,
     _places,
+    _prompts_ascend,
     _one_delivery,
 )
 
@@ -270,6 +306,9 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
     is_video = _is_video(fields)
     options = {name: getattr(fields, name) for name in Options.model_fields}
     prompt, negative = _prompt(fields, dialect), fields.negative_prompt
+    later = fields.prompts or []
+    texts = {"prompt": prompt, "negative_prompt": negative}
+    texts |= {f"prompts.{index}.text": each.text for index, each in enumerate(later)}
     return RenderRequest.model_construct(
         **options | {"negative_prompt": negative and redact_urls(negative)},
         dialect=dialect,
@@ -281,16 +320,20 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
         mode=fields.mode or ("multitalk" if of_b and not is_video else "infinitetalk"),
         audio_mode=fields.audio_mode or ("sequential" if of_b else "parallel"),
         prompt=redact_urls(prompt),
+        prompts=tuple(TimedPrompt(each.at, redact_urls(each.text)) for each in later),
+        aspect_ratio=fields.aspect_ratio,
+        resolution=fields.resolution,
         width=width,
         height=height,
+        size_is_named=bool(_given(fields, "aspect_ratio", "width", "height")),
         seed=None if fields.seed in (None, 0, -1) else fields.seed,
         blocks_to_swap=_blocks_to_swap(fields),
         speed_lora_strength=fields.speed_lora_strength if fields.use_speed_lora else 0.0,
-        warnings=(*_ignored(fields), *_secrets_in(prompt=prompt, negative_prompt=negative)),
+        warnings=(*_ignored(fields), *_secrets_in(texts)),
     )
 
 
-def _secrets_in(**prompts: str | None) -> Iterator[str]:
+def _secrets_in(prompts: Mapping[str, str | None]) -> Iterator[str]:
     """What a prompt's URLs carry means nothing to the model, and the prompt is in what we write."""
     for name, text in prompts.items():
         if text is not None and redact_urls(text) != text:
@@ -318,8 +361,10 @@ def _prompt(fields: RequestFields, dialect: Dialect) -> str:
     return _or(fields.prompt, _or(fields.positive_prompt, default))
 
 
-def _size(fields: RequestFields, dialect: Dialect) -> tuple[int, int]:
+def _size(fields: RequestFields, dialect: Dialect) -> tuple[int | None, int | None]:
     named = bool(fields.aspect_ratio or fields.resolution)
+    if fields.aspect_ratio == "auto" or len(_given(fields, "width", "height")) == 1:
+        return fields.width, fields.height
     width, height = (
         (400, 704)
         if dialect == "B" and not named

@@ -36,10 +36,10 @@ class Sampling:
         return told
 
 
-def sampling_of(request: RenderRequest) -> Sampling:
-    """Settings that fit the speed LoRA on or off; what the caller gave is kept."""
+def sampling_of(request: RenderRequest, pixels: int) -> Sampling:
+    """Settings that fit the speed LoRA on or off, and the frame's size; what is given is kept."""
     with_lora = request.speed_lora_strength > 0
-    small = request.width * request.height <= 854 * 480
+    small = pixels <= 854 * 480
     cfg = request.cfg_scale or (1.0 if with_lora else 5.0)
     distilled = with_lora or request.scheduler == "flowmatch_distill"
     steps = request.steps or (DISTILL_STEPS if distilled else 30)

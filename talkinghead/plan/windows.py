@@ -6,6 +6,7 @@ as WanVideoWrapper's own loop has it; the first window repeats none.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator
@@ -65,6 +66,34 @@ def delivered(plan: Plan, window: Window) -> range:
     is_last = window.index + 1 == plan.windows
     after = _shown_from(window.first + window.new, _step(plan))
     return range(first, plan.delivered_frames if is_last else after)
+
+
+def prompt_of(plan: Plan, window: Window) -> str:
+    """The prompt that holds when the window's first new frame is shown."""
+    return plan.request.prompt_at(window.first / plan.fps)
+
+
+def prompt_changes(plan: Plan) -> int:
+    """How many windows have another prompt than the one before: the text encoder runs for each."""
+    if not plan.request.prompts:
+        return 0
+    texts = [prompt_of(plan, each) for each in windows(plan)]
+    return sum(one != other for one, other in itertools.pairwise(texts))
+
+
+def prompt_notes(plan: Plan) -> Iterator[str]:
+    """Which prompts no window takes: it holds one from its beginning to its end."""
+    prompts = plan.request.prompts
+    if not prompts or not plan.chained:
+        return
+    begins = [each.first / plan.fps for each in windows(plan)]
+    ends = [each.at for each in prompts[1:]] + [math.inf]
+    for index, (timed, end) in enumerate(zip(prompts, ends, strict=True)):
+        if not any(timed.at <= begin < end for begin in begins):
+            why = f"no window begins from {timed.at:g} s on"
+            if end < begins[-1]:
+                why = f"no window begins between {timed.at:g} s and {end:g} s"
+            yield f"prompts.{index} is not used: {why}"
 
 
 def _step(plan: Plan) -> Fraction:

@@ -34,7 +34,7 @@ from talkinghead.render.execute import (
 )
 from talkinghead.render.job import Job
 from talkinghead.render.ladder import Ladder
-from talkinghead.render.prepare import Tracks
+from talkinghead.render.prepare import PutBack, Tracks
 from talkinghead.render.progress import ChainProgress
 from talkinghead.render.window_log import WindowLog
 from talkinghead.workflow.graph import keeping_weights, loaders_only
@@ -148,7 +148,8 @@ class Chain:
         turn.set_last_prompt(prompt.id, loaders_only(prompt.graph, turn.schemas()))
         self._progress.begin(prompt.graph)
         outcome = execute(self._job, prompt, turn, self._progress.see)
-        _collect(log, at, outcome, turn.client, self._job.check_finishing)
+        check, put_back = self._job.check_finishing, self._tracks.put_back
+        _collect(log, at, outcome, turn.client, check=check, put_back=put_back)
         turn.between_prompts(prompt.id, place)
         # In this order: what is kept, told and asked from here on counts the window.
         log.add()
@@ -168,7 +169,13 @@ def _patched(plan: Plan, at: Window, inputs: WindowInputs, turn: Turn) -> Prompt
 
 
 def _collect(
-    log: WindowLog, at: Window, outcome: Outcome, client: ComfyClient, check: Callable[[], None]
+    log: WindowLog,
+    at: Window,
+    outcome: Outcome,
+    client: ComfyClient,
+    *,
+    check: Callable[[], None],
+    put_back: PutBack | None,
 ) -> None:
     """Bring the window's segment into the log's folder, and what the next continues from."""
     plan, number = log.plan, at.index + 1
@@ -179,6 +186,9 @@ def _collect(
     made = count_frames(rendered)
     if made != at.new:
         raise OutputMissing(f"window {number} has {made} frames, not {at.new}")
+    if put_back:
+        put_back(rendered, log.segment(number), delivered(plan, at), at.first, check)
+        return
     if plan.fps == plan.request.fps:
         rendered.replace(log.segment(number))
         return

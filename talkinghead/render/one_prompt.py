@@ -175,6 +175,10 @@ def collect(
         video = target.with_name("rendered.mp4")
         with comfy_errors():
             client.download(rendered, video, watch=job.check_finishing)
+        if tracks.put_back:
+            whole = target.with_name("whole.mp4")
+            tracks.put_back(video, whole, range(plan.delivered_frames), 0, job.check_finishing)
+            video = whole  # of the delivered rate: its picture is copied
         finish = partial(mux.finish_video, video)
     finish(
         tracks.delivered_sound.result(),

@@ -6,22 +6,33 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import FILE_FAULTS, Faults
-from talkinghead.media import mux, sound, source_video, voice_filter
+from talkinghead.media import faces, mux, sound, source_video, voice_filter
+from talkinghead.media.camera import camera_moves_at
+from talkinghead.media.outside import Outside, put_back
 from talkinghead.media.picture import Picture, probe_picture, save_picture
-from talkinghead.media.regions import save_regions
+from talkinghead.media.regions import save_inside, save_regions
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.media.sound import Sound
 from talkinghead.net.fetch import Input
-from talkinghead.plan.limits import MAX_VOICE_SECONDS
+from talkinghead.plan.frames import MODEL_FPS
+from talkinghead.plan.limits import MAX_VOICE_SECONDS, keeps_by_keyframes
+from talkinghead.plan.people import bodies_of
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.prompt import check_prompt
 from talkinghead.plan.request import RenderRequest
+from talkinghead.plan.talk_models import MODELS
+from talkinghead.plan.windows import prompt_notes
 from talkinghead.settings import Settings
 
+# From a rendered file to another, which of the delivered frames, what number the first rendered one
+# has, and what is called meanwhile.
+PutBack: TypeAlias = Callable[[Path, Path, range, int, Callable[[], None]], None]
 NO_VOICES = "No valid audio files could be downloaded"  # contract B's own words
+MASKS_NAME, INSIDE_NAME = "masks.png", "inside.png"
 NO_DISK_NOTE = (
     "the frames are held in the memory of the ComfyUI at COMFYUI_URL, all of them: MultiTalk could "
     "write them to disk, but not where this worker can tell the folder"
@@ -88,12 +99,13 @@ class Opened:
 
     voices: tuple[Sound | None, ...]
     picture: Picture | source_video.SourceVideo
+    faces: tuple[faces.Face, ...]
 
 
 def open_files(
     request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox
 ) -> Opened:
-    """Look into all files; what is wrong with several of them is told together.
+    """Look into all files, and for faces; what is wrong with several of them is told together.
 
     Raises:
         MediaInvalid, MediaTooLarge
@@ -111,7 +123,28 @@ def open_files(
                 megapixels = limits.max_image_megapixels
                 sandbox.call(name, probe_picture, name, mask, max_megapixels=megapixels)
     faults.tell()
-    return Opened(tuple(voices), picture)
+    found = _faces(request, sources, picture, limits, sandbox)
+    return _with_camera(request, sources, Opened(tuple(voices), picture, found), sandbox)
+
+
+def _with_camera(
+    request: RenderRequest, sources: Sources, opened: Opened, sandbox: Sandbox
+) -> Opened:
+    """The same, with what is to be known of the camera in the stretch that is used at most."""
+    video, heard = opened.picture, sum(voice.duration for voice in opened.voices if voice)
+    if not keeps_by_keyframes(request) or isinstance(video, Picture):
+        return opened
+    moves = sandbox.call(
+        request.picture_field,
+        camera_moves_at,
+        request.picture_field,
+        sources.picture,
+        video,
+        seconds=min(heard, request.max_audio_duration or heard),
+        span=MODELS[request.mode].new_frames() / MODEL_FPS,
+        people=bodies_of(request, opened.faces, (video.width, video.height)),
+    )
+    return replace(opened, picture=replace(video, camera_moves_at=moves))
 
 
 def _heard(field: str, path: Path | None, sandbox: Sandbox) -> Sound | None:
@@ -120,24 +153,36 @@ def _heard(field: str, path: Path | None, sandbox: Sandbox) -> Sound | None:
     return sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
 
 
-def decide(request: RenderRequest, opened: Opened, studio: Studio) -> Plan:
-    """Decide the render.
+def decide(
+    request: RenderRequest,
+    sources: Sources,
+    opened: Opened,
+    *,
+    folder: Path,
+    studio: Studio,
+    sandbox: Sandbox,
+) -> Plan:
+    """Decide the render, and write its masks: so a dry run tells what is wrong with them, too.
 
     Raises:
         InvalidRequest, UnsupportedCombination, MediaInvalid, MediaTooLarge
     """
     check_prompt("prompt", request.prompt, studio.text_encoder)
+    for index, timed in enumerate(request.prompts):
+        check_prompt(f"prompts.{index}.text", timed.text, studio.text_encoder)
     check_prompt("negative_prompt", request.negative_prompt or "", studio.text_encoder)
     plan = make_plan(
         request,
         opened.voices,
         opened.picture,
+        faces=opened.faces,
         blocks_to_swap=studio.profile.blocks_to_swap,
         ram_gib=studio.host.ram_gib,
     )
+    _write_regions(request, plan, sources, folder=folder, studio=studio, sandbox=sandbox)
     if plan.frames_on_disk and studio.output_dir is None:
         return replace(plan, long=False, warnings=(*plan.warnings, NO_DISK_NOTE))
-    return plan
+    return replace(plan, warnings=(*plan.warnings, *prompt_notes(plan)))
 
 
 def _probe(
@@ -151,13 +196,30 @@ def _probe(
     return sandbox.call(field, probe, field, source, max_megapixels=megapixels)
 
 
+def _faces(
+    request: RenderRequest,
+    sources: Sources,
+    picture: Picture | source_video.SourceVideo,
+    limits: Settings,
+    sandbox: Sandbox,
+) -> tuple[faces.Face, ...]:
+    field, path, wanted = request.picture_field, sources.picture, len(request.speakers)
+    if isinstance(picture, source_video.SourceVideo):
+        find = faces.faces_in_video
+        return sandbox.call(field, find, field, path, wanted=wanted, video=picture)
+    megapixels = limits.max_image_megapixels
+    look = faces.faces_in_picture
+    return sandbox.call(field, look, field, path, wanted=wanted, max_megapixels=megapixels)
+
+
 @dataclass(frozen=True)
 class Tracks:
     """A job's files as the nodes take them. `picture` is a BMP, or an MP4 of source frames.
 
     `references` are the pictures of a chain's windows, the last of them for all that follow.
     `delivered_sound` is `sound` as AAC; it may still be being written when the render begins.
-    `notes` are sentences for the caller.
+    `put_back` makes of a rendered file one that has the source around its speakers. `notes` are
+    sentences for the caller.
     """
 
     picture: Path
@@ -166,7 +228,8 @@ class Tracks:
     masks: Path | None
     delivered_sound: Future[Path]
     references: tuple[Path, ...]
-    notes: tuple[str, ...]
+    put_back: PutBack | None = None
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -203,10 +266,11 @@ def prepare(
             padded_samples=plan.speech_samples,
         )
     notes = tuple(_keep_speech(voices, speech, sandbox)) if request.voice_filter else ()
-    masks = _write_masks(request, plan, sources, folder=folder, studio=studio, sandbox=sandbox)
+    masks = folder / MASKS_NAME if len(request.speakers) > 1 else None  # `decide` wrote it
     framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
     delivered_sound = pool.submit(_encode_sound, fields, mix, folder / "sound.m4a", sandbox)
-    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed, notes)
+    around = _keep_outside(request, plan, sources, folder=folder, studio=studio)
+    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed, around, notes)
 
 
 def _keep_speech(
@@ -264,7 +328,7 @@ def _frame_pictures(
     return (target,)
 
 
-def _write_masks(
+def _write_regions(
     request: RenderRequest,
     plan: Plan,
     sources: Sources,
@@ -272,21 +336,48 @@ def _write_masks(
     folder: Path,
     studio: Studio,
     sandbox: Sandbox,
-) -> Path | None:
-    """Masks for two people and more; for one, the nodes would ignore them."""
-    if len(request.speakers) == 1:
+) -> None:
+    """Where the speakers are, for the model and for what is kept around them.
+
+    For one person, the nodes would ignore masks.
+    """
+    people = zip(request.speakers, sources.masks, plan.regions, strict=True)
+    regions = [(f"{person.field}.mask_url", path or region) for person, path, region in people]
+    targets = [(save_regions, MASKS_NAME)] if len(regions) > 1 else []
+    targets += [(save_inside, INSIDE_NAME)] if plan.keeps_outside else []
+    for save, name in targets:
+        sandbox.call(
+            ", ".join(field for field, each in regions if isinstance(each, Path)) or "speakers",
+            save,
+            regions,
+            plan.framing,
+            folder / name,
+            max_megapixels=studio.settings.max_image_megapixels,
+        )
+
+
+def _keep_outside(
+    request: RenderRequest, plan: Plan, sources: Sources, *, folder: Path, studio: Studio
+) -> PutBack | None:
+    """What puts the source back around the speakers, where that is asked for."""
+    if not plan.keeps_outside:
         return None
-    regions = [
-        (f"{person.field}.mask_url", path or person.box)
-        for person, path in zip(request.speakers, sources.masks, strict=True)
-    ]
-    target = folder / "masks.png"
-    sandbox.call(
-        ", ".join(field for field, region in regions if isinstance(region, Path)) or "speakers",
-        save_regions,
-        regions,
-        plan.framing,
-        target,
-        max_megapixels=studio.settings.max_image_megapixels,
+    outside = Outside(
+        field=request.picture_field,
+        source=sources.picture,
+        inside=folder / INSIDE_NAME,  # `decide` wrote it
+        framing=plan.framing,
+        box=plan.delivered_box,
+        rendered_fps=plan.fps,
+        fps=request.fps,
     )
-    return target
+
+    def put(
+        rendered: Path, target: Path, shown: range, first: int, check: Callable[[], None]
+    ) -> None:
+        # A sandbox of its own: what is rendered has a while longer than the job's.
+        with studio.sandboxes.open(check) as finishing:
+            field = outside.field
+            finishing.call(field, put_back, outside, rendered, target, shown=shown, first=first)
+
+    return put

@@ -41,6 +41,7 @@ def estimated(job: Job, request: RenderRequest, plan: Plan, studio: Studio) -> d
         "job_id": job.id,
         "estimate": studio.estimate(plan, request.price_per_hour).payload(),
         "timings": job.timings,
+        "speakers_found": plan.speakers_found,
         "warnings": [*plan.warnings, *job.notes],
     }
 
@@ -68,6 +69,7 @@ def completed(job: Job, made: Made) -> dict[str, Any]:
         },
         "generation_params": _params(plan, made.prompt.graph),
         "timings": job.timings,
+        "speakers_found": plan.speakers_found,
         "warnings": [*plan.warnings, *job.notes, *_differences(plan, video)],
         "draft": plan.request.draft,
     }

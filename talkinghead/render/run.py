@@ -79,7 +79,7 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
             return before
         with job.at("prepare", "decoding picture and voices"):
             opened = open_files(request, sources, studio.settings, sandbox)
-            plan = decide(request, opened, studio)
+            plan = decide(request, sources, opened, folder=folder, studio=studio, sandbox=sandbox)
             check_room(plan, place)
             if request.dry_run:
                 return estimated(job, request, plan, studio)

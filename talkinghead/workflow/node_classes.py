@@ -6,13 +6,14 @@ EMBEDS, TALKING_IMAGE = "MultiTalkWav2VecEmbeds", "WanVideoImageToVideoMultiTalk
 SAMPLER, ENCODE = "WanVideoSampler", "WanVideoEncode"
 WINDOW_IMAGE, WINDOW_AUDIO = "WanVideoImageToVideoEncode", "TalkingHeadWindowAudio"
 CONTINUE, DECODE = "TalkingHeadContinueWindow", "TalkingHeadDecodeWindow"
-KEEP_WEIGHTS = "TalkingHeadKeepWeights"
+KEEP_WEIGHTS, SPEAKER_BOXES = "TalkingHeadKeepWeights", "TalkingHeadSpeakerBoxes"
 LOAD_IMAGE, LOAD_MASK, SCALE = "LoadImage", "LoadImageMask", "ImageScale"
 DRAFT = "TalkingHeadDraft"
 SPLIT, COMBINE, SAVE_VIDEO = "VHS_SplitImages", "VHS_VideoCombine", "SaveVideo"
 # Nodes that make one mask or picture of each, and the input that they make it from.
 ONE_FOR_ONE = {
     **{"ImageToMask": "image", "CropMask": "mask", "InvertMask": "mask", "ThresholdMask": "mask"},
+    SPEAKER_BOXES: "masks",  # where they are linked
     **{SCALE: "image", "ImageCrop": "image", "ImageCropV2": "image", "ImageInvert": "image"},
 }
 LOAD_LATENT, LOAD_VHS_VIDEO, UPLOAD_VHS_AUDIO = "LoadLatent", "VHS_LoadVideo", "VHS_LoadAudioUpload"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from talkinghead.plan.plan import Plan
-from talkinghead.plan.windows import Window
+from talkinghead.plan.windows import Window, prompt_of
 from talkinghead.workflow.schemas import Value
 
 MAX_SPEAKERS = 4
@@ -58,6 +58,7 @@ def window_slots(plan: Plan, window: Window, inputs: WindowInputs) -> Slots:
     slots: MutableSlots = _people_slots(plan, inputs.speech, inputs.masks)
     slots |= _sampler_slots(plan, window.stretch.frames, window.seed)
     slots |= {
+        "Prompt": {"text": prompt_of(plan, window)},
         "Portrait": {"image": inputs.picture},
         "Resize portrait": size,
         "Reference": {"image": inputs.reference},
@@ -141,6 +142,7 @@ def _draft_slots(plan: Plan) -> MutableSlots:
 def _talking_slots(plan: Plan) -> MutableSlots:
     source: MutableSlots = _source_slots(plan) if plan.source else {}
     slots: MutableSlots = {
+        "Prompt": {"text": plan.request.prompt},
         "Talking image": {
             **_render_size(plan),
             "frame_window_size": plan.window_frames,
@@ -163,7 +165,6 @@ def _sampler_slots(plan: Plan, heard_frames: int, seed: int) -> MutableSlots:
     return {
         "Speed LoRA": {"strength": plan.request.speed_lora_strength},
         "Block swap": {"blocks_to_swap": plan.blocks_to_swap},
-        "Prompt": {"text": plan.request.prompt},
         "Negative prompt": negative,
         "Audio embeds": {
             # One more than needed: the node rounds the cut of its audio down, and would lose the

@@ -13,6 +13,7 @@ from talkinghead.plan.windows import Window
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.gui_file import (
     ACTIVE,
+    BYPASSED,
     VIRTUAL,
     ConvertError,
     Node,
@@ -22,6 +23,7 @@ from talkinghead.workflow.gui_file import (
     title_of,
 )
 from talkinghead.workflow.nearest import nearest
+from talkinghead.workflow.node_classes import DRAFT, SPEAKER_BOXES
 from talkinghead.workflow.schemas import Schemas
 from talkinghead.workflow.slots import Inputs, Slots, WindowInputs, slots_of, window_slots
 
@@ -55,7 +57,7 @@ def fill_template(plan: Plan, inputs: Inputs, profile: Profile, schemas: Schemas
     Raises:
         WorkflowRejected: this ComfyUI lacks a node class, or the template a slot.
     """
-    workflow = load_template(plan.template)
+    workflow = _template_of(plan)
     if not plan.request.draft:
         _fill(workflow, profile.slots_for(plan.talk_model), schemas)
     _fill(workflow, slots_of(plan, inputs), schemas)
@@ -66,9 +68,21 @@ def fill_window(
     plan: Plan, window: Window, inputs: WindowInputs, profile: Profile, schemas: Schemas
 ) -> Workflow:
     """The template of one window of the plan's chain, filled. Raises as `fill_template`."""
-    workflow = load_template(plan.template)
+    workflow = _template_of(plan)
     _fill(workflow, profile.slots_for(plan.talk_model), schemas)
     _fill(workflow, window_slots(plan, window, inputs), schemas)
+    return workflow
+
+
+def _template_of(plan: Plan) -> Workflow:
+    """The plan's template. A job's masks come as a file: the node that makes some is bypassed.
+
+    A server at COMFYUI_URL need not have it.
+    """
+    workflow = load_template(plan.template)
+    for node in workflow["nodes"]:
+        if node["type"] == SPEAKER_BOXES:
+            node["mode"] = BYPASSED
     return workflow
 
 
@@ -103,7 +117,8 @@ def _fill(workflow: Workflow, slots: Slots, schemas: Schemas) -> None:
 
 def _check_classes(workflow: Workflow, schemas: Schemas) -> None:
     subgraphs = (workflow.get("definitions") or {}).get("subgraphs") or []
-    classes = {node["type"] for graph in (workflow, *subgraphs) for node in graph["nodes"]}
+    nodes = [node for graph in (workflow, *subgraphs) for node in graph["nodes"]]
+    classes = {node["type"] for node in nodes if node.get("mode") != BYPASSED}
     classes -= VIRTUAL | {subgraph["id"] for subgraph in subgraphs}
     if absent := sorted(classes - set(schemas)):
         raise WorkflowRejected(f"this ComfyUI has no {', '.join(absent)}: {_remedy(absent)}")
@@ -120,7 +135,7 @@ def _remedy(absent: Sequence[str]) -> str:
             f"{own[0]} is of this project's own custom_nodes/, which the ComfyUI at COMFYUI_URL "
             "needs among its folders of custom nodes."
         )
-    if any(name != "TalkingHeadDraft" for name in own):
+    if set(own) - {DRAFT, SPEAKER_BOXES}:
         remedies.append('A job with "long": false does without.')
     return " ".join([*remedies, "If they are there, ComfyUI's log says why one did not load"])
 

@@ -19,7 +19,9 @@ from talkinghead.media.sound import Sound
 from talkinghead.plan.pace import Pace
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
+from talkinghead.render import chain as render_chain
 from talkinghead.render import long as long_render
+from talkinghead.render.execute import Prompt
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
@@ -305,3 +307,23 @@ def fetched(result: dict[str, Any], target: Path) -> Path:
     assert result.get("status") == "completed", result
     target.write_bytes(requests.get(result["video_url"], timeout=LAST_RESORT_SECONDS).content)
     return target
+
+
+def test_each_window_is_rendered_by_the_prompt_of_its_beginning(
+    long_job: dict[str, Any], studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    patched = render_chain._patched
+
+    def read(*given: Any) -> Prompt:
+        prompt = patched(*given)
+        titles = {node["_meta"]["title"]: node["inputs"] for node in prompt.graph.values()}
+        texts.append(titles["Prompt"]["text"])
+        return prompt
+
+    monkeypatch.setattr(render_chain, "_patched", read)
+    later = [{"at": 3, "text": "she laughs"}, {"at": 6, "text": "rain"}]
+    del long_job["long"]
+    result, _ = finished(long_job | {"prompts": later}, studio, tmp_path)
+    assert texts == ["A person talking naturally", "she laughs", "rain"]
+    assert result["generation_params"]["prompts"] == later

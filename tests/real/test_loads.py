@@ -100,8 +100,8 @@ def test_a_chain_brings_the_weights_once_and_gives_the_same_frames(
     latents: list[str] = []
     collect = chain._collect
 
-    def collect_and_hash(log: Any, at: Any, *others: Any) -> None:  # noqa: ANN401
-        collect(log, at, *others)
+    def collect_and_hash(log: Any, at: Any, *others: Any, **options: Any) -> None:  # noqa: ANN401
+        collect(log, at, *others, **options)
         motion = log.folder / motion_name(at.index + 1)
         latents.append(hashlib.sha256(motion.read_bytes()).hexdigest())
 

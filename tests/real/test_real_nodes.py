@@ -72,6 +72,7 @@ def media(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> dict[str,
     ]
     videos = {
         "video": write_pan(folder / "v.mp4", portrait, seconds=SECONDS + 1),
+        "still": write_pan(folder / "t.mp4", portrait, seconds=SECONDS + 1, still=True),
         "short": write_pan(folder / "s.mp4", portrait, seconds=1.5),
     }
     files = {path.stem: path for path in voices} | videos | {"picture": portrait}
@@ -83,6 +84,7 @@ BOXES: list[dict[str, Any]] = [
     {"audio_url": "a", "box": [0, 0, 0.5, 1]},
     {"audio_url": "b", "box": [0.5, 0, 1, 1]},
 ]
+KEPT = {"keep_outside": True}
 CASES: dict[str, dict[str, Any]] = {
     "i2v_one_speaker": ONE,
     "i2v_two_speakers_with_boxes": {"image_url": "picture", "speakers": BOXES},
@@ -96,6 +98,12 @@ CASES: dict[str, dict[str, Any]] = {
     "v2v_keyframes": {"video_url": "video", "wav_url": "a"},
     "v2v_keyframes_two_speakers_short_video": {"video_url": "short", "speakers": BOXES},
     "v2v_denoise": {"video_url": "video", "wav_url": "a", "video_method": "denoise"},
+    "v2v_keyframes_outside_kept": {"video_url": "still", "speakers": BOXES[:1]} | KEPT,
+    "v2v_denoise_outside_kept": {"video_url": "video", "speakers": BOXES[:1]}
+    | {**KEPT, "video_method": "denoise"},
+    "chain_v2v_outside_kept_at_30_fps": {"video_url": "still", "speakers": BOXES}
+    | {**KEPT, "long": True, "fps": 30},
+    "chain_with_prompts": ONE | {"prompts": [{"at": 3, "text": "she laughs"}]},
     "multitalk_one": {"image_url": "picture", "audio_urls": ["a"]},
     "multitalk_two_in_turn": {"image_url": "picture", "audio_urls": ["d", "b"]},
     "multitalk_frames_on_disk": {"image_url": "picture", "audio_urls": ["a"], "long": True},

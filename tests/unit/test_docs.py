@@ -6,7 +6,7 @@ import re
 import runpy
 
 from talkinghead.errors import JobError
-from talkinghead.plan.fields import RequestFields, SpeakerFields
+from talkinghead.plan.fields import PromptFields, RequestFields, SpeakerFields
 from talkinghead.settings import PROJECT_DIR
 
 README = (PROJECT_DIR / "README.md").read_text("utf-8")
@@ -27,7 +27,7 @@ def test_every_error_has_a_code_of_its_own() -> None:
 
 
 def test_every_field_of_the_request_has_words() -> None:
-    for model in (RequestFields, SpeakerFields):
+    for model in (RequestFields, SpeakerFields, PromptFields):
         assert [name for name, field in model.model_fields.items() if not field.description] == []
 
 

@@ -25,6 +25,13 @@ from talkinghead_draft.regions import speaker_regions
 from talkinghead_draft.video import held, read_frames
 from talkinghead_draft.voice import Motion, Samples, at_rest, mouth_motion
 
+from talkinghead.media.faces import find_faces
+from talkinghead.media.masks import speaker_masks
+from talkinghead.media.picture import Picture as SourcePicture
+from talkinghead.media.sound import Sound
+from talkinghead.plan.plan import make_plan
+from talkinghead.plan.request import parse_request
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FPS = Fraction(25)
 CORNERS_BY_HAND = ((202.0, 140.0), (245.0, 140.0))  # in the 512x512 portrait
@@ -495,3 +502,35 @@ def test_a_long_video_is_never_read_further_ahead_than_to_the_next_search() -> N
     for number, _ in enumerate(drawn, start=1):
         assert read <= number + FIND_EVERY_FRAMES
     assert number == 60
+
+
+def test_of_two_people_at_the_sides_each_mouth_follows_its_own_voice(portrait: Picture) -> None:
+    image = Image.new("RGB", (1280, 720), "grey")
+    person = Image.fromarray(portrait).crop((110, 5, 360, 300)).resize((400, 472))
+    for x in (30, 860):
+        image.paste(person, (x, 120))
+    faces = find_faces(image, 2)
+    request = parse_request(
+        {"image_url": "http://x/i", "audio_urls": ["http://x/a", "http://x/b"], "draft": True}
+    )
+    sounds = [Sound(2.0, 22_050, 1, False)] * 2
+    plan = make_plan(request, sounds, SourcePicture(1280, 720), faces=faces)
+    assert (plan.width, plan.height) == (854, 480)
+    masks = speaker_masks(plan.framing, plan.regions)
+    shown = np.asarray(plan.framing.apply(image))
+    random = np.random.default_rng(5)
+    opened = [np.repeat(random.integers(0, 2, 10), 5).astype(np.float64) for _ in range(2)]
+    motions = [Motion(openness, np.zeros(50)) for openness in opened]
+    frames = np.stack(list(picture_draft(shown, masks / 255, motions, FPS, seed=7)))
+    for own in range(2):
+        mouth = find_face(shown, masks[own] > 127)
+        assert mouth
+        (left, top), side = mouth.mouth.centre, mouth.size_px
+        part = frames[
+            :,
+            round(top - 0.15 * side) : round(top + 0.5 * side),
+            round(left - 0.35 * side) : round(left + 0.35 * side),
+        ]
+        dark = (part.max(axis=-1) < 90).sum(axis=(1, 2)).astype(np.float64)
+        assert correlation(dark, opened[own]) > 0.8
+        assert correlation(dark, opened[1 - own]) < 0.3

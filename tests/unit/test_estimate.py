@@ -485,9 +485,10 @@ def test_the_command_tells_it_without_comfyui(tmp_path: Path) -> None:
 
 
 def test_the_command_warns_of_what_a_dry_run_warns(tmp_path: Path) -> None:
-    status, said = run(write_request(tmp_path, width=1024, height=256), work=tmp_path / "w")
+    flat = {"width": 1024, "height": 256, "crop": "bottom"}
+    status, said = run(write_request(tmp_path, **flat), work=tmp_path / "w")
     assert status == 0
-    assert "note: image_url: 75% of its height is cut away to fill 1024x256" in said
+    assert "note: all of the face of wav_url is cut away" in said
 
 
 def test_the_command_gives_what_a_dry_run_answers(tmp_path: Path) -> None:
@@ -515,3 +516,27 @@ def test_the_command_tells_what_is_wrong_with_a_request(tmp_path: Path) -> None:
     status, said = run(write_request(tmp_path, steps=99), work=tmp_path / "w")
     assert status == 1
     assert "failed: steps is 99" in said
+
+
+def test_the_command_refuses_boxes_that_a_render_would_refuse(tmp_path: Path) -> None:
+    voice = str(PROJECT_DIR / "examples" / "voice.wav")
+    for places, fault in (
+        ([[0, 0, 0.5, 1], [2000, 0, 2100, 500]], "speakers.1"),
+        ([[0, 0, 0.5, 1], None], "speakers.1 has neither box nor mask_url"),
+    ):
+        people = [{"audio_url": voice, **({"box": box} if box else {})} for box in places]
+        request = write_request(tmp_path, wav_url=None, speakers=people, crop="center")
+        status, said = run(request, work=tmp_path / "w")
+        assert status == 1
+        assert fault in said
+
+
+def test_the_command_tells_the_faces_and_warnings_of_a_render(tmp_path: Path) -> None:
+    voice = str(PROJECT_DIR / "examples" / "voice.wav")
+    request = write_request(tmp_path, wav_url=None, audio_urls=[voice, voice])
+    _, said = run(request, "--json", work=tmp_path / "w")
+    told = json.loads(said)
+    assert [person["face"] for person in told["speakers_found"]] == [[180, 64, 272, 176]]
+    assert any("1 face was found for 2 speakers" in warning for warning in told["warnings"])
+    _, said = run(request, work=tmp_path / "w")
+    assert "note: image_url: 1 face was found for 2 speakers" in said

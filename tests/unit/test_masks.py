@@ -21,7 +21,7 @@ NEAREST = Image.Resampling.NEAREST
 sources = st.integers(20, 500)
 renders = st.integers(8, 24).map(lambda tokens: 16 * tokens)
 framings = st.builds(
-    Framing, sources, sources, renders, renders, st.sampled_from(["center", "top"])
+    Framing, sources, sources, renders, renders, st.tuples(st.floats(0, 1), st.floats(0, 1))
 )
 
 
@@ -104,8 +104,8 @@ def test_the_crop_has_the_rendered_shape_and_lies_in_the_picture(framing: Framin
 
 def test_the_crop_keeps_the_middle_or_the_top() -> None:
     assert Framing(100, 300, 200, 200).crop_box == (0, 100, 100, 200)
-    assert Framing(100, 300, 200, 200, "top").crop_box == (0, 0, 100, 100)
-    assert Framing(300, 100, 200, 200, "top").crop_box == (100, 0, 200, 100)
+    assert Framing(100, 300, 200, 200, (0.5, 0.0)).crop_box == (0, 0, 100, 100)
+    assert Framing(300, 100, 200, 200, (0.5, 0.0)).crop_box == (100, 0, 200, 100)
 
 
 def test_a_picture_is_shown_in_the_rendered_size_at_any_size_of_its_own() -> None:

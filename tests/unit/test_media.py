@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
@@ -60,10 +59,10 @@ def shown(path: Path) -> list[int]:
         return [round(f.to_ndarray()[0, 0]) - 20 for f in container.decode(video=0)]
 
 
-def save(source: Path, target: Path, crop: Literal["center", "top"] = "center") -> Image.Image:
+def save(source: Path, target: Path, cut: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
     """The picture as it is saved, in its own size."""
     size = picture.probe_picture("image_url", source, max_megapixels=3)
-    framing = Framing(size.width, size.height, size.width, size.height, crop)
+    framing = Framing(size.width, size.height, size.width, size.height, cut)
     picture.save_picture("image_url", source, target, framing, max_megapixels=3)
     return Image.open(target)
 
@@ -87,8 +86,8 @@ def test_a_picture_is_framed_at_the_centre_or_at_the_top(tmp_path: Path) -> None
     image.paste("red", (0, 0, 64, 32))
     image.save(tmp_path / "in.png")
     rows = {}
-    for crop in ("center", "top"):
-        framing = Framing(64, 96, 64, 32, crop)
+    for crop, down in (("center", 0.5), ("top", 0.0)):
+        framing = Framing(64, 96, 64, 32, (0.5, down))
         picture.save_picture(
             "image_url", tmp_path / "in.png", tmp_path / "o.png", framing, max_megapixels=3
         )

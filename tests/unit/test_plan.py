@@ -97,8 +97,8 @@ def test_people_at_the_sides_of_a_wide_picture_are_said_to_be_cut_away() -> None
     image = {"image_url": A["image_url"]}
     two = make_plan(parse_request(image | {"audio_urls": [url] * 2}), [sound()] * 2, wide)
     assert two.warnings[0] == (
-        "image_url: 68% of its width is cut away to fill 400x704, and who is there with it: it has "
-        "1280x720, ask for width and height of such a shape to see all of it"
+        "image_url: 68% of its width is cut away, and who is there with it: it has 1280x720; "
+        'aspect_ratio "auto" shows all of it'
     )
 
 
@@ -107,9 +107,9 @@ def test_a_picture_that_is_cut_to_less_than_half_is_said() -> None:
         return make_plan(parse_request(A | more), [sound()], picture).warnings
 
     wide = Picture(1280, 720)
-    assert "68% of its width is cut away to fill 480x854:" in told(wide)[0]
+    assert "69% of its width is cut away:" in told(wide)[0]
     tall = told(Picture(600, 1000), aspect_ratio="16:9")
-    assert "66% of its height is cut away to fill 854x480:" in tall[0]
+    assert "67% of its height is cut away:" in tall[0]
     assert not told(wide, width=640, height=360)
     assert not told(wide, aspect_ratio="16:9")
     assert not told(PICTURE)
@@ -172,7 +172,7 @@ def test_a_negative_prompt_without_guidance_is_said_to_have_no_effect() -> None:
 
 
 def test_the_crop_is_that_of_the_request() -> None:
-    assert plan(crop="top").framing.crop == "top"
+    assert plan(crop="top").framing.cut == (0.5, 0.0)
 
 
 def test_voices_in_parallel_begin_at_once_and_the_longest_decides() -> None:

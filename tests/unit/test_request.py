@@ -27,7 +27,7 @@ def fields_of(error: InvalidRequest) -> set[str]:
     return {problem["field"] for problem in error.details["problems"]}
 
 
-def size(request: RenderRequest) -> tuple[int, int]:
+def size(request: RenderRequest) -> tuple[int | None, int | None]:
     return request.width, request.height
 
 

@@ -46,6 +46,7 @@ SPEAKER = st.fixed_dictionaries(
         "mask_url": URLS,
     },
 )
+PROMPT = st.fixed_dictionaries({"at": st.floats(0, 7200), "text": st.text(max_size=9)})
 GOOD: dict[str, st.SearchStrategy[Any]] = {
     "input_type": st.sampled_from(["image", "video"]),
     "person_count": st.sampled_from(["single", "multi"]),
@@ -62,7 +63,8 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "prompt": st.text(max_size=40),
     "positive_prompt": st.text(max_size=40),
     "negative_prompt": st.text(max_size=40),
-    "aspect_ratio": st.sampled_from(["16:9", "9:16"]),
+    "aspect_ratio": st.sampled_from(["16:9", "9:16", "auto"]),
+    "prompts": st.lists(PROMPT, min_size=1, max_size=4),
     "resolution": st.sampled_from(["480p", "720p"]),
     "width": st.integers(256, 1536),
     "height": st.integers(256, 1536),
@@ -84,7 +86,8 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "audio_mode": st.sampled_from(["parallel", "sequential"]),
     "video_method": st.sampled_from(["keyframes", "denoise"]),
     "voice_filter": st.sampled_from([None, "speech"]),
-    "crop": st.sampled_from(["center", "top"]),
+    "crop": st.sampled_from(["faces", "center", "top", "left", "right", "bottom"]),
+    "keep_outside": st.booleans(),
     "draft": st.booleans(),
     "retry_out_of_memory": st.booleans(),
     "delivery": st.sampled_from(["s3", "volume", "inline"]),

@@ -309,13 +309,13 @@ def test_the_size_is_that_of_square_pixels(tmp_path: Path) -> None:
     assert next(greys(target)).shape == (HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize(("crop", "first_row"), [("center", 32), ("top", 0)])
+@pytest.mark.parametrize(("down", "first_row"), [(0.5, 32), (0.0, 0)], ids=["center", "top"])
 def test_the_saved_picture_is_what_the_framing_shows(
-    tmp_path: Path, crop: str, first_row: int
+    tmp_path: Path, down: float, first_row: int
 ) -> None:
     rows = np.arange(40, 200, dtype=np.uint8)[:, None]
     source = write_video(tmp_path / "v.mp4", [np.tile(rows, (1, 96))])
-    framing = Framing(96, 160, 96, 96, crop)  # type: ignore[arg-type]
+    framing = Framing(96, 160, 96, 96, (0.5, down))
     save_frames("v", source, tmp_path / "t.mp4", times=[0], framing=framing, fps=25, loop=False)
     grey = next(greys(tmp_path / "t.mp4")).astype(int)
     assert grey.shape == (96, 96)

@@ -329,3 +329,15 @@ def test_a_server_without_the_node_that_keeps_weights_gets_the_graph_as_it_is(
     assert keeping["50-weights"]["inputs"]["model"] == ["15", 0]
     without = {name: each for name, each in schemas.items() if name != "TalkingHeadKeepWeights"}
     assert keeping_weights(graph, without) == graph
+
+
+@pytest.mark.parametrize("people", [1, 2])
+@pytest.mark.parametrize("video", [False, True])
+def test_a_job_needs_no_node_of_boxes_on_the_server(
+    people: int, video: bool, schemas: Schemas
+) -> None:
+    made = plan(people, video=video)
+    without = {name: each for name, each in schemas.items() if not name.startswith("TalkingHead")}
+    assert graph_of(made, without) == graph_of(made, schemas)
+    assert "Speaker boxes" not in titles_of(graph_of(made, without))
+    assert ("ref_target_masks" in node(graph_of(made, without), "Audio embeds")) == (people > 1)

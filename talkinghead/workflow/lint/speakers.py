@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from talkinghead.workflow.lint.rules import trap
 from talkinghead.workflow.lint.view import Finding, GraphView, NodeView
-from talkinghead.workflow.node_classes import EMBEDS, LOAD_IMAGE, LOAD_MASK
+from talkinghead.workflow.node_classes import EMBEDS, LOAD_IMAGE, LOAD_MASK, SPEAKER_BOXES
 
 
 def voices_of(embeds: NodeView) -> list[int]:
@@ -36,6 +36,21 @@ def _speakers_have_masks(view: GraphView) -> Iterator[Finding]:
                 "multi_audio_type",
                 '"add" lets num_frames cap each voice by itself: take "para" with voices that are '
                 "padded to one length, so that each is silent while another speaks",
+            )
+
+
+@trap
+def _boxes_are_as_many_as_voices(view: GraphView) -> Iterator[Finding]:
+    for embeds in view.of(EMBEDS):
+        boxes, voices = view.source(embeds, "ref_target_masks"), len(voices_of(embeds))
+        if boxes is None or boxes.class_type != SPEAKER_BOXES or boxes.is_linked("masks"):
+            continue
+        lines = [line for line in boxes.text("boxes").splitlines() if line.strip("[]() \t")]
+        if lines and len(lines) != voices > 1:
+            yield boxes.error(
+                "boxes",
+                f"has {len(lines)} for {voices} voices, and the sampler fails on that: write one "
+                "line for each voice, in order",
             )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from talkinghead.plan.fields import Mode
 from talkinghead.plan.frames import WINDOW_FRAMES
-from talkinghead.plan.plan import SIZE_MULTIPLE
+from talkinghead.plan.framing import SIZE_MULTIPLE
 from talkinghead.plan.talk_models import MODELS, model_of_file
 from talkinghead.workflow.lint.chain_window import windows_in
 from talkinghead.workflow.lint.model_names import is_for_one_voice

