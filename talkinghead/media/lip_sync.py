@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 
 from talkinghead.media import sound
 from talkinghead.media.containers import decoding
-from talkinghead.media.faces import SIDE, SURE, detector
+from talkinghead.media.faces import SEARCHES, detector
 from talkinghead.media.masks import Box
 from talkinghead.media.player import Index, Player, read_index
 
@@ -262,15 +262,14 @@ def _luma(frame: VideoFrame) -> Luma:
 
 
 def _detect(frame: VideoFrame) -> list[Curve]:
-    """The detector's rows, in pixels of the frame: a box, five points as x and y, a score."""
-    scale = SIDE / max(frame.width, frame.height)
-    size = round(frame.width * scale), round(frame.height * scale)
-    small = frame.reformat(*size, "bgr24").to_ndarray()
-    found: Any
+    """The detector's rows, in pixels of the frame: a box, and five points as x and y."""
+    side, least = SEARCHES[0]
+    scale = side / max(frame.width, frame.height)
+    size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
     finder = detector()
     finder.setInputSize(size)
-    finder.setScoreThreshold(SURE)
-    _, found = finder.detect(small)
+    finder.setScoreThreshold(least)
+    found: Any = finder.detect(frame.reformat(*size, "bgr24").to_ndarray())[1]
     back = np.tile((frame.width / size[0], frame.height / size[1]), 7)
     return [] if found is None else [row[:14] * back for row in found.astype(np.float64)]
 
