@@ -49,7 +49,8 @@ T = TypeVar("T")
 SERVER = "talkinghead.media.fork_server"
 # What it loads, so that no child has to.
 DECODERS = tuple(
-    f"talkinghead.media.{name}" for name in ("mux", "picture", "regions", "sound", "source_video")
+    f"talkinghead.media.{name}"
+    for name in ("looking", "mux", "picture", "regions", "sound", "source_video")
 )
 POLL_SECONDS = 0.1  # how often a waiting worker looks whether the job shall end
 # Since a decoder last got on by a packet, a frame or a block of samples, or began with a picture;

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import FILE_FAULTS, Faults
-from talkinghead.media import mux, sound, source_video
+from talkinghead.media import looking, mux, sound, source_video
 from talkinghead.media.picture import Picture, probe_picture, save_picture
 from talkinghead.media.regions import save_regions
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.media.sound import Sound
 from talkinghead.net.fetch import Input
+from talkinghead.plan.fields import CheckPicture
 from talkinghead.plan.limits import MAX_VOICE_SECONDS
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.prompt import check_prompt
@@ -156,7 +157,9 @@ class Tracks:
     """A job's files as the nodes take them. `picture` is a BMP, or an MP4 of source frames.
 
     `references` are the pictures of a chain's windows, the last of them for all that follow.
-    `delivered_sound` is `sound` as AAC; it may still be being written when the render begins.
+    `delivered_sound` is `sound` as AAC, and `glances` what is kept of the references, or of the
+    source's frames, to look at the picture beside; both may still be being written when the render
+    begins.
     """
 
     picture: Path
@@ -165,6 +168,7 @@ class Tracks:
     masks: Path | None
     delivered_sound: Future[Path]
     references: tuple[Path, ...]
+    glances: Future[Path] | None
 
 
 def prepare(
@@ -203,7 +207,21 @@ def prepare(
     masks = _write_masks(request, plan, sources, folder=folder, studio=studio, sandbox=sandbox)
     framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
     delivered_sound = pool.submit(_encode_sound, fields, mix, folder / "sound.m4a", sandbox)
-    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed)
+    glances = None
+    if check_of(request, studio) != "off":
+        glances = pool.submit(_glance_at, plan, framed, folder / "glances", sandbox)
+    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed, glances)
+
+
+def check_of(request: RenderRequest, studio: Studio) -> CheckPicture:
+    """What is to happen to a picture that is black, flat or noise; a draft is never noise."""
+    return request.check_picture or ("fail" if request.draft else studio.profile.check_picture)
+
+
+def _glance_at(plan: Plan, sources: Sequence[Path], target: Path, sandbox: Sandbox) -> Path:
+    field, box = plan.request.picture_field, plan.delivered_box
+    sandbox.call(field, looking.save_glances, sources, target, box=box)
+    return target
 
 
 def _encode_sound(fields: str, mix: Path, target: Path, sandbox: Sandbox) -> Path:
