@@ -84,6 +84,7 @@ def examine(studio: Studio) -> Iterator[Check]:
     yield _storage(settings)
     yield _transformers(settings)
     yield _sandbox(studio)
+    yield _picture(studio)
     yield from _comfyui(studio)
 
 
@@ -187,6 +188,17 @@ def _sandbox(studio: Studio) -> Check:
         todo = "a file that took a decoder over could use the network: run on a kernel with seccomp"
         return Check(name, "warning", f"system calls are not filtered here; {todo}")
     return Check(name, "ok", "decoders have no network, and start no other process")
+
+
+def _picture(studio: Studio) -> Check:
+    """What this worker's renders say of how it computes."""
+    name = "picture"
+    if not studio.cures:
+        return Check(name, "ok", "no render had to be made again for it to be seen")
+    made = (
+        f"renders came out black, flat or as noise here until made with {', '.join(studio.cures)}"
+    )
+    return Check(name, "warning", f"{made}; docs/troubleshooting.md, `render_defective`")
 
 
 def _comfyui(studio: Studio) -> Iterator[Check]:

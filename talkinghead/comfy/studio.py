@@ -66,6 +66,7 @@ class Studio:
         self.pace = Pace()
         self.health = Health()
         self.lighter_ways: dict[str, str] = {}  # what memory suffices for, by kind of render
+        self.cures: list[str] = []  # without which pictures came out black, flat or as noise
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
         self.server = server

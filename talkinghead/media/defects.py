@@ -96,19 +96,14 @@ class Quality:
     first: tuple[float, float] = (0.0, 0.0)
     ends: tuple[tuple[float, ...], float] = ((), 0.0)
 
-    @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Quality:
-        """What `state` gave, from JSON."""
-        (means, source), lists = state["ends"], ("worst", "first")
-        own = {name: tuple(state[name]) for name in lists} | {"ends": (tuple(means), source)}
-        return cls(**{**state, **own})
-
     def state(self) -> dict[str, Any]:
         """All of it, as JSON can carry it."""
         return asdict(self)
 
     def payload(self) -> dict[str, Any]:
-        """What a caller is told."""
+        """What a caller is told; nothing if it was not looked at."""
+        if not self.windows:
+            return {}
         black, frozen, jump, drift = self.worst
         return {
             "windows": self.windows,

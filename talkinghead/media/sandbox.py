@@ -51,7 +51,7 @@ SERVER = "talkinghead.media.fork_server"
 DECODERS = tuple(
     f"talkinghead.media.{name}"
     for name in (
-        *("camera", "faces", "inspection", "lip_sync", "mux", "outside", "picture"),
+        *("camera", "faces", "inspection", "lip_sync", "looking", "mux", "outside", "picture"),
         *("regions", "sound", "source_video", "voice_filter"),
     )
 )

@@ -33,6 +33,7 @@ AudioMode = Literal["parallel", "sequential"]
 VideoMethod = Literal["keyframes", "denoise"]
 Crop = Literal["faces", "center", "top", "left", "right", "bottom"]
 VoiceFilter = Literal["speech"]
+CheckPicture = Literal["fail", "warn", "off"]
 Delivery = Literal["s3", "volume", "inline"]
 # The sampler's own list holds more; those fail or do nothing useful in the talking-head loop.
 Scheduler = Literal[
@@ -242,6 +243,12 @@ class Options(BaseModel):
         True,
         description="When the GPU's memory does not suffice: free memory, swap blocks, tile the "
         "VAE, make smaller windows. false: fail at once",
+    )
+    check_picture: CheckPicture | None = Field(
+        None,
+        description="A [picture](docs/quality.md) that is black, of one colour or noise: `fail` "
+        "renders it again in safer ways, and at last fails; `warn` delivers it; `off` does not "
+        "look at it; if unset `fail`",
     )
     long: bool | None = Field(
         None,

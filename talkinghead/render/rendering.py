@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +56,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Made:
-    """A video, the plan it was really made by, and what ran."""
+    """A video, the plan it was really made by, what ran, and the figures of its picture."""
 
     plan: Plan
     prompt: Prompt
     video: VideoFile
+    quality: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from talkinghead.media.defects import Quality, judge
 from talkinghead.media.looking import (
@@ -90,7 +92,7 @@ def test_figures_that_were_kept_go_on_as_if_there_had_been_no_pause() -> None:
     source[20:60] = 160
     first = judge(measured([source] * 81, source), 1, Quality(), fps=25)
     quality = Quality().with_window(first)
-    again = Quality.of(quality.state())
+    again = TypeAdapter(Quality).validate_json(json.dumps(quality.state()))
     assert again == quality
     second = judge(measured([source + np.uint8(20)] * 72, source), 2, again, fps=25)
     assert [each.kind for each in second.findings] == ["frozen", "jump"]

@@ -90,6 +90,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "keep_outside": st.booleans(),
     "draft": st.booleans(),
     "retry_out_of_memory": st.booleans(),
+    "check_picture": st.sampled_from(["fail", "warn", "off"]),
     "delivery": st.sampled_from(["s3", "volume", "inline"]),
     "upload_url": URLS,
     "bundle": st.booleans(),
