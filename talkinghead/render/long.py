@@ -91,7 +91,7 @@ class LongRender:
                 prompt = chain.first_prompt()
                 workflow = prompt.workflow if task.request.embed_workflow else None
                 video = self._join(log, tracks, target, workflow)
-                return Made(log.plan, prompt, video, log.quality.payload())
+                return Made(log.plan, prompt, video, log.quality.payload(), tracks.speech)
         except JobError as error:
             raise self._with_what_is_kept(error, log) from error
         return self._unfinished(log, shown)

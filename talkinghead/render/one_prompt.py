@@ -109,7 +109,8 @@ class OnePrompt:
                 client = turn.client
                 collect(rendered, plan, tracks, target, client, workflow=shown, looker=looker)
                 job.notes.extend(looker.notes)
-                return Made(plan, prompt, mux.probe_video(target), looker.quality.payload())
+                video, quality = mux.probe_video(target), looker.quality.payload()
+                return Made(plan, prompt, video, quality, tracks.speech)
 
 
 def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> Inputs:

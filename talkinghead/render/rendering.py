@@ -56,12 +56,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Made:
-    """A video, the plan it was really made by, what ran, and the figures of its picture."""
+    """A video, the plan it was really made by, what ran, and the figures of its picture.
+
+    `speech` are the tracks that moved the speakers' mouths.
+    """
 
     plan: Plan
     prompt: Prompt
     video: VideoFile
     quality: Mapping[str, Any]
+    speech: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
