@@ -195,10 +195,8 @@ def _picture(studio: Studio) -> Check:
     name = "picture"
     if not studio.cures:
         return Check(name, "ok", "no render had to be made again for it to be seen")
-    made = (
-        f"renders came out black, flat or as noise here until made with {', '.join(studio.cures)}"
-    )
-    return Check(name, "warning", f"{made}; docs/troubleshooting.md, `render_defective`")
+    found = f"renders came out black, flat or as noise here, but with {', '.join(studio.cures)}"
+    return Check(name, "warning", f"{found}; docs/troubleshooting.md, `render_defective`")
 
 
 def _comfyui(studio: Studio) -> Iterator[Check]:

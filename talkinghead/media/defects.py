@@ -160,8 +160,12 @@ def judge(
     """
     source_mean, source_std = _source(seen)
     flags = _nothing(seen)
-    black = _abrupt(flags["black"], seen.frames.mean, source_mean, before)
-    frozen = _frozen(seen, fps, np.ones(len(seen), np.bool_) if voiced is None else voiced)
+    defect = _defect(flags, window)
+    black = flags["black"]
+    if defect is None:
+        black = _abrupt(black, seen.frames.mean, source_mean, before)
+    speaks = np.ones(len(seen), np.bool_) if voiced is None else voiced
+    frozen = _frozen(seen, fps, speaks) & ~_any(flags)
     jump = _jump(seen.frames.mean, source_mean, window, before)
     likeness = _first_likeness(seen, flags) if window == 1 else None
     sight = Sight(
@@ -175,7 +179,6 @@ def judge(
         jump=jump.step if jump else None,
         ends=(tuple(seen.frames.mean[-NEAR_FRAMES:].tolist()), float(source_mean[-1])),
     )
-    defect = _defect(flags, window)
     is_abrupt = jump is not None and jump.is_abrupt
     lesser = _lesser(sight, int(flags["noise"].sum()), is_abrupt=is_abrupt)
     return replace(sight, findings=(defect,) if defect else tuple(lesser))
@@ -224,9 +227,13 @@ def _noise(seen: Seen) -> Flags:
     return unlike | (changed & (frames.rough > NOISY_ROUGHNESS)) | (fine > LIKE_LEVELS)
 
 
+def _any(flags: Mapping[Defect, Flags]) -> Flags:
+    return np.asarray(np.logical_or.reduce([*flags.values()]))
+
+
 def _defect(flags: Mapping[Defect, Flags], window: int) -> Finding | None:
     """The window as a whole, if it is one; with what it shows most."""
-    nothing = np.logical_or.reduce([*flags.values()])
+    nothing = _any(flags)
     if nothing.mean() < DEFECTIVE_SHARE:
         return None
     kind = max(flags, key=lambda name: int(flags[name].sum()))

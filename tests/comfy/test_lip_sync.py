@@ -45,7 +45,8 @@ def test_a_draft_that_is_shifted_has_that_lag(
     studio: Studio, served: FileServer, voice: Path, tmp_path: Path
 ) -> None:
     with av.open(io.BytesIO(video_bytes(draft(studio, served))), "r") as file:
-        frames = [np.asarray(frame.to_image()) for frame in file.decode(video=0)]
+        shown = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+        frames = [frame.astype(np.uint8) for frame in shown]
     sound, track = probe_sound("wav_url", voice, max_seconds=60), tmp_path / "speech.wav"
     heard, samples = Voice("wav_url", voice, sound), round(sound.duration * SPEECH_RATE_HZ)
     save_speech(heard, track, seconds=sound.duration, padded_samples=samples)

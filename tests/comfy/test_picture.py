@@ -1,4 +1,4 @@
-"""The picture is looked at before it is kept or delivered: a black one is made again, or refused."""
+"""The picture is looked at before it is kept: a black one is made again, or refused."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def test_a_render_that_sageattention_makes_black_is_made_again_with_sdpa_and_so_
     assert picture.state == "warning" and "sdpa" in picture.message
 
 
+@pytest.mark.usefixtures("on_sage")
 def test_no_black_window_of_a_long_render_is_kept_or_shown(
-    on_sage: Studio,
     on_s3: Studio,
     s3: S3Server,
     long_job: dict[str, Any],

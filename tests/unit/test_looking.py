@@ -58,6 +58,8 @@ def test_the_figures_are_those_of_what_was_done_to_the_video() -> None:
     assert told["first_frame_likeness"] > 0.95
     _, flashed = looked_at(broken("black frames now and then"))
     assert flashed.payload()["black_frames"] == 4
+    _, dark = looked_at(broken("black from the first frame on"))
+    assert (dark.payload()["black_frames"], dark.payload()["frozen_seconds"]) == (225, 0)
     _, stood = looked_at(broken("frozen"))
     assert stood.payload()["frozen_seconds"] == pytest.approx(9, abs=0.5)
 

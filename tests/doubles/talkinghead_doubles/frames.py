@@ -23,8 +23,8 @@ class SampledFrames:
     """Frames described, not yet painted: a long video costs memory only where it is decoded.
 
     `pictures` is [K, H, W, 3] in 0..1, `shown[t]` says which of them frame t shows, and
-    `openings` is [speakers, T]. The first frames repeat `lead`, the motion frames handed in. What is
-    `black` is so from its second frame on, as where SageAttention does not suit the card.
+    `openings` is [speakers, T]. The first frames repeat `lead`, the motion frames handed in.
+    What is `black` is so from its second frame on, as where SageAttention does not suit the card.
     """
 
     pictures: torch.Tensor
