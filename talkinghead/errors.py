@@ -116,6 +116,12 @@ class GpuFailed(RenderFailed):
     retryable = True
 
 
+class RenderDefective(JobError):
+    """The picture is black, of one colour or noise, and stays so whatever is tried."""
+
+    code = "render_defective"
+
+
 class RenderStalled(JobError):
     """No progress for `STALL_SECONDS`."""
 

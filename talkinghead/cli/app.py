@@ -21,6 +21,7 @@ from rich.table import Table
 
 from talkinghead.cli import checkpoints, gui, models
 from talkinghead.cli.lint import lint
+from talkinghead.cli.look import look
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.file import FilePlace, bundle_path
 from talkinghead.delivery.place import as_json
@@ -46,6 +47,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.command()(replay)
 app.command()(lint)
+app.command()(look)
 console = Console(stderr=True)
 
 

@@ -69,6 +69,7 @@ class Studio:
         self.health = Health(self.record)
         # What memory suffices for, and for how many renders it has, by kind of render and windows.
         self.lighter_ways: dict[tuple[str, int], tuple[str, int]] = {}
+        self.cures: list[str] = []  # without which pictures came out black, flat or as noise
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
         self.server = server

@@ -5,12 +5,14 @@ A new kind of place is a file like `volume.py`, its name in `Delivery`, and a li
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from talkinghead.delivery.asked import Asked
-from talkinghead.delivery.blobs import BlobStore, StoredPlace
+from talkinghead.delivery.blobs import BlobStore, StoredPlace, StoreError
 from talkinghead.delivery.inline import INLINE
 from talkinghead.delivery.place import FinishedVideo, Item, ItemPlace, Place
 from talkinghead.delivery.retry import Patience
@@ -29,6 +31,8 @@ from talkinghead.net.guard import PUBLIC_ONLY, UrlGuard
 from talkinghead.plan.fields import Delivery
 from talkinghead.plan.request import RenderRequest
 from talkinghead.settings import Settings
+
+log = logging.getLogger("talkinghead")
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Place)
@@ -146,6 +150,18 @@ class Stores:
         return self._or_keep(
             place, patience, lambda to, patience: to.put(job, items, patience), _kept_items
         )
+
+    def keep(self, job: str, name: str, content: bytes, content_type: str) -> Path | None:
+        """Where the file lies on the volume, for people; None: there is none that takes it."""
+        if self._volume is None:
+            return None
+        store = self._volume.store
+        try:
+            store.put(job, name, content, content_type)
+        except StoreError as error:
+            log.warning("the volume does not take %s: %s", name, error)
+            return None
+        return store.path(job, name)
 
     def _or_keep(
         self,

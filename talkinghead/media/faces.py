@@ -138,11 +138,11 @@ def _detected(image: Image.Image, side: int, least: float) -> list[Face]:
     if min(size) < LEAST_SIDE:
         return []
     small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    detector = _detector()
-    detector.setInputSize(size)
-    detector.setScoreThreshold(least)
+    finder = detector()
+    finder.setInputSize(size)
+    finder.setScoreThreshold(least)
     beat()
-    found = detector.detect(np.ascontiguousarray(np.asarray(small)[..., ::-1]))[1]
+    found = finder.detect(np.ascontiguousarray(np.asarray(small)[..., ::-1]))[1]
     beat()
     if found is None:
         return []
@@ -157,7 +157,8 @@ def _face(row: npt.NDArray[Any], across: float, down: float, image: Image.Image)
 
 
 @functools.cache
-def _detector() -> cv2.FaceDetectorYN:
+def detector() -> cv2.FaceDetectorYN:
+    """The detector, to be told the size of what it searches. Not for two threads at a time."""
     # Of one thread: more give the last digits in another order.
     cv2.setNumThreads(1)
     nothing = np.empty(0, np.uint8)
@@ -180,4 +181,4 @@ def _weights() -> Pixels:
     return np.frombuffer(content, np.uint8)
 
 
-_detector()  # now, not in a job's first file
+detector()  # now, not in a job's first file

@@ -51,8 +51,8 @@ SERVER = "talkinghead.media.fork_server"
 DECODERS = tuple(
     f"talkinghead.media.{name}"
     for name in (
-        *("camera", "faces", "mux", "outside", "picture"),
-        *("regions", "sound", "source_video"),
+        *("camera", "faces", "inspection", "lip_sync", "looking", "mux", "outside", "picture"),
+        *("regions", "sound", "source_video", "voice_filter"),
     )
 )
 POLL_SECONDS = 0.1  # how often a waiting worker looks whether the job shall end
@@ -65,7 +65,10 @@ MAX_ANSWER_BYTES = 4 * 2**20  # two hours of windows are a list of 300 KB
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 # One arena of malloc's: each reserves address space, of which there is a bound. No threads before
 # the fork: they would be missing after it.
-SET_VARIABLES = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+SET_VARIABLES = {
+    **{"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"},
+    **{"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"},  # ggml asks for four, which spin
+}
 ERRORS: dict[str, type[JobError]] = {
     kind.code: kind for kind in (MediaInvalid, MediaTooLarge, UnsupportedCombination, DiskFull)
 }

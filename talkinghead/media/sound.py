@@ -270,6 +270,14 @@ def loudest(track: Path) -> float:
     return max(map(_rms, _blocks(track, 0, samples)), default=0.0)
 
 
+def frame_levels(track: Path, *, fps: float, first: int, frames: int) -> list[float]:
+    """The RMS of a speech track of ours during each frame from `first` on; full scale is 1."""
+    marks = [round((first + index) / fps * SPEECH_RATE_HZ) for index in range(frames + 1)]
+    pcm = b"".join(_blocks(track, marks[0], marks[-1] - marks[0]))
+    bounds = [2 * (mark - marks[0]) for mark in marks]
+    return [_rms(pcm[start:stop]) for start, stop in itertools.pairwise(bounds)]
+
+
 def save_stretch(track: Path, target: Path, *, first: int, samples: int, loudest: float) -> None:
     """Save `samples` samples of a speech track from `first` on: what the model hears at a time.
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from talkinghead.errors import ModelsMissing
 from talkinghead.models.links import Folder
+from talkinghead.plan.fields import CheckPicture
 from talkinghead.plan.talk_models import talk_files
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.file_inputs import MODEL_SUFFIXES
@@ -72,13 +73,14 @@ class Needs(_Entry):
 class ModelProfile(_Entry):
     """A set of files that go together, as slots of the templates.
 
-    `blocks_to_swap` is for requests that do not say.
+    `blocks_to_swap` and `check_picture` are for requests that do not say.
     """
 
     slots: dict[str, dict[str, str | int | float | bool] | None]
     talk_models: dict[Annotated[str, AfterValidator(_known)], str]
     needs: Needs | None = None
     blocks_to_swap: int = 0
+    check_picture: CheckPicture = "fail"
 
     def slots_for(self, talk_model: str) -> Slots:
         """What the profile puts into a template for a render with this talk model."""

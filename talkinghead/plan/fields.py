@@ -32,6 +32,8 @@ Mode: TypeAlias = str  # a name in the table of talk models
 AudioMode = Literal["parallel", "sequential"]
 VideoMethod = Literal["keyframes", "denoise"]
 Crop = Literal["faces", "center", "top", "left", "right", "bottom"]
+VoiceFilter = Literal["speech"]
+CheckPicture = Literal["fail", "warn", "off"]
 Delivery = Literal["s3", "volume", "inline"]
 # The sampler's own list holds more; those fail or do nothing useful in the talking-head loop.
 Scheduler = Literal[
@@ -223,6 +225,11 @@ class Options(BaseModel):
     max_audio_duration: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Cuts the sound: the longest video, in seconds"
     )
+    voice_filter: VoiceFilter | None = Field(
+        None,
+        description='"speech": [all but speech](docs/quality.md#what-the-model-hears), singing and '
+        "laughter too, is silence to the model; the delivered sound stays as it is",
+    )
     crop: Crop = Field(
         "faces",
         description="Which part of the source stays where its shape is another; "
@@ -243,6 +250,12 @@ class Options(BaseModel):
         True,
         description="When the GPU's memory does not suffice: free memory, swap blocks, tile the "
         "VAE, make smaller windows. false: fail at once",
+    )
+    check_picture: CheckPicture | None = Field(
+        None,
+        description="A [picture](docs/quality.md) that is black, of one colour or noise: `fail` "
+        "renders it again in safer ways, and at last fails; `warn` delivers it; `off` does not "
+        "look at it; if unset `fail`",
     )
     long: bool | None = Field(
         None,

@@ -33,7 +33,7 @@ CONTENT = (
 )
 CONTENT_OF_REQUEST = (
     *("mode", "prompt", "prompts", "negative_prompt", "speed_lora_strength", "color_match", "fps"),
-    *("keep_outside", "seed"),
+    *("keep_outside", "seed", "voice_filter"),
 )
 # What a bundle keeps of the request beside the plan. None of them is a URL.
 KEPT = (

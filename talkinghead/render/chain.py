@@ -17,10 +17,11 @@ from talkinghead import logs
 from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.delivery.ledger import motion_name
-from talkinghead.errors import OutOfMemory, OutputMissing
+from talkinghead.errors import OutOfMemory, OutputMissing, RenderDefective
 from talkinghead.media import sound
 from talkinghead.media.mux import count_frames, retime_segment
 from talkinghead.media.sound import SPEECH_RATE_HZ
+from talkinghead.models.manifest import ModelProfile
 from talkinghead.plan.frames import MODEL_FPS
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.windows import Stretch, Window, delivered, window
@@ -34,8 +35,10 @@ from talkinghead.render.execute import (
 )
 from talkinghead.render.job import Job
 from talkinghead.render.ladder import Ladder
+from talkinghead.render.look import Looker
 from talkinghead.render.prepare import PutBack, Tracks
 from talkinghead.render.progress import ChainProgress
+from talkinghead.render.remedies import Remedies
 from talkinghead.render.window_log import WindowLog
 from talkinghead.workflow.graph import keeping_weights, loaders_only
 from talkinghead.workflow.gui_to_api import to_api
@@ -74,12 +77,16 @@ class Chain:
         self._stop = stop
         self._progress = ChainProgress(log, playlist_url=playlist_url)
         self._ladder = Ladder(job, log.plan, studio)
+        self._remedies = Remedies(job, log.plan, studio)
+        self._looker = Looker(job, log.plan, tracks, studio, notes=job.notes, quality=log.quality)
         log.plan = self._ladder.plan
         self._begun = job.seconds  # the last window, of the job's time
         self._loudest = [sound.loudest(track) for track in tracks.speech]
 
     def render(self) -> None:
         """Make the windows that are left; one of which ComfyUI dies, or fails, is begun once more.
+
+        One that is black, flat or noise is not kept, but made in safer ways, as those after it.
 
         Raises:
             what `execute` raises, and OutputMissing; the log tells how far it came.
@@ -106,7 +113,15 @@ class Chain:
                 where = f" in window {made + 1}; from there on"
                 self._ladder.step_down(error, where, worked=made != starved_at)
                 starved_at, self._log.plan = made, self._ladder.plan
+            except RenderDefective as error:
+                self._remedies.try_next(error, self._begun)
         self._ladder.worked()
+        self._remedies.worked()
+
+    @property
+    def profile(self) -> ModelProfile:
+        """With what the next window is made."""
+        return self._remedies.profile
 
     def first_prompt(self) -> Prompt:
         """The prompt of the first window: that one, people can run as it is."""
@@ -120,7 +135,7 @@ class Chain:
             output_prefix="talkinghead",
         )
         schemas = load_schemas()
-        gui = fill_window(plan, window(plan, 0), names, self._studio.profile, schemas)
+        gui = fill_window(plan, window(plan, 0), names, self.profile, schemas)
         return Prompt("", gui, to_api(gui, schemas))
 
     def _is_over(self) -> bool:
@@ -144,14 +159,15 @@ class Chain:
         log, at = self._log, self._log.next
         self._begun = self._job.seconds
         place = f"{subfolder}/{at.index}"
-        prompt = _patched(log.plan, at, files.inputs(at, log.motion, place), turn)
+        inputs = files.inputs(at, log.motion, place)
+        prompt = _patched(log.plan, at, inputs, turn, self.profile)
         turn.set_last_prompt(prompt.id, loaders_only(prompt.graph, turn.schemas()))
         self._progress.begin(prompt.graph)
         outcome = execute(self._job, prompt, turn, self._progress.see)
-        check, put_back = self._job.check_finishing, self._tracks.put_back
-        _collect(log, at, outcome, turn.client, check=check, put_back=put_back)
+        _collect(log, at, outcome, turn.client, self._looker, put_back=self._tracks.put_back)
         turn.between_prompts(prompt.id, place)
         # In this order: what is kept, told and asked from here on counts the window.
+        log.quality = self._looker.quality
         log.add()
         if (seconds := self._progress.end()) is not None:
             self._studio.pace.saw(log.plan, seconds)
@@ -159,10 +175,12 @@ class Chain:
         self._job.tell(self._progress.now())
 
 
-def _patched(plan: Plan, at: Window, inputs: WindowInputs, turn: Turn) -> Prompt:
+def _patched(
+    plan: Plan, at: Window, inputs: WindowInputs, turn: Turn, profile: ModelProfile
+) -> Prompt:
     with comfy_errors():
         schemas = turn.schemas()
-    gui = fill_window(plan, at, inputs, turn.studio.profile, schemas)
+    gui = fill_window(plan, at, inputs, profile, schemas)
     graph = to_api(gui, schemas)
     check_graph(graph, turn)
     return Prompt(str(uuid.uuid4()), gui, keeping_weights(graph, schemas))
@@ -173,12 +191,16 @@ def _collect(
     at: Window,
     outcome: Outcome,
     client: ComfyClient,
+    looker: Looker,
     *,
-    check: Callable[[], None],
     put_back: PutBack | None,
 ) -> None:
-    """Bring the window's segment into the log's folder, and what the next continues from."""
-    plan, number = log.plan, at.index + 1
+    """Bring the window's segment into the log's folder, and what the next continues from.
+
+    Raises:
+        RenderDefective: there is nothing to be seen.
+    """
+    plan, number, check = log.plan, at.index + 1, looker.job.check_finishing
     rendered = log.folder / "rendered.mp4"
     with comfy_errors():
         client.download(_only(outcome, ".mp4"), rendered, watch=check)
@@ -186,6 +208,7 @@ def _collect(
     made = count_frames(rendered)
     if made != at.new:
         raise OutputMissing(f"window {number} has {made} frames, not {at.new}")
+    looker.look_at(rendered, [at])
     if put_back:
         put_back(rendered, log.segment(number), delivered(plan, at), at.first, check)
         return

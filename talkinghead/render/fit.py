@@ -13,6 +13,7 @@ from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.pins import pins
 from talkinghead.comfy.studio import Studio
 from talkinghead.files import sha256_of
+from talkinghead.models.manifest import ModelProfile
 from talkinghead.plan.plan import Plan
 from talkinghead.render.rendering import Task
 from talkinghead.settings import PROJECT_DIR
@@ -58,11 +59,16 @@ def means_of(studio: Studio) -> dict[str, Any]:
     Raises:
         ComfyUIUnavailable: the server at COMFYUI_URL does not tell its version.
     """
-    slots, gpu = studio.profile.slots, studio.host.gpu
+    gpu = studio.host.gpu
     comfyui, *_ = _pins(studio).values()
+    card = gpu.name if gpu else "none"
+    return {"card": card, "ComfyUI": comfyui, **computed_with(studio.profile)}
+
+
+def computed_with(profile: ModelProfile) -> dict[str, Any]:
+    """Those of the means that a worker may change on the way."""
+    slots = profile.slots
     return {
-        "card": gpu.name if gpu else "none",
-        "ComfyUI": comfyui,
         "attention": (slots.get("Wan model") or {}).get("attention_mode"),
         "precision of the VAE": (slots.get("VAE") or {}).get("precision"),
     }

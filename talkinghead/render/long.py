@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import TypeAdapter, ValidationError
+
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.checkpoint import Checkpoints
 from talkinghead.delivery.ledger import Ledger, motion_name, sum_of
 from talkinghead.errors import CheckpointRefused, InvalidRequest, JobError
+from talkinghead.media.defects import Quality
 from talkinghead.media.mux import VideoFile, finish_segments, probe_video
+from talkinghead.models.manifest import ModelProfile
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest
 from talkinghead.plan.windows import Window, delivered, windows
 from talkinghead.render.chain import Chain
-from talkinghead.render.fit import changes, fit_of, lighter_of, means_of, state_of
+from talkinghead.render.fit import changes, computed_with, fit_of, lighter_of, means_of, state_of
 from talkinghead.render.job import Job
 from talkinghead.render.live_playlist import PLAYLISTS, LivePlaylist
 from talkinghead.render.prepare import Tracks
@@ -78,7 +83,7 @@ class LongRender:
             tracks,
             log,
             task.studio,
-            keep=lambda window: self._keep(window, log, shown),
+            keep=lambda window: self._keep(window, log, shown, chain.profile),
             stop=self._stops,
             playlist_url=shown.url if shown else None,
         )
@@ -87,7 +92,8 @@ class LongRender:
             if log.is_complete:
                 prompt = chain.first_prompt()
                 workflow = prompt.workflow if task.request.embed_workflow else None
-                return Made(log.plan, prompt, self._join(log, tracks, target, workflow))
+                video = self._join(log, tracks, target, workflow)
+                return Made(log.plan, prompt, video, log.quality.payload(), tracks.speech)
         except JobError as error:
             raise self._with_what_is_kept(error, log) from error
         return self._unfinished(log, shown)
@@ -111,18 +117,24 @@ class LongRender:
             return WindowLog(plan, folder)
         self._playlist = found.state.get("playlist", self._playlist)
         plan = replace(plan, seed=found.seed, **lighter_of(found.state, self._means))
-        log = WindowLog(plan, folder, found.windows_done)
+        log = WindowLog(plan, folder, found.windows_done, _quality_of(found.state))
         job.notes.append(f"{log} were rendered by an earlier job")
         if changed := ", ".join(changes(found.state, self._means)):
             job.notes.append(f"from window {log.made + 1} on rendered with {changed}")
         return log
 
-    def _keep(self, window: Window, log: WindowLog, shown: LivePlaylist | None) -> None:
+    def _keep(
+        self, window: Window, log: WindowLog, shown: LivePlaylist | None, profile: ModelProfile
+    ) -> None:
         """Have the window that was just made shown and written into the store, behind our back."""
         if shown:
             shown.add_part(window)
         plan, number = log.plan, window.index + 1
-        state = {**state_of(self._means, plan), "playlist": self._playlist}
+        state = {
+            **state_of(self._means | computed_with(profile), plan),
+            "playlist": self._playlist,
+            "quality": log.quality.state(),
+        }
         ledger = Ledger(self._fit, plan.seed, plan.windows, state)
         motion = log.folder / motion_name(number)
         self._checkpoints.save(number, log.segment(number), motion, ledger)
@@ -181,6 +193,13 @@ class LongRender:
             f"{error}; {done} of {windows} windows are kept: {how}",
             **{**error.details, "windows_done": done, "windows": windows},
         )
+
+
+def _quality_of(state: Mapping[str, Any]) -> Quality | None:
+    """The figures of the windows that an earlier job made; a version without any keeps none."""
+    with contextlib.suppress(ValidationError):
+        return TypeAdapter(Quality).validate_python(state.get("quality"))
+    return None
 
 
 def _find_ledger(checkpoints: Checkpoints, job: Job) -> Ledger | None:

@@ -12,9 +12,11 @@ from typing import Self
 from comfy_client import ComfyClient, Outcome, OutputFile
 from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.studio import Turn
-from talkinghead.errors import OutOfMemory, OutputMissing
+from talkinghead.errors import OutOfMemory, OutputMissing, RenderDefective
 from talkinghead.media import mux
+from talkinghead.models.manifest import ModelProfile
 from talkinghead.plan.plan import Plan
+from talkinghead.plan.windows import windows
 from talkinghead.render import frames
 from talkinghead.render.execute import (
     REPLACED,
@@ -26,8 +28,10 @@ from talkinghead.render.execute import (
 )
 from talkinghead.render.job import Job
 from talkinghead.render.ladder import Ladder
+from talkinghead.render.look import Looker
 from talkinghead.render.prepare import Tracks
 from talkinghead.render.progress import RenderProgress
+from talkinghead.render.remedies import Remedies
 from talkinghead.render.rendering import Made, Task, refuse_too_long
 from talkinghead.workflow.graph import loaders_only
 from talkinghead.workflow.gui_file import Workflow
@@ -58,28 +62,36 @@ class OnePrompt:
     def make(self, target: Path) -> Made:
         """Render by the plan, or by the first lighter one that the GPU's memory suffices for.
 
+        A picture that is black, flat or noise is computed again in safer ways.
+
         Raises:
             OutOfMemory: the lightest way, too, takes too much.
+            RenderDefective: so is that of the safest way.
         """
         job, studio = self._task.job, self._task.studio
-        ladder = Ladder(job, self._plan, studio)
+        ladder, remedies = Ladder(job, self._plan, studio), Remedies(job, self._plan, studio)
         reasons = REPLACED_OR_KILLED if self._plan.request.draft else REPLACED
         while True:
-            attempt = partial(self._render, ladder.plan, target)
+            begun = job.seconds
+            attempt = partial(self._render, ladder.plan, remedies.profile, target)
             try:
                 made = once_more_on_a_new_comfyui(job, studio, attempt, reasons)
             except OutOfMemory as error:
                 ladder.step_down(error)
+            except RenderDefective as error:
+                remedies.try_next(error, begun)
             else:
                 ladder.worked()
+                remedies.worked()
                 return made
 
     def delivered(self) -> None:
         """Nothing was kept."""
 
-    def _render(self, plan: Plan, target: Path) -> Made:
+    def _render(self, plan: Plan, profile: ModelProfile, target: Path) -> Made:
         task, job, tracks = self._task, self._task.job, self._tracks
         assert tracks is not None, "it was prepared"
+        looker = Looker(job, plan, tracks, task.studio, notes=[])
         subfolder = job.new_subfolder()
         with contextlib.ExitStack() as stack:
             with job.at("start", "waiting for ComfyUI"):
@@ -88,14 +100,17 @@ class OnePrompt:
                 inputs = upload(tracks, subfolder, turn.client)
                 if plan.frames_on_disk and task.studio.output_dir:
                     inputs = replace(inputs, frames_folder=str(task.studio.output_dir / subfolder))
-                prompt = patch(plan, inputs, turn)
+                prompt = patch(plan, inputs, turn, profile)
             turn.set_last_prompt(prompt.id, loaders_only(prompt.graph, turn.schemas()))
             with job.at("render", "rendering"):
                 rendered = run(job, plan, prompt, turn)
             with job.at("collect", "collecting the video", job.check_finishing):
                 shown = prompt.workflow if plan.request.embed_workflow else None
-                collect(rendered, plan, tracks, target, turn.client, workflow=shown, job=job)
-                return Made(plan, prompt, mux.probe_video(target))
+                client = turn.client
+                collect(rendered, plan, tracks, target, client, workflow=shown, looker=looker)
+                job.notes.extend(looker.notes)
+                video, quality = mux.probe_video(target), looker.quality.payload()
+                return Made(plan, prompt, video, quality, tracks.speech)
 
 
 def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> Inputs:
@@ -110,15 +125,14 @@ def upload(tracks: Tracks, subfolder: str, client: ComfyClient) -> Inputs:
         )
 
 
-def patch(plan: Plan, inputs: Inputs, turn: Turn) -> Prompt:
-    """The template with the plan's values, checked.
+def patch(plan: Plan, inputs: Inputs, turn: Turn, profile: ModelProfile) -> Prompt:
+    """The template with the plan's values and the profile's, checked.
 
     Raises:
         WorkflowRejected, ModelsMissing: it does not fit this ComfyUI.
     """
     with comfy_errors():
         schemas = turn.schemas()
-    profile = turn.studio.profile
     gui = fill_template(plan, inputs, profile, schemas)
     graph = to_api(gui, schemas)
     check_graph(graph, turn)
@@ -159,22 +173,28 @@ def collect(
     client: ComfyClient,
     *,
     workflow: Workflow | None,
-    job: Job,
+    looker: Looker,
 ) -> None:
     """Bring the video, or the frames, here and give them their sound, rate and length.
 
     A `workflow` is written into it, for the GUI to open.
+
+    Raises:
+        RenderDefective: there is nothing to be seen.
     """
+    job = looker.job
     if plan.frames_on_disk:
         folder = target.parent
         fetched = frames.pictures(
             rendered, plan, client, folder, report=job.tell, check=job.check_finishing
         )
-        finish = partial(mux.finish_pictures, fetched, rendered_fps=plan.fps)
+        shown = looker.through(fetched, windows(plan))
+        finish = partial(mux.finish_pictures, shown, rendered_fps=plan.fps)
     else:
         video = target.with_name("rendered.mp4")
         with comfy_errors():
             client.download(rendered, video, watch=job.check_finishing)
+        looker.look_at(video, windows(plan))
         if tracks.put_back:
             whole = target.with_name("whole.mp4")
             tracks.put_back(video, whole, range(plan.delivered_frames), 0, job.check_finishing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import FILE_FAULTS, Faults, JobError
-from talkinghead.media import faces, mux, sound, source_video
+from talkinghead.media import faces, looking, mux, sound, source_video, voice_filter
 from talkinghead.media.camera import camera_moves_at
 from talkinghead.media.outside import Outside, put_back
 from talkinghead.media.picture import Picture, probe_picture, save_picture
@@ -18,6 +18,7 @@ from talkinghead.media.regions import save_inside, save_regions
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.media.sound import Sound
 from talkinghead.net.fetch import Input
+from talkinghead.plan.fields import CheckPicture
 from talkinghead.plan.frames import MODEL_FPS
 from talkinghead.plan.limits import MAX_VOICE_SECONDS, keeps_by_keyframes
 from talkinghead.plan.people import bodies_of
@@ -245,8 +246,10 @@ class Tracks:
     """A job's files as the nodes take them. `picture` is a BMP, or an MP4 of source frames.
 
     `references` are the pictures of a chain's windows, the last of them for all that follow.
-    `delivered_sound` is `sound` as AAC; it may still be being written when the render begins.
-    `put_back` makes of a rendered file one that has the source around its speakers.
+    `delivered_sound` is `sound` as AAC, and `glances` what is kept of the references, or of the
+    source's frames, to look at the picture beside; both may still be being written when the render
+    begins. `put_back` makes of a rendered file one that has the source around its speakers. `notes`
+    are sentences for the caller.
     """
 
     picture: Path
@@ -255,7 +258,9 @@ class Tracks:
     masks: Path | None
     delivered_sound: Future[Path]
     references: tuple[Path, ...]
+    glances: Future[Path] | None
     put_back: PutBack | None = None
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -291,11 +296,37 @@ def prepare(
             seconds=seconds,
             padded_samples=plan.speech_samples,
         )
+    notes = tuple(_keep_speech(voices, speech, sandbox)) if request.voice_filter else ()
     masks = folder / MASKS_NAME if len(request.speakers) > 1 else None  # `decide` wrote it
     framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
     delivered_sound = pool.submit(_encode_sound, fields, mix, folder / "sound.m4a", sandbox)
     around = _keep_outside(request, plan, sources, folder=folder, studio=studio)
-    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed, around)
+    glances = None
+    if check_of(request, studio) != "off":
+        glances = pool.submit(_glance_at, plan, framed, folder / "glances", sandbox)
+    return Tracks(framed[0], speech, mix, masks, delivered_sound, framed, glances, around, notes)
+
+
+def _keep_speech(
+    voices: Sequence[sound.Voice | None], tracks: Sequence[Path], sandbox: Sandbox
+) -> Iterator[str]:
+    """Silence what is no speech in the voices' tracks; says what is left of each."""
+    for voice, track in zip(voices, tracks, strict=True):
+        if voice is not None:
+            seconds = sandbox.call(voice.name, voice_filter.keep_speech, track)
+            what = f"{seconds:.1f} s of speech" if seconds else "no speech: the mouth will rest"
+            yield f"voice_filter: the model hears of {voice.name} {what}"
+
+
+def check_of(request: RenderRequest, studio: Studio) -> CheckPicture:
+    """What is to happen to a picture that is black, flat or noise; a draft is never noise."""
+    return request.check_picture or ("fail" if request.draft else studio.profile.check_picture)
+
+
+def _glance_at(plan: Plan, sources: Sequence[Path], target: Path, sandbox: Sandbox) -> Path:
+    field, box = plan.request.picture_field, plan.delivered_box
+    sandbox.call(field, looking.save_glances, sources, target, box=box)
+    return target
 
 
 def _encode_sound(fields: str, mix: Path, target: Path, sandbox: Sandbox) -> Path:

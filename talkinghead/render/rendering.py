@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class Task:
 
     def tracks(self, plan: Plan) -> Tracks:
         """The job's files as the nodes take them, for a render by this plan."""
-        return prepare(
+        tracks = prepare(
             self.request,
             plan,
             self.sources,
@@ -50,15 +50,22 @@ class Task:
             pool=self.pool,
             sandbox=self.sandbox,
         )
+        self.job.notes += tracks.notes
+        return tracks
 
 
 @dataclass(frozen=True)
 class Made:
-    """A video, the plan it was really made by, and what ran."""
+    """A video, the plan it was really made by, what ran, and the figures of its picture.
+
+    `speech` are the tracks that moved the speakers' mouths.
+    """
 
     plan: Plan
     prompt: Prompt
     video: VideoFile
+    quality: Mapping[str, Any]
+    speech: tuple[Path, ...]
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def completed(job: Job, made: Made) -> dict[str, Any]:
             "mode": plan.request.mode,
             "audio_files_used": sum(offset is not None for offset in plan.offsets),
         },
+        "quality": dict(made.quality),
         "generation_params": _params(plan, made.prompt.graph),
         "timings": job.timings,
         "speakers_found": plan.speakers_found,

@@ -17,6 +17,7 @@ from talkinghead.plan.json_values import encodable
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest, parse_request
 from talkinghead.render.job import Job, patience
+from talkinghead.render.lips import with_lip_sync
 from talkinghead.render.long import LongRender, check_kept, clear_checkpoint
 from talkinghead.render.one_prompt import OnePrompt
 from talkinghead.render.prepare import decide, fetch, open_files
@@ -131,6 +132,7 @@ def _deliver(task: Task, made: Made, path: Path, place: Place) -> dict[str, Any]
     with job.at("deliver", "delivering the video", job.check_finishing):
         if (before := _delivered_meanwhile(task, place)) is not None:
             return before
+        made = with_lip_sync(task, made, path)
         result = completed(job, made)
         bundle = bundle_of(job, task.request, task.sources, made, result=result, studio=studio)
         video = FinishedVideo(job.place, job.asked, path, result, bundle)

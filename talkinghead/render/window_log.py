@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from talkinghead.delivery.ledger import motion_name, segment_name
+from talkinghead.media.defects import Quality
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.windows import Window, window
 
@@ -17,12 +18,16 @@ class WindowLog:
         plan: what the next window is made by. A lighter one takes its place when the GPU's memory
             does not suffice: the same windows, by other means.
         made: how many windows are made. Only the thread of the job adds one.
+        quality: the figures of their picture.
     """
 
-    def __init__(self, plan: Plan, folder: Path, made: int = 0) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path, made: int = 0, quality: Quality | None = None
+    ) -> None:
         self.plan = plan
         self.folder = folder
         self.made = made
+        self.quality = quality or Quality()
 
     @property
     def is_complete(self) -> bool:

@@ -15,9 +15,12 @@ import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from talkinghead.media.sandbox import Sandboxes
 from talkinghead.redact import redact_urls
 from talkinghead.replay import report
 from talkinghead.replay.display import Display
+from talkinghead.replay.look import OutputLook
+from talkinghead.replay.outputs import OutputFolder
 from talkinghead.replay.places import Place, Stopped
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run, Wanted, plan_runs, with_own_names
@@ -137,12 +140,13 @@ class Batch:
         return rest
 
     def _do(self, runs: Sequence[Run], places: Sequence[Place]) -> int:
-        with Display(console, len(runs)) as display:
+        kept = Report(self._report_path)
+        with Sandboxes() as sandboxes, Display(console, len(runs)) as display:
             work = Work(
                 runs,
                 places,
-                out=self._out,
-                report=Report(self._report_path),
+                outputs=OutputFolder(self._out, kept, OutputLook(sandboxes, self._stop)),
+                report=kept,
                 watcher=display,
                 in_flight=self._target.in_flight,
                 retries=self._retries,

@@ -10,6 +10,7 @@ from typing import Any
 
 from talkinghead.delivery.file import BUNDLE_SUFFIX
 from talkinghead.files import sha256_of
+from talkinghead.replay.look import OutputLook
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run
 
@@ -21,13 +22,14 @@ class OutputFolder:
     are sources safe that lie in the folder, and what people put there.
     """
 
-    def __init__(self, path: Path, report: Report) -> None:
+    def __init__(self, path: Path, report: Report, look: OutputLook) -> None:
         self.path = path
-        self._report = report
+        self._report, self._look = report, look
         self._lock = threading.Lock()
 
     def publish(self, made: Path, run: Run, name: str) -> list[dict[str, Any]]:
-        """Move a run's outputs to their place; returns path, hash and size of each.
+        """Move a run's outputs to their place; returns path, hash and size of each, and of a
+        video what is seen of it.
 
         Where each has a suffix of its own they are `name` + suffix, else `name`-their own name. To
         one that is taken a number is added.
@@ -42,12 +44,12 @@ class OutputFolder:
         for path in paths:
             suffix = _suffix(path)
             stem = name if short else f"{name}-{path.name.removesuffix(suffix)}"
-            sha256, size = sha256_of(path), path.stat().st_size
+            about = {"sha256": sha256_of(path), "bytes": path.stat().st_size, **self._look.of(path)}
             with self._lock:
                 target = self._free(stem, suffix, run, may_replace)
                 path.replace(target)
             may_replace.discard(target.name)
-            files.append({"path": target.name, "sha256": sha256, "bytes": size})
+            files.append({"path": target.name, **about})
         return files
 
     def _free(self, stem: str, suffix: str, run: Run, may_replace: set[str]) -> Path:

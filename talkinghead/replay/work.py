@@ -81,7 +81,7 @@ class Work:
         runs: Sequence[Run],
         places: Sequence[Place],
         *,
-        out: Path,
+        outputs: OutputFolder,
         report: Report,
         watcher: Watcher,
         in_flight: int,
@@ -90,7 +90,7 @@ class Work:
         stop: threading.Event,
     ) -> None:
         self._places, self._report, self._watcher = places, report, watcher
-        self._outputs, self._stop = OutputFolder(out, report), stop
+        self._outputs, self._stop = outputs, stop
         self._schedule = Schedule(
             runs,
             [place.name for place in places],

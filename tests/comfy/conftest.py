@@ -94,6 +94,7 @@ def studio(session_studio: Studio, control: Callable[..., None]) -> Studio:
     """
     session_studio.health.computed()
     session_studio.lighter_ways.clear()
+    session_studio.cures.clear()
     return session_studio
 
 

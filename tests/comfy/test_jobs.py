@@ -90,6 +90,27 @@ def test_a_draft_has_the_promised_size_length_sound_and_says_it_is_a_draft(
     assert frames[0].mean() > 30, "the first frame is not black"
 
 
+def test_a_voice_filter_changes_what_the_model_hears_and_not_what_is_delivered(
+    studio: Studio, served: FileServer
+) -> None:
+    """A tone is no speech: with the filter, the mouth rests."""
+    (served.folder / "tone.wav").write_bytes(plain("wav", 1.2))
+    fields = small(served, draft=True, wav_url=served.url("tone.wav"))
+    plainly, filtered = run(studio, fields), run(studio, fields | {"voice_filter": "speech"})
+    note = "voice_filter: the model hears of wav_url no speech: the mouth will rest"
+    assert note in filtered["warnings"] and note not in plainly["warnings"]
+    assert filtered["video_info"]["frames"] == plainly["video_info"]["frames"] == 30
+    one, other = video_bytes(plainly), video_bytes(filtered)
+    assert packets_of(one, "audio") == packets_of(other, "audio"), "the same to the bit"
+    assert packets_of(one, "video") != packets_of(other, "video")
+
+
+def packets_of(video: bytes, kind: str) -> list[bytes]:
+    """The encoded "audio", or "video"."""
+    with av.open(io.BytesIO(video), "r") as file:
+        return [bytes(packet) for packet in file.demux() if packet.stream.type == kind]
+
+
 def test_a_draft_at_another_rate_keeps_the_length(studio: Studio, served: FileServer) -> None:
     fields = small(served, draft=True, fps=30, max_audio_duration=2, max_frame=None)
     info = run(studio, fields)["video_info"]

@@ -20,8 +20,10 @@ from talkinghead.delivery.asked import asked_by
 from talkinghead.delivery.file import FilePlace
 from talkinghead.delivery.place import FinishedVideo
 from talkinghead.delivery.retry import Patience
+from talkinghead.media.sandbox import Sandboxes
 from talkinghead.replay.changes import change_graph, change_request, read_rows
 from talkinghead.replay.display import Display
+from talkinghead.replay.look import OutputLook
 from talkinghead.replay.outputs import OutputFolder
 from talkinghead.replay.places import Away, Failed, Refused, RunResult, Seen, Stopped
 from talkinghead.replay.report import Report
@@ -532,17 +534,18 @@ def work(
     """Do so many runs; the report's lines by name."""
     flows = [source(graph(str(number)), f"{number}.json") for number in range(count)]
     report = Report(tmp_path / "replay.jsonl")
-    with Display(Console(stderr=True), count) as display:
+    stop = stop or threading.Event()
+    with Sandboxes() as sandboxes, Display(Console(stderr=True), count) as display:
         Work(
             runs or planned(*flows, name="{stem}"),
             places,
-            out=tmp_path,
+            outputs=OutputFolder(tmp_path, report, OutputLook(sandboxes, stop)),
             report=report,
             watcher=display,
             in_flight=len(places),
             retries=retries,
             wait_seconds=wait_seconds,
-            stop=stop or threading.Event(),
+            stop=stop,
         ).do()
     lines = [json.loads(line) for line in report.path.read_text().splitlines()]
     assert len({line["name"] for line in lines}) == len(lines), "no run ends twice"
@@ -675,7 +678,9 @@ def test_a_run_that_is_done_again_replaces_what_it_made_before(tmp_path: Path) -
     assert (tmp_path / "0.txt").read_text() == "somebody's"
 
 
-def test_outputs_of_two_runs_that_would_have_one_name_are_both_there(tmp_path: Path) -> None:
+def test_outputs_of_two_runs_that_would_have_one_name_are_both_there(
+    tmp_path: Path, sandboxes: Sandboxes
+) -> None:
     report = Report(tmp_path / "replay.jsonl")
     one, two = planned(source(graph("a"), "a.json"), source(graph("b"), "b.json"))
     for run, name in ((one, "a"), (two, "a-b")):
@@ -683,7 +688,8 @@ def test_outputs_of_two_runs_that_would_have_one_name_are_both_there(tmp_path: P
         made.mkdir()
         for own in ("b.png", "c.png") if name == "a" else ("x.png",):
             (made / own).write_text(name)
-        OutputFolder(tmp_path, report).publish(made, run, name)
+        look = OutputLook(sandboxes, threading.Event())
+        OutputFolder(tmp_path, report, look).publish(made, run, name)
     found = {path.name: path.read_text() for path in tmp_path.glob("*.png")}
     assert found == {"a-b.png": "a", "a-c.png": "a", "a-b-2.png": "a-b"}
 

@@ -82,7 +82,7 @@ DECIDED = {
     "crop": "framing",
 }
 OUTSIDE = {
-    *("retry_out_of_memory", "delivery", "upload_url", "bundle", "embed_workflow"),
+    *("retry_out_of_memory", "check_picture", "delivery", "upload_url", "bundle", "embed_workflow"),
     *("playlist", "continue_later", "request_id", "dry_run", "price_per_hour"),
 }
 

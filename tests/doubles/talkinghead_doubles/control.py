@@ -37,6 +37,11 @@ def step_seconds() -> float:
     return float(cast(float, _read().get("step_seconds", 0.0)))
 
 
+def is_black(means: object) -> bool:
+    """Whether what is computed with this attention, or precision, comes out black."""
+    return means in cast(list[object], _read().get("black_with", []))
+
+
 def tell_seed(seed: int) -> None:
     """Write the sampler's seed into the file that the control file names, if it names one."""
     if path := _read().get("seeds_log"):

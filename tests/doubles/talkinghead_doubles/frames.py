@@ -24,6 +24,7 @@ class SampledFrames:
 
     `pictures` is [K, H, W, 3] in 0..1, `shown[t]` says which of them frame t shows, and
     `openings` is [speakers, T]. The first frames repeat `lead`, the motion frames handed in.
+    What is `black` is so from its second frame on, as where SageAttention does not suit the card.
     """
 
     pictures: torch.Tensor
@@ -32,6 +33,7 @@ class SampledFrames:
     mouths: tuple[Point, ...]
     seed: int
     lead: torch.Tensor | None = None
+    black: bool = False
 
     def __len__(self) -> int:
         return len(self.shown)
@@ -51,6 +53,9 @@ class SampledFrames:
     def _paint_frame(self, image: torch.Tensor, t: int) -> None:
         if self.lead is not None and t < len(self.lead):
             image.copy_(self.lead[t])
+            return
+        if self.black and t:
+            image.zero_()
             return
         image.copy_(self.pictures[self.shown[t]])
         paint_bar(image, t, self.seed)

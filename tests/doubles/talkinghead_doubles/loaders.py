@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import torch
 
+from . import control
 from .frames import SampledFrames
 from .schemas import Behaviour, Outputs
 
@@ -39,18 +40,24 @@ class Vae:
 
     dtype = torch.float32
 
+    def __init__(self, precision: str) -> None:
+        self._precision = precision
+
     def to(self, device: object) -> None:
         """It has no weights."""
 
     def decode(self, frames: SampledFrames, **_: object) -> list[torch.Tensor]:
-        return [frames.paint().permute(3, 0, 1, 2) * 2 - 1]
+        images = frames.paint()
+        if control.is_black(self._precision):
+            images.zero_()
+        return [images.permute(3, 0, 1, 2) * 2 - 1]
 
     def encode(self, pixels: torch.Tensor, **_: object) -> torch.Tensor:
         return pixels.clone()
 
 
-def load_vae(**_: object) -> Outputs:
-    return (Vae(),)
+def load_vae(precision: str, **_: object) -> Outputs:
+    return (Vae(precision),)
 
 
 def plain(value: object) -> object:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
@@ -162,11 +162,13 @@ def sample(
     count_to(MODEL_TENSORS)  # it takes the weights to the GPU, each time
     count = steps_to_run(scheduler, steps, start_step, end_step)
     check_masks(multitalk_embeds)
+    black = control.is_black(model.get("attention_mode"))
     if "multitalk_sampling" in image_embeds:
         embeds = with_mode(image_embeds, model)
-        return _sample_windows(embeds, multitalk_embeds, samples, seed, count)
+        return _sample_windows(embeds, multitalk_embeds, samples, seed, count, black=black)
     length = image_embeds["num_frames"]
     frames = picture(image_embeds, multitalk_embeds, samples, count=length, seed=seed)
+    frames = replace(frames, black=black)
     run_steps(0, count, count)
     return (Samples(samples=frames), Samples(samples=frames))
 
@@ -185,6 +187,8 @@ def _sample_windows(
     samples: Samples | None,
     seed: int,
     steps: int,
+    *,
+    black: bool,
 ) -> Outputs:
     if speech is None:
         raise TypeError("'NoneType' object is not subscriptable")
@@ -195,6 +199,7 @@ def _sample_windows(
     )
     length = windows.until(windows.count - 1)
     frames = picture(image_embeds, speech, samples, count=length, seed=seed, windows=windows)
+    frames = replace(frames, black=black)
     folder = image_embeds["output_path"]
     for window in range(windows.count):
         run_steps(window * steps, (window + 1) * steps, windows.estimated * steps)

@@ -1,0 +1,256 @@
+"""A video looked at: each frame shrunk to a small picture of its brightness, and measured.
+
+All of it is in levels of brightness, 0 black to 255 white. What the figures mean, and from where on
+they mean a fault, is for `defects`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
+from PIL import Image
+
+from talkinghead.media.heartbeat import beat
+
+Luma: TypeAlias = npt.NDArray[np.uint8]  # [height, width]: 16 black to 235 white, as in a video
+Small: TypeAlias = npt.NDArray[np.float32]  # [height, width], levels
+Track: TypeAlias = npt.NDArray[np.float64]  # [frames]
+Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
+
+SMALL_SIDE = 96  # about so many pixels: enough to tell a picture from noise, and quick
+FINE_EVERY_ROWS = 8
+CELL = 8  # pixels of the small picture: a mouth is about one cell
+CHANGED_FRAMES = 4  # noise that comes out of latents stays for four frames
+BLACK, LEVELS = 16, 255 / 219  # of the luma in a video
+BT709_LUMA = (0.2126, 0.7152, 0.0722, 0)  # as our videos have it; Pillow's own is BT.601
+TO_VIDEO_RANGE = [round(BLACK + level / LEVELS) for level in range(256)]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What is kept of a frame: small, and how much neighbours differ at its full size (levels)."""
+
+    small: Small
+    fine: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of frames, one number each.
+
+    Attributes:
+        mean, std: brightness and contrast, levels.
+        rough: how much neighbours of the small picture differ, as a share of its contrast.
+        fine: how much neighbours differ at full size, levels.
+        moved: how much the cell changed that changed most since the frame before, levels. Not a
+            number for the first frame.
+        changed: how much the picture changed in four frames, as a share of its contrast. Not a
+            number for the first four.
+    """
+
+    mean: Track
+    std: Track
+    rough: Track
+    fine: Track
+    moved: Track
+    changed: Track
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Frames as measured, and if it is known what each of them is made from, that beside it.
+
+    `likeness` is the correlation of the two, 1 for the same picture and 0 for another; it does not
+    see brightness and contrast. Of a source that is a still picture, `moved` is not a number.
+    """
+
+    frames: Figures
+    source: Figures | None
+    likeness: Track | None
+
+    def __len__(self) -> int:
+        return len(self.frames.mean)
+
+
+class Eye:
+    """Sees frames one after another, and measures them."""
+
+    def __init__(self) -> None:
+        self._frames, self._source = _Measurer(), _Measurer()
+        self._likeness: list[float] = []
+
+    def see(self, frame: Glance, source: Glance | None = None) -> None:
+        """Measure the next frame, beside what it is made from: of each frame, or of none."""
+        self._frames.add(frame)
+        if source is not None:
+            self._source.add(source)
+            self._likeness.append(likeness(frame.small, source.small))
+
+    def seen(self) -> Seen:
+        """All of them."""
+        if not self._likeness:
+            return Seen(self._frames.figures(), None, None)
+        return Seen(self._frames.figures(), self._source.figures(), np.array(self._likeness))
+
+
+class _Measurer:
+    """The figures of frames, as they come. Of one that comes again at once, they are known."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, ...]] = []
+        self._recent: deque[Small] = deque(maxlen=CHANGED_FRAMES)
+        self._last: Glance | None = None
+
+    def add(self, glance: Glance) -> None:
+        """Measure the next frame; the same one again stands still, and is no motion."""
+        if glance is self._last:
+            self._rows.append((*self._rows[-1][:4], np.nan, np.nan))
+            return
+        self._last, small = glance, glance.small
+        std = float(small.std())
+        rough = float(np.abs(np.diff(small, axis=1)).mean()) / max(std, 1.0)
+        moved = _peak(small - self._recent[-1]) if self._recent else np.nan
+        changed = np.nan
+        if len(self._recent) == CHANGED_FRAMES:
+            changed = float(np.abs(small - self._recent[0]).mean()) / max(std, 1.0)
+        self._recent.append(small)
+        self._rows.append((float(small.mean()), std, rough, glance.fine, moved, changed))
+
+    def figures(self) -> Figures:
+        """Those of all frames so far."""
+        return Figures(*np.array(self._rows, np.float64).reshape(-1, 6).T)
+
+
+def _peak(difference: Small) -> float:
+    """The largest mean change of a cell of CELL x CELL pixels."""
+    height, width = (side // CELL * CELL for side in difference.shape)
+    if not height or not width:
+        return float(np.abs(difference).mean())
+    cells = np.abs(difference[:height, :width]).reshape(height // CELL, CELL, width // CELL, CELL)
+    return float(cells.mean((1, 3)).max())
+
+
+def likeness(one: Small, other: Small) -> float:
+    """The correlation of two pictures of one size, -1 to 1; 0 where one of them is flat."""
+    one, other = one - one.mean(), other - other.mean()
+    norm = float(np.sqrt(np.vdot(one, one) * np.vdot(other, other)))
+    return float(np.vdot(one, other)) / norm if norm > 1e-3 else 0.0
+
+
+def measured(frames: Iterable[Luma], source: Luma | None = None) -> Seen:
+    """Measure all of the frames, which may be made from a picture: of their size, as they have it.
+
+    Args:
+        frames: brightness as `luma_of` gives it.
+    """
+    eye, beside = Eye(), None if source is None else glance(source)
+    for frame in frames:
+        eye.see(glance(frame), beside)
+    return eye.seen()
+
+
+# ---- Frames
+
+
+def glance(luma: Luma) -> Glance:
+    """What is kept of a frame."""
+    height, width = luma.shape
+    small = np.asarray(Image.fromarray(luma).reduce(_factor(width, height)), np.float32)
+    rows = luma[::FINE_EVERY_ROWS].astype(np.int16)
+    fine = float(np.abs(np.diff(rows, axis=1)).mean()) * LEVELS if width > 1 else 0.0
+    return Glance(np.asarray((small - BLACK) * np.float32(LEVELS)), fine)
+
+
+def _factor(width: int, height: int) -> int:
+    return max(1, round(max(width, height) / SMALL_SIDE))
+
+
+def luma_of(frame: VideoFrame | Image.Image) -> Luma:
+    """The brightness of a decoded frame, or of a picture. That of a frame must not be changed."""
+    if isinstance(frame, Image.Image):
+        rgb = frame.convert("RGB")
+        return np.asarray(rgb.convert("L", matrix=BT709_LUMA).point(TO_VIDEO_RANGE))
+    if frame.format.name not in ("yuv420p", "yuv422p", "yuv444p", "nv12") or (
+        frame.color_range == ColorRange.JPEG
+    ):
+        frame = frame.reformat(format="yuv420p", dst_color_range=ColorRange.MPEG)
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return rows[: frame.height, : frame.width]
+
+
+def frames_of(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[VideoFrame]:
+    """The frames of a video of ours, decoded one by one. What `check` raises ends it.
+
+    Raises:
+        av.FFmpegError: it cannot be decoded.
+    """
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        video.thread_type = "FRAME"
+        for frame in container.decode(video):
+            check()
+            yield frame
+
+
+# ---- What frames are made from
+#
+# Strangers' pictures: they are opened in the sandbox, which leaves what is kept of each as numbers.
+
+
+def save_glances(sources: Sequence[Path], target: Path, *, box: Box) -> None:
+    """Write what is kept of pictures, or of the frames of a video, to the target.
+
+    Args:
+        sources: pictures, or one .mp4.
+        box: what of each becomes the video's picture.
+    """
+    with target.open("wb") as file:
+        for frame in _opened(sources):
+            beat()
+            left, top, right, bottom = box
+            kept = glance(np.ascontiguousarray(luma_of(frame)[top:bottom, left:right]))
+            file.write(kept.small.astype("<f2").tobytes())
+            file.write(np.array([kept.fine], "<f4").tobytes())
+
+
+def _opened(sources: Sequence[Path]) -> Iterator[VideoFrame | Image.Image]:
+    for path in sources:
+        if path.suffix == ".mp4":
+            yield from frames_of(path)
+        else:
+            with Image.open(path) as image:
+                yield image
+
+
+class Glances:
+    """What `save_glances` wrote of frames of this size, one at a time; past the end, the last."""
+
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        factor = _factor(width, height)
+        self._path = path
+        self._shape = -(-height // factor), -(-width // factor)
+        self._bytes = self._shape[0] * self._shape[1] * 2 + 4
+        self._last: tuple[int, Glance] | None = None
+        with contextlib.suppress(FileNotFoundError):
+            self._count = path.stat().st_size // self._bytes
+
+    def __getitem__(self, index: int) -> Glance:
+        index = min(index, self._count - 1)
+        if self._last is None or self._last[0] != index:
+            with self._path.open("rb") as file:
+                file.seek(index * self._bytes)
+                record = file.read(self._bytes)
+            small = np.frombuffer(record[:-4], "<f2").astype(np.float32).reshape(self._shape)
+            self._last = index, Glance(small, float(np.frombuffer(record[-4:], "<f4")[0]))
+        return self._last[1]
