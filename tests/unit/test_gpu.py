@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,32 @@ def test_sage_attention_counts_if_its_call_ends_well(tmp_path: Path) -> None:
     assert sage_runs(str(program(tmp_path / "works", "exit 0")))
     assert not sage_runs(str(program(tmp_path / "fails", "exit 1")))
     assert not sage_runs(str(tmp_path / "nowhere"))
+
+
+RIGHT = "torch.nn.functional.scaled_dot_product_attention(q, k, v)"
+ATTENTIONS = {
+    "right and quicker": (
+        f"key = q.data_ptr(), q.dtype; known[key] = known[key] if key in known else {RIGHT}; "
+        "return known[key]",
+        True,
+    ),
+    "right, and slower": (f"time.sleep(0.2); return {RIGHT}", False),
+    "a little wrong": (f"return {RIGHT} * 1.1", False),
+    "black": (f"return {RIGHT} * float('nan')", False),
+    "for another card": ("raise RuntimeError('no kernel image is available')", False),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_sage_attention_is_taken_only_where_it_computes_rightly_and_quicker(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, expected = ATTENTIONS[name]
+    code = f"import time, torch\nknown = {{}}\ndef sageattn(q, k, v):\n    {body}\n"
+    (tmp_path / "sageattention.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    sage_runs.cache_clear()
+    assert sage_runs(sys.executable, "cpu", 128) is expected
 
 
 def test_a_server_that_does_not_answer_counts_as_no_gpu() -> None:
