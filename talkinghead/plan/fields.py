@@ -43,7 +43,6 @@ Scheduler = Literal[
 ]  # fmt: skip
 
 REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
-MAX_PROMPTS, MAX_PROMPT_SECONDS = 200, 7200
 MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
 DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
 # The fields that hold a file itself, as the public worker of this model calls them, and those that
@@ -137,18 +136,10 @@ MIN_SIDE, MAX_SIDE = 256, 1536
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE), WHOLE]
 
 
-class SpeakerFields(BaseModel):
-    """One of `speakers`; without a voice it is somebody who only listens."""
+class Part(BaseModel):
+    """An object inside of a request."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-
-    audio_url: Url | None = Field(None, description="The voice; without one, somebody who listens")
-    mask_url: Url | None = Field(None, description="A picture, white where the person is")
-    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
-        None,
-        description="Where the person is: x0, y0, x1, y1 of the source picture, in pixels or all "
-        "within 0 to 1",
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -156,22 +147,25 @@ class SpeakerFields(BaseModel):
         return without_blanks(data)
 
 
-class PromptFields(BaseModel):
+class SpeakerFields(Part):
+    """One of `speakers`; without a voice it is somebody who only listens."""
+
+    audio_url: Url | None = Field(None, description="The voice; without one, somebody who listens")
+    mask_url: Url | None = Field(None, description="A picture, white where the person is")
+    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
+        None, description="Where the person is: x0, y0, x1, y1 in pixels or all within 0 to 1"
+    )
+
+
+class PromptFields(Part):
     """One of `prompts`: a text, and from when on it holds."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    at: Annotated[float, Field(ge=0, le=MAX_PROMPT_SECONDS)] = Field(
+    at: Annotated[float, Field(ge=0, le=7200)] = Field(
         description="Seconds of the video from which on the text holds"
     )
     text: Annotated[str, Field(min_length=1)] = Field(
         description="What the picture shall show from then on, up to 512 tokens"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _given(cls, data: object) -> object:
-        return without_blanks(data)
 
 
 class Options(BaseModel):
@@ -234,9 +228,8 @@ class Options(BaseModel):
     )
     keep_outside: bool = Field(
         False,
-        description="With `video_url`: outside of the speakers' regions (of their faces, boxes or "
-        "masks) the source's own pixels, feathered; with keyframes the camera has to stand still. "
-        "A draft does so anyway",
+        description="With `video_url`: the source's own pixels around the speakers, feathered; "
+        "with keyframes its camera has to stand still. A draft does so anyway",
     )
     draft: bool = Field(False, description="A quick preview on the CPU, without the model")
     retry_out_of_memory: bool = Field(
@@ -320,20 +313,16 @@ class RequestFields(Options):
         None, description="Contract B: the voices"
     )
     speakers: Annotated[list[SpeakerFields], Field(min_length=1, max_length=4)] | None = Field(
-        None,
-        description="Native: the people, each `{audio_url, box or mask_url}`",
+        None, description="Native: the people, each `{audio_url, box or mask_url}`"
     )
     prompt: str | None = Field(
         None, description="What the picture shall show, up to 512 tokens; each contract has one"
     )
     positive_prompt: str | None = Field(None, description="`prompt`, as contract B calls it")
-    prompts: Annotated[list[PromptFields], Field(min_length=1, max_length=MAX_PROMPTS)] | None = (
-        Field(
-            None,
-            description="More prompts over a long video, each `{at: seconds, text}`: from then "
-            "on it takes the place of `prompt`, or of the one before, [window by "
-            "window](docs/long.md#more-than-one-prompt)",
-        )
+    prompts: Annotated[list[PromptFields], Field(min_length=1, max_length=200)] | None = Field(
+        None,
+        description="More prompts over a long video, each `{at: seconds, text}`, which holds from "
+        "then on, [window by window](docs/long.md#more-than-one-prompt)",
     )
     aspect_ratio: Literal["16:9", "9:16", "auto"] | None = Field(
         None,

@@ -69,11 +69,10 @@ def people_of(
     """Who is where in a source of `size` pixels. None for `faces`: nobody looked for any."""
     speakers = request.speakers
     if any(speaker.box or speaker.mask_url for speaker in speakers):
-        told = tuple(_told(speaker, faces or (), size) for speaker in speakers)
-        return People(told, () if faces is None else tuple(_box_notes(request, told)))
+        return _told_people(request, faces, size)
     if faces is None:
         return People()
-    chosen = sorted(sorted(faces, key=_area)[-len(speakers) :], key=lambda face: face.middle)
+    chosen = _largest(faces, len(speakers))
     others = [face for face in faces if face not in chosen]
     if len(chosen) < len(speakers):
         unknown = tuple(Person(None, face.box, None) for face in chosen)
@@ -114,6 +113,23 @@ def in_pixels(box: Box, size: tuple[int, int]) -> Box:
     if not all(0 <= edge <= 1 for edge in box):
         return box
     return box[0] * size[0], box[1] * size[1], box[2] * size[0], box[3] * size[1]
+
+
+def _told_people(
+    request: RenderRequest, faces: Sequence[Face] | None, size: tuple[int, int]
+) -> People:
+    """Those of whom the request says where; of masks alone nobody knows whose a face is."""
+    told = tuple(_told(speaker, faces or (), size) for speaker in request.speakers)
+    unknown: Sequence[Face] = ()
+    if not any(speaker.box for speaker in request.speakers):
+        unknown = _largest(faces or (), len(told))
+    notes = () if faces is None else tuple(_box_notes(request, told))
+    return People((*told, *(Person(None, face.box, None) for face in unknown)), notes)
+
+
+def _largest(faces: Sequence[Face], count: int) -> list[Face]:
+    """So many of them, from left to right."""
+    return sorted(sorted(faces, key=_area)[-count:], key=lambda face: face.middle)
 
 
 def _told(speaker: Speaker, faces: Sequence[Face], size: tuple[int, int]) -> Person:

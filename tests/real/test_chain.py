@@ -87,7 +87,9 @@ def planned(tracks: Sequence[Path]) -> Plan:
         "scheduler": "dpm++_sde",  # which draws noise in every step, too
     }
     voices = [probe_sound("v", path, max_seconds=60) for path in tracks]
-    request = parse_request(fields).model_copy(update={"width": WIDTH, "height": HEIGHT})
+    request = parse_request(fields).model_copy(
+        update={"width": WIDTH, "height": HEIGHT, "size_is_named": True}
+    )
     plan = make_plan(request, voices, Picture(120, 90))
     assert plan.windows == 5
     return plan

@@ -69,7 +69,7 @@ def fields(portrait: Path, tmp_path: Path) -> dict[str, Any]:
 
 def rendered(studio: Studio, fields: dict[str, Any]) -> dict[str, Any]:
     request = parse_request(fields, local_files=True)
-    small = request.model_copy(update={"width": WIDTH, "height": HEIGHT})
+    small = request.model_copy(update={"width": WIDTH, "height": HEIGHT, "size_is_named": True})
     return render(Job("loads", fields), small, studio)
 
 

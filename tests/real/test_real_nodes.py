@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.media.sound import Voice, probe_sound, save_mix
@@ -75,7 +76,13 @@ def media(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> dict[str,
         "still": write_pan(folder / "t.mp4", portrait, seconds=SECONDS + 1, still=True),
         "short": write_pan(folder / "s.mp4", portrait, seconds=1.5),
     }
-    files = {path.stem: path for path in voices} | videos | {"picture": portrait}
+    with Image.open(portrait) as image:
+        both = Image.new("RGB", (2 * image.width, image.height))
+        for side in range(2):
+            both.paste(image, (side * image.width, 0))
+        both.save(folder / "pair.png")
+    pictures = {"picture": portrait, "pair": folder / "pair.png"}
+    files = {path.stem: path for path in voices} | videos | pictures
     return {name: path.as_uri() for name, path in files.items()}
 
 
@@ -88,6 +95,8 @@ KEPT = {"keep_outside": True}
 CASES: dict[str, dict[str, Any]] = {
     "i2v_one_speaker": ONE,
     "i2v_two_speakers_with_boxes": {"image_url": "picture", "speakers": BOXES},
+    "i2v_two_speakers_by_faces": {"image_url": "pair", "audio_urls": ["a", "b"]}
+    | {"mode": "infinitetalk", "audio_mode": "parallel"},
     "i2v_two_of_whom_one_listens": {"image_url": "picture", "speakers": [{"audio_url": "a"}, {}]},
     "i2v_four_speakers": {
         "image_url": "picture",
@@ -138,7 +147,8 @@ def test_the_graph_runs_on_the_real_nodes(
     fields = with_urls(CASES[name], media)
     studio.profile = load_manifest().profile(fields.pop("profile", "tiny"))
     request = parse_request(fields | {"seed": 7}, local_files=True)
-    small = request.model_copy(update={"width": WIDTH, "height": HEIGHT})
+    width = 2 * WIDTH if fields.get("image_url") == media["pair"] else WIDTH
+    small = request.model_copy(update={"width": width, "height": HEIGHT, "size_is_named": True})
     told: list[Progress] = []
     result = render(Job(name, fields, report=told.append), small, studio)
 
@@ -149,7 +159,12 @@ def test_the_graph_runs_on_the_real_nodes(
 
     info = result["video_info"]
     fps = fields.get("fps", 25)
-    assert (info["width"], info["height"]) == (WIDTH, HEIGHT)
+    assert (info["width"], info["height"]) == (width, HEIGHT)
+    if width > WIDTH:
+        assert [each["speaker"] for each in result["speakers_found"]] == [
+            "audio_urls.0",
+            "audio_urls.1",
+        ]
     assert (info["fps"], info["frames"]) == (fps, SECONDS * fps)
     assert info["duration_seconds"] == SECONDS
     (tmp_path / "out.mp4").write_bytes(base64.b64decode(result["video"].partition(",")[2]))

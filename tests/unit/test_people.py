@@ -152,6 +152,28 @@ def test_fewer_faces_than_voices_are_told_and_strips_are_taken() -> None:
     assert said(made, "1 face was found for 2 speakers")
 
 
+def test_faces_are_kept_in_the_frame_where_masks_say_who_is_who() -> None:
+    speaker = {"audio_url": "https://x/a.wav", "mask_url": "https://x/m.png"}
+    made = plan(people() | {"speakers": [speaker], "aspect_ratio": "9:16"}, [AT_THE_RIGHT])
+    assert held(made.framing, AT_THE_RIGHT) == 1
+    assert made.regions == (None,)
+
+
+def test_a_box_that_is_larger_than_the_frame_is_obeyed_where_the_face_is_in_it() -> None:
+    made = plan(people([0, 0, 1, 1], aspect_ratio="9:16"), [AT_THE_RIGHT])
+    assert held(made.framing, AT_THE_RIGHT) == 1
+    halves = people([0, 0, 0.5, 1], [0.5, 0, 1, 1], aspect_ratio="9:16")
+    near: list[Box] = [(500, 200, 600, 330), (680, 200, 780, 330)]
+    made = plan(halves, near)
+    assert all(held(made.framing, face) == 1 for face in near)
+
+
+def test_a_box_without_a_face_is_refused_with_less_than_60_of_100_in_the_frame() -> None:
+    assert plan(people([400, 0, 900, 720], aspect_ratio="9:16"), []).width == 480
+    with pytest.raises(UnsupportedCombination, match=r"of the box of speakers\.0"):
+        plan(people([0, 0, 1, 1], aspect_ratio="9:16"), [])
+
+
 def test_no_face_is_told() -> None:
     assert said(plan(ONE, []), "image_url: no face was found")
     assert not said(plan(ONE, None), "face")
