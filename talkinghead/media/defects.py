@@ -217,14 +217,20 @@ def _flat(frames: Figures, source: Figures | None) -> Flags:
 
 def _noise(seen: Seen) -> Flags:
     frames, source, like = seen.frames, seen.source, seen.likeness
-    changed = frames.changed > NOISY_CHANGE
+    changed = _held_back(frames.changed) > NOISY_CHANGE
     if source is None or like is None:
         return changed & (frames.rough > NOISY_ROUGHNESS)
-    changed &= ~(source.changed > NOISY_CHANGE)  # which is cut there
+    changed &= ~(_held_back(source.changed) > NOISY_CHANGE)  # which is cut there
     fine = frames.fine - NOISY_FINE * source.fine
     rough = (frames.rough > NOISY_ROUGH * source.rough) | (fine > UNLIKE_LEVELS)
     unlike = (like < UNLIKE) & (rough | changed)
     return unlike | (changed & (frames.rough > NOISY_ROUGHNESS)) | (fine > LIKE_LEVELS)
+
+
+def _held_back(changed: Track) -> Track:
+    """The first number that there is for the frames before it, too."""
+    known = np.flatnonzero(~np.isnan(changed))
+    return changed if not len(known) else changed[np.maximum(np.arange(len(changed)), known[0])]
 
 
 def _any(flags: Mapping[Defect, Flags]) -> Flags:

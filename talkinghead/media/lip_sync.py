@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 from talkinghead.media import sound
 from talkinghead.media.containers import decoding
 from talkinghead.media.faces import SEARCHES, detector
+from talkinghead.media.heartbeat import beat
 from talkinghead.media.masks import Box
 from talkinghead.media.player import Index, Player, read_index
 
@@ -140,6 +141,7 @@ def _loudness(track: Path, stretches: Sequence[range], fps: float) -> Curve:
     with wave.open(str(track)) as file:
         length, rate = file.getnframes(), file.getframerate()
         for number in itertools.chain(*stretches):
+            beat()
             first = max(0, round((number / fps - BLUR_SECONDS) * rate))
             file.setpos(min(first, length))
             data = file.readframes(

@@ -1,8 +1,8 @@
 """Every field of a request: its rule, its default and its words, declared once.
 
-From here come the checks, docs/request.schema.json and the table of README.md. `Options` mean the
-same in a job's input and in the `RenderRequest` that is made of it: a new field of that kind is one
-declaration here, and one use where it has its effect.
+From here come the checks, and by `schema` docs/request.schema.json and the table of README.md.
+`Options` mean the same in a job's input and in the `RenderRequest` that is made of it: a new field
+of that kind is one declaration here, and one use where it has its effect.
 """
 
 from __future__ import annotations
@@ -379,37 +379,10 @@ class RequestFields(Options):
     )
 
 
-def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
-    """The JSON Schema of a job: an object whose `input` holds the request.
-
-    The rules between fields are not in it: `parse_request` tells of those. null is the same as a
-    field that is not there, also where the field has a default.
-    """
-    fields = RequestFields.model_json_schema()
-    definitions = fields.pop("$defs")
-    fields["properties"] = {name: _nullable(fields["properties"][name]) for name in field_order()}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A job of the talkinghead worker",
-        "type": "object",
-        "required": ["input"],
-        "properties": {"input": fields},
-        "$defs": definitions,
-        "examples": examples,
-    }
-
-
 def field_order() -> list[str]:
     """The request's fields as people are told of them: sources and people first, then options."""
     own = [name for name in RequestFields.model_fields if name not in Options.model_fields]
     return [*own, *Options.model_fields]
-
-
-def _nullable(field: dict[str, Any]) -> dict[str, Any]:
-    if "anyOf" in field:
-        return field
-    about = {key: field.pop(key) for key in ("default", "title", "description")}
-    return {"anyOf": [field, {"type": "null"}], **about}
 
 
 @functools.cache

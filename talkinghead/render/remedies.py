@@ -41,8 +41,8 @@ class Remedies:
         self._studio = studio
         self._applied: list[str] = []
         all_left = () if plan.request.draft else REMEDIES
-        self._left = [each for each in all_left if _value(self.profile, each) != each.value]
-        self._tried = [f"with {_value(self.profile, REMEDIES[0])}"] if all_left else []
+        self._left = [each for each in all_left if _needed(self.profile, each)]
+        self._tried = [f"with {_value(self.profile, REMEDIES[0]) or 'sdpa'}"] if all_left else []
         if known := [each for each in self._left if each.name in studio.cures]:
             for remedy in known:
                 self._apply(remedy)
@@ -89,6 +89,12 @@ class Remedies:
         self.profile = self.profile.model_copy(update=update)
         self._left.remove(remedy)
         self._applied.append(remedy.name)
+
+
+def _needed(profile: ModelProfile, remedy: Remedy) -> bool:
+    """Whether it would change something. Every profile says its VAE's precision; of the attention
+    one may say nothing, and the templates have sdpa."""
+    return _value(profile, remedy) not in (None, remedy.value)
 
 
 def _value(profile: ModelProfile, remedy: Remedy) -> object:

@@ -255,6 +255,9 @@ def test_all_outputs_come_and_a_failed_run_is_tried_again(
     failed, done = entries(out)
     assert (failed["status"], done["status"], done["tries"]) == ("failed", "done", 2)
     assert {file["path"] for file in done["files"]} == {"video0.mp4", "video0.flac", "video0.txt"}
+    seen = {file["path"]: file.get("look") for file in done["files"]}
+    assert seen["video0.mp4"]["quality"]["windows"] == 1
+    assert seen["video0.flac"] is seen["video0.txt"] is None
     assert (out / "video0.txt").read_text() == "a text"
 
 

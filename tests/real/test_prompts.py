@@ -67,6 +67,3 @@ def test_a_window_hears_the_text_that_holds_at_its_beginning(
     assert len(one) == len(other) == SECONDS * 25
     assert np.array_equal(one[:81], other[:81]), "the first text is the same"
     assert not np.array_equal(one[81:153], other[81:153]), "the second is not"
-    assert np.array_equal(
-        one[:81], rendered(studio, tmp_path, portrait, [{"at": 6, "text": "rain"}])[:81]
-    )

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from talkinghead.comfy.studio import Studio
+from talkinghead.errors import RenderDefective
 from talkinghead.media.sound import Voice, probe_sound, save_mix
 from talkinghead.models.manifest import load_manifest
 from talkinghead.plan.request import parse_request
@@ -138,6 +139,23 @@ def with_urls(value: Any, media: dict[str, str]) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, list):
         return [with_urls(item, media) for item in value]
     return media.get(value, value) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_the_noise_of_random_weights_is_told_to_who_asks_and_else_delivered(
+    studio: Studio, media: dict[str, str], *, long: bool
+) -> None:
+    fields = with_urls(ONE, media) | {"seed": 7, "max_frame": 25, "long": long}
+    studio.profile = load_manifest().profile("tiny")
+    size = {"width": WIDTH, "height": HEIGHT}
+    asked = parse_request(fields | {"check_picture": "fail"}, local_files=True)
+    with pytest.raises(RenderDefective, match="window 1 is noise in all its 25 frames"):
+        render(Job("asked", fields), asked.model_copy(update=size), studio)
+
+    unasked = parse_request(fields, local_files=True).model_copy(update=size)
+    result = render(Job("unasked", fields), unasked, studio)
+    assert (result["status"], result["quality"]) == ("completed", {})
+    assert result["video_info"]["frames"] == 25
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -13,10 +13,11 @@ from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
 from talkinghead.models.manifest import load_manifest
 from talkinghead.plan.estimate import estimate
-from talkinghead.plan.fields import Options, request_schema
+from talkinghead.plan.fields import Options
 from talkinghead.plan.pace import Pace
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
+from talkinghead.plan.schema import request_schema
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow import template
 from talkinghead.workflow.gui_to_api import to_api
