@@ -36,8 +36,9 @@ from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest, parse_request
 from talkinghead.render import progress
 from talkinghead.render.job import Job
-from talkinghead.render.prepare import decide, fetch, open_files
+from talkinghead.render.prepare import decide
 from talkinghead.render.run import run_job
+from talkinghead.render.sources import fetch, open_files
 from talkinghead.replay.command import replay
 from talkinghead.replay.sources import BadInput, as_urls, check_target, files_of
 from talkinghead.settings import Settings

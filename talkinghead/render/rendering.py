@@ -18,7 +18,8 @@ from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest
 from talkinghead.render.execute import Prompt
 from talkinghead.render.job import Job
-from talkinghead.render.prepare import Sources, Tracks, prepare
+from talkinghead.render.prepare import Tracks, prepare
+from talkinghead.render.sources import Sources
 
 
 @dataclass(frozen=True)

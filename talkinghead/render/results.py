@@ -14,8 +14,8 @@ from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest
 from talkinghead.render.bundle import make_bundle
 from talkinghead.render.job import Job
-from talkinghead.render.prepare import Sources
 from talkinghead.render.rendering import Made
+from talkinghead.render.sources import Sources
 from talkinghead.workflow.graph import Graph, model_files
 from talkinghead.workflow.template import fingerprint
 

@@ -20,10 +20,11 @@ from talkinghead.render.job import Job, patience
 from talkinghead.render.lips import with_lip_sync
 from talkinghead.render.long import LongRender, check_kept, clear_checkpoint
 from talkinghead.render.one_prompt import OnePrompt
-from talkinghead.render.prepare import decide, fetch, open_files
+from talkinghead.render.prepare import decide
 from talkinghead.render.progress import Progress
 from talkinghead.render.rendering import Made, Rendering, Task, Unfinished
 from talkinghead.render.results import bundle_of, completed, estimated, failure
+from talkinghead.render.sources import fetch, open_files
 from talkinghead.render.workflow_job.request import is_workflow_job
 from talkinghead.render.workflow_job.run import run_workflow
 

@@ -18,7 +18,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.media import sound
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
-from talkinghead.render import prepare
+from talkinghead.render import sources
 from talkinghead.render.job import Job
 from talkinghead.render.run import run_job
 from tests.comfy.test_stages import End, ask, ends, still_works
@@ -59,7 +59,7 @@ def test_a_picture_whose_decoder_fails_fails_its_own_job_alone(
     decoder: Callable[..., Picture],
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "probe_picture", decoder)
+        patch.setattr(sources, "probe_picture", decoder)
         result = run_job(Job("hostile", short_job), studio)
     assert (result["error_code"], result["stage"]) == ("media_invalid", "prepare")
     assert result["error"].startswith("image_url: ")

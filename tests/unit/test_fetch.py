@@ -30,7 +30,7 @@ from talkinghead.net.fetch import Fetcher, Input
 from talkinghead.net.guard import Resolver, UrlGuard
 from talkinghead.net.inline import CHUNK_CHARACTERS
 from talkinghead.plan.request import parse_request
-from talkinghead.render import prepare
+from talkinghead.render import sources as job_sources
 from talkinghead.settings import Settings
 from tests.conftest import FileServer
 from tests.store import S3Server
@@ -775,7 +775,7 @@ def test_a_url_that_a_request_names_twice_is_fetched_once(odd: str, tmp_path: Pa
     studio = Studio(Settings(comfyui_url="http://127.0.0.1:9", allow_private_urls=True))
     voices = [f"{odd}/file/a", f"{odd}/file/b", f"{odd}/file/a"]
     request = parse_request({"image_url": f"{odd}/file/i", "audio_urls": voices})
-    sources = prepare.fetch(request, tmp_path, studio, lambda: None)
+    sources = job_sources.fetch(request, tmp_path, studio, lambda: None)
     assert [path.read_bytes() for path in sources.voices if path] == [BODY] * 3
     asked = [each["path"] for each in OddServer.asked]
     assert sorted(asked) == ["/file/a", "/file/b", "/file/i"]
@@ -787,7 +787,7 @@ def test_a_worker_fetches_from_no_internal_address_unless_it_is_set_to(
     studio = Studio(Settings(comfyui_url="http://127.0.0.1:9"))
     request = parse_request({"image_url": f"{odd}/file", "wav_url": f"{odd}/file"})
     with pytest.raises(UrlBlocked, match=r"^image_url: .* not on the public internet"):
-        prepare.fetch(request, tmp_path, studio, lambda: None)
+        job_sources.fetch(request, tmp_path, studio, lambda: None)
     assert OddServer.asked == []
 
 

@@ -25,8 +25,8 @@ from talkinghead.plan.plan import lighter_plans, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.render.fit import changes, fit_of, lighter_of, means_of, state_of
 from talkinghead.render.job import Job
-from talkinghead.render.prepare import Sources
 from talkinghead.render.rendering import Task
+from talkinghead.render.sources import Sources
 from talkinghead.settings import Settings
 
 CARD = Gpu("RTX 4090", 24, 8.9)

@@ -27,7 +27,8 @@ from talkinghead.media.source_video import BT709, SourceVideo, probe_source
 from talkinghead.plan.people import bodies_of
 from talkinghead.plan.plan import LOSSLESS_CRF, Plan, make_plan
 from talkinghead.plan.request import RenderRequest, parse_request
-from talkinghead.render.prepare import decide, fetch, open_files, prepare
+from talkinghead.render.prepare import decide, prepare
+from talkinghead.render.sources import fetch, open_files
 from talkinghead.settings import Settings
 from tests.conftest import write_pan, write_tone
 

@@ -1,0 +1,193 @@
+"""What a request names: its files as they come, and what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from talkinghead.comfy.studio import Studio
+from talkinghead.errors import FILE_FAULTS, Faults, JobError
+from talkinghead.media import faces, sound, source_video
+from talkinghead.media.camera import camera_moves_at
+from talkinghead.media.picture import Picture, probe_picture
+from talkinghead.media.sandbox import Sandbox
+from talkinghead.media.sound import Sound
+from talkinghead.net.fetch import Input
+from talkinghead.plan.frames import MODEL_FPS
+from talkinghead.plan.limits import MAX_VOICE_SECONDS, keeps_by_keyframes
+from talkinghead.plan.people import bodies_of
+from talkinghead.plan.request import RenderRequest
+from talkinghead.plan.talk_models import MODELS
+from talkinghead.settings import Settings
+
+NO_VOICES = "No valid audio files could be downloaded"  # contract B's own words
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that a request names, as they came; None for a voice or mask that is not given."""
+
+    picture: Path
+    voices: tuple[Path | None, ...]
+    masks: tuple[Path | None, ...]
+
+    def by_field(self, request: RenderRequest) -> dict[str, Path]:
+        """The files by the fields of the request that named them."""
+        people = [person.field for person in request.speakers]
+        named = [
+            (request.picture_field, self.picture),
+            *zip(people, self.voices, strict=True),
+            *zip([f"{field}.mask_url" for field in people], self.masks, strict=True),
+        ]
+        return {field: path for field, path in named if path is not None}
+
+
+def fetch(
+    request: RenderRequest, folder: Path, studio: Studio, check: Callable[[], None]
+) -> Sources:
+    """Download what the request names. What `check` raises ends it.
+
+    Where a file cannot be had, those that came are opened: one answer tells what is wrong with any.
+
+    Raises:
+        UrlBlocked, DownloadFailed, MediaInvalid, MediaTooLarge
+        OSError: the disk is full.
+    """
+    limits = studio.settings
+    inputs: dict[tuple[str, float], Input] = {}  # what is named twice is fetched once
+
+    def get(name: str, url: str | None, max_mb: float) -> Path | None:
+        if url is None:
+            return None
+        new = Input(name, url, folder / f"source_{name}", max_mb)
+        return inputs.setdefault((url, max_mb), new).target
+
+    picture = get(request.picture_field, request.video_url, limits.max_video_mb)
+    picture = picture or get(request.picture_field, request.image_url, limits.max_image_mb)
+    assert picture is not None
+    people = request.speakers
+    voices = [get(p.field, p.audio_url, limits.max_audio_mb) for p in people]
+    masks = [get(f"{p.field}.mask_url", p.mask_url, limits.max_image_mb) for p in people]
+    sources = Sources(picture, tuple(voices), tuple(masks))
+    try:
+        studio.fetcher.fetch(list(inputs.values()), check=check)
+    except FILE_FAULTS as error:
+        failed = {problem["field"] for problem in error.details["problems"]}
+        had = [each for each in inputs.values() if each.name not in failed]
+        fault = _with_those_that_came(error, request, sources, studio, check)
+        if request.dialect == "B" and not any(each.target in voices for each in had):
+            raise type(fault)(f"{NO_VOICES}: {fault}", **fault.details) from None
+        raise fault from None
+    return sources
+
+
+def _with_those_that_came(
+    error: JobError,
+    request: RenderRequest,
+    sources: Sources,
+    studio: Studio,
+    check: Callable[[], None],
+) -> JobError:
+    """The error of the files that did not come, with what is wrong with the others."""
+    faults = Faults(error)
+    with studio.sandboxes.open(check) as sandbox:
+        _look(request, sources, studio.settings, sandbox, faults)
+    return faults.together()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is in the files of a request; None for a voice that is not given."""
+
+    voices: tuple[Sound | None, ...]
+    picture: Picture | source_video.SourceVideo
+    faces: tuple[faces.Face, ...]
+
+
+def open_files(
+    request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox
+) -> Opened:
+    """Look into all files, and for faces; what is wrong with several of them is told together.
+
+    Raises:
+        MediaInvalid, MediaTooLarge
+    """
+    faults = Faults()
+    voices, picture = _look(request, sources, limits, sandbox, faults)
+    faults.tell()
+    assert picture is not None
+    found = _faces(request, sources, picture, limits, sandbox)
+    return _with_camera(request, sources, Opened(voices, picture, found), sandbox)
+
+
+def _look(
+    request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox, faults: Faults
+) -> tuple[tuple[Sound | None, ...], Picture | source_video.SourceVideo | None]:
+    """What is in the voices and the picture; None for those that did not come, or are at fault."""
+    voices: list[Sound | None] = []
+    picture = None
+    with faults.of(request.picture_field):
+        if sources.picture.exists():
+            picture = _probe(request, sources.picture, limits, sandbox)
+    for person, voice, mask in zip(request.speakers, sources.voices, sources.masks, strict=True):
+        voices.append(None)
+        with faults.of(person.field):
+            if voice is not None and voice.exists():
+                voices[-1] = _heard(person.field, voice, sandbox)
+        with faults.of(name := f"{person.field}.mask_url"):
+            if mask is not None and mask.exists():
+                megapixels = limits.max_image_megapixels
+                sandbox.call(name, probe_picture, name, mask, max_megapixels=megapixels)
+    return tuple(voices), picture
+
+
+def _with_camera(
+    request: RenderRequest, sources: Sources, opened: Opened, sandbox: Sandbox
+) -> Opened:
+    """The same, with what is to be known of the camera in the stretch that is used at most."""
+    video, heard = opened.picture, sum(voice.duration for voice in opened.voices if voice)
+    if not keeps_by_keyframes(request) or isinstance(video, Picture):
+        return opened
+    moves = sandbox.call(
+        request.picture_field,
+        camera_moves_at,
+        request.picture_field,
+        sources.picture,
+        video,
+        seconds=min(heard, request.max_audio_duration or heard),
+        span=MODELS[request.mode].new_frames() / MODEL_FPS,
+        people=bodies_of(request, opened.faces, (video.width, video.height)),
+    )
+    return replace(opened, picture=replace(video, camera_moves_at=moves))
+
+
+def _heard(field: str, path: Path, sandbox: Sandbox) -> Sound:
+    return sandbox.call(field, sound.probe_sound, field, path, max_seconds=MAX_VOICE_SECONDS)
+
+
+def _probe(
+    request: RenderRequest, source: Path, limits: Settings, sandbox: Sandbox
+) -> Picture | source_video.SourceVideo:
+    field = request.picture_field
+    if request.video_url is None:
+        megapixels = limits.max_image_megapixels
+        return sandbox.call(field, probe_picture, field, source, max_megapixels=megapixels)
+    megapixels, probe = limits.max_video_megapixels, source_video.probe_source
+    return sandbox.call(field, probe, field, source, max_megapixels=megapixels)
+
+
+def _faces(
+    request: RenderRequest,
+    sources: Sources,
+    picture: Picture | source_video.SourceVideo,
+    limits: Settings,
+    sandbox: Sandbox,
+) -> tuple[faces.Face, ...]:
+    field, path, wanted = request.picture_field, sources.picture, len(request.speakers)
+    if isinstance(picture, source_video.SourceVideo):
+        find = faces.faces_in_video
+        return sandbox.call(field, find, field, path, wanted=wanted, video=picture)
+    megapixels = limits.max_image_megapixels
+    look = faces.faces_in_picture
+    return sandbox.call(field, look, field, path, wanted=wanted, max_megapixels=megapixels)
