@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from talkinghead.comfy.studio import Studio
+from talkinghead.delivery.s3 import S3Store
 from talkinghead.delivery.stores import Stores
 from talkinghead.doctor import examine
 from talkinghead.models.gpu import Tuning
@@ -22,7 +23,6 @@ from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from tests.comfy.test_process_faults import Control
 from tests.conftest import FileServer
-from tests.store import BUCKET, S3Server
 
 EVERY_ATTENTION = ["sageattn", "sdpa"]
 
@@ -86,20 +86,24 @@ def test_a_render_that_sageattention_makes_black_is_made_again_with_sdpa_and_so_
 @pytest.mark.usefixtures("on_sage")
 def test_no_black_window_of_a_long_render_is_kept_or_shown(
     on_s3: Studio,
-    s3: S3Server,
     long_job: dict[str, Any],
     control: Control,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     control(black_with=["sageattn"])
     fields = long_job | {"playlist": True, "request_id": "black"}
     shown: dict[str, bytes] = {}
+    put = S3Store.put
 
-    def watch(progress: object) -> None:
-        for key in s3.keys("black/"):
-            shown[key] = s3.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    def noted(
+        store: S3Store, job: str, name: str, content: Path | bytes, *rest: Any, **more: Any
+    ) -> None:
+        shown[name] = content.read_bytes() if isinstance(content, Path) else content
+        put(store, job, name, content, *rest, **more)
 
-    result = run_job(Job("black", fields, report=watch), on_s3)
+    monkeypatch.setattr(S3Store, "put", noted)
+    result = run_job(Job("black", fields), on_s3)
     assert attention(result) == "sdpa"
     assert "window 1 is black" in result["warnings"][0]
     assert result["quality"]["windows"] == 3 and result["quality"]["black_frames"] == 0
