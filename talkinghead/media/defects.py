@@ -30,6 +30,7 @@ UNLIKE = 0.35  # a source that is moved by 40 pixels has 0.49; mirrored 0.17, no
 NOISY_ROUGH, NOISY_FINE = 1.6, 3.0  # times the source's; noise has 4 and 8 times as much
 UNLIKE_LEVELS, LIKE_LEVELS = 4.0, 8.0  # and so much more, fine, if it is unlike the source, or like
 NOISY_CHANGE, NOISY_ROUGHNESS = 0.6, 0.6  # noise by itself changes so much, and is so rough
+LEAST_ROUGHNESS = 0.45  # of noise at all: photographs have 0.1 to 0.35, noise 0.7 and more
 NOISY_FRAMES = 3  # fewer in a window are not told
 STILL = 0.02  # levels, of the cell that moves most; a face at 3 % of its motion has 0.09
 STILL_SHARE = 0.95  # of a stretch: a keyframe in it may differ
@@ -223,8 +224,10 @@ def _noise(seen: Seen) -> Flags:
     changed &= ~(_held_back(source.changed) > NOISY_CHANGE)  # which is cut there
     fine = frames.fine - NOISY_FINE * source.fine
     rough = (frames.rough > NOISY_ROUGH * source.rough) | (fine > UNLIKE_LEVELS)
+    rough &= frames.rough > LEAST_ROUGHNESS  # a sharp room behind a soft portrait is none
     unlike = (like < UNLIKE) & (rough | changed)
-    return unlike | (changed & (frames.rough > NOISY_ROUGHNESS)) | (fine > LIKE_LEVELS)
+    over_it = (like >= UNLIKE) & (fine > LIKE_LEVELS)
+    return unlike | over_it | (changed & (frames.rough > NOISY_ROUGHNESS))
 
 
 def _held_back(changed: Track) -> Track:

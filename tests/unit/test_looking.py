@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from pydantic import TypeAdapter
 
 from talkinghead.media.defects import Quality, judge
@@ -62,6 +62,19 @@ def test_the_figures_are_those_of_what_was_done_to_the_video() -> None:
     assert (dark.payload()["black_frames"], dark.payload()["frozen_seconds"]) == (225, 0)
     _, stood = looked_at(broken("frozen"))
     assert stood.payload()["frozen_seconds"] == pytest.approx(9, abs=0.5)
+
+
+def test_a_camera_that_turns_from_a_soft_portrait_to_a_sharp_room_sees_no_noise(
+    portrait: Path,
+) -> None:
+    """It is finer than its source, and unlike it; noise is rough all over."""
+    sharp = Image.open(portrait).convert("RGB").resize((480, 480))
+    soft = sharp.filter(ImageFilter.GaussianBlur(8))
+    room = sharp.transpose(Image.Transpose.ROTATE_180)
+    frames = [soft if number < 10 else room for number in range(81)]
+    seen = measured([luma_of(frame) for frame in frames], luma_of(soft))
+    sight = judge(seen, 1, Quality(), fps=25)
+    assert sight.defect is None, sight.defect
 
 
 def test_who_is_silent_may_be_still() -> None:
