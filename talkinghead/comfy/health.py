@@ -57,11 +57,11 @@ def prove(client: ComfyClient, check: Callable[[], None], deadline_seconds: floa
     Raises:
         ComfyUIUnavailable: it does not compute.
     """
-    limit = StallLimit("one operation", PROOF_SECONDS)
+    limit = StallLimit("one operation")
 
     def watch() -> None:
         check()
-        limit.check()
+        limit.check(PROOF_SECONDS)
 
     try:
         computes(client, deadline_seconds=deadline_seconds, on_place=limit.found, watch=watch)

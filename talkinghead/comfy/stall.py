@@ -9,15 +9,14 @@ from talkinghead.errors import RenderStalled
 
 
 class StallLimit:
-    """Ends a prompt of ours that makes no progress for so many seconds while it is executed.
+    """Ends a prompt of ours that makes no progress for too long while it is executed.
 
     Progress are its events, and where none would be heard the lines of the server's log: a node
     that gets on says so there, too. Of a server that shows neither, nothing is known, and that is
     no stall; nor is the time behind another client's prompt.
     """
 
-    def __init__(self, what: str, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, what: str) -> None:
         self._what = what
         self._last_sign = time.monotonic()  # that it goes on, or has not begun
         self._last_line: str | None = None
@@ -35,13 +34,11 @@ class StallLimit:
                 self.sign()
             self._last_line = place.last_line
 
-    def check(self) -> None:
+    def check(self, seconds: float) -> None:
         """Let the prompt go on, or not.
 
         Raises:
-            RenderStalled: there was no sign of life for so long.
+            RenderStalled: there was no sign of life for so many seconds.
         """
-        if time.monotonic() - self._last_sign > self.seconds:
-            raise RenderStalled(
-                f"{self._what} made no progress for {self.seconds:g} s and was stopped"
-            )
+        if time.monotonic() - self._last_sign > seconds:
+            raise RenderStalled(f"{self._what} made no progress for {seconds:g} s and was stopped")

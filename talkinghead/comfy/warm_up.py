@@ -59,11 +59,11 @@ def warm_up(studio: Studio) -> None:
                 if not studio.settings.drafts_only:
                     log.warning(NOT_LOADED, rejection(misfits))
                 return
-            limit = StallLimit("a loader", studio.settings.stall_seconds)
+            limit = StallLimit("a loader")
 
             def watch() -> None:
                 studio.check_alive()
-                limit.check()
+                limit.check(studio.settings.stall_seconds)
 
             with comfy_errors():
                 done = turn.client.run(

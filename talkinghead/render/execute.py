@@ -134,7 +134,7 @@ class Watch:
         self._job = job
         self._studio = turn.studio
         self._see = see
-        self._limit = StallLimit("the render", turn.studio.settings.stall_seconds)
+        self._limit = StallLimit("the render")
 
     @property
     def seconds_left(self) -> float:
@@ -164,4 +164,4 @@ class Watch:
         """
         self._job.check()
         self._studio.check_alive()  # before the stall: it says why nothing comes
-        self._limit.check()
+        self._limit.check(self._studio.settings.stall_seconds)

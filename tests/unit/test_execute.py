@@ -174,7 +174,7 @@ def die(job: Job, studio: MortalStudio) -> None:
 
 
 def stall(job: Job, studio: MortalStudio) -> None:
-    studio.watch._limit.seconds = -1.0
+    studio.settings = studio.settings.model_copy(update={"stall_seconds": -1.0})
 
 
 @pytest.mark.parametrize(

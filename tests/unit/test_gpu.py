@@ -235,7 +235,7 @@ def test_sage_attention_is_taken_only_where_it_computes_rightly_and_quicker(
     (tmp_path / "sageattention.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     sage_runs.cache_clear()
-    assert sage_runs(sys.executable, "cpu", 128) is expected
+    assert sage_runs(sys.executable, "cpu", 512) is expected
 
 
 def test_a_server_that_does_not_answer_counts_as_no_gpu() -> None:
