@@ -18,10 +18,19 @@ SHEET_SUFFIX = ".look.png"
 
 
 def look(
-    video: Annotated[Path, typer.Argument(help="A video, of a worker or of anybody")],
-    source: Annotated[Path | None, typer.Option(help="The picture that it was made from")] = None,
+    video: Annotated[
+        Path,
+        typer.Argument(help="A video, of a worker or of anybody", exists=True, dir_okay=False),
+    ],
+    source: Annotated[
+        Path | None,
+        typer.Option(help="The picture that it was made from", exists=True, dir_okay=False),
+    ] = None,
     sound: Annotated[
-        Path | None, typer.Option(help="The voice; without it, the video's own sound")
+        Path | None,
+        typer.Option(
+            help="The voice; without it, the video's own sound", exists=True, dir_okay=False
+        ),
     ] = None,
 ) -> None:
     """Look at a video as a worker does; a contact sheet is written beside it, as NAME.look.png.

@@ -16,13 +16,17 @@ import numpy.typing as npt
 from talkinghead.media.looking import Figures, Seen, Track
 
 Defect = Literal["black", "flat", "noise"]
-Kind = Defect | Literal["black frames", "noisy frames", "frozen", "another picture", "jump"]
+Kind = (
+    Defect
+    | Literal["black frames", "flat frames", "noisy frames", "frozen", "another picture", "jump"]
+)
 Flags: TypeAlias = npt.NDArray[np.bool_]  # [frames]
 
 DEFECTIVE_SHARE = 0.5  # of a window's frames
 BLACK_LEVEL = 6.0  # mean and contrast of black are below; a scene at 5 % of its light has 3 and 3
 DARK_MEAN, DARK_STD = 16.0, 12.0  # a source below both may be shown black
-FLAT_SHARE = 0.25  # of the source's contrast; good videos have 0.95 to 1.05 of it
+# Of the source's contrast, and levels: fog and dimmed scenes have less than the first alone.
+FLAT_SHARE, FLAT_STD = 0.25, 3.0
 LEAST_STD = 4.0  # of a source whose contrast means something
 UNKNOWN_STD = 6.0  # taken for the contrast of a source that is not known
 FADE_SHARE = 0.25  # of the source's brightness: black beside brighter frames is no fade
@@ -31,7 +35,7 @@ NOISY_ROUGH, NOISY_FINE = 1.6, 3.0  # times the source's; noise has 4 and 8 time
 UNLIKE_LEVELS, LIKE_LEVELS = 4.0, 8.0  # and so much more, fine, if it is unlike the source, or like
 NOISY_CHANGE, NOISY_ROUGHNESS = 0.6, 0.6  # noise by itself changes so much, and is so rough
 LEAST_ROUGHNESS = 0.45  # of noise at all: photographs have 0.1 to 0.35, noise 0.7 and more
-NOISY_FRAMES = 3  # fewer in a window are not told
+ODD_FRAMES = 3  # that are noise or of one colour: fewer in a window are not told
 STILL = 0.02  # levels, of the cell that moves most; a face at 3 % of its motion has 0.09
 STILL_SHARE = 0.95  # of a stretch: a keyframe in it may differ
 FROZEN_SECONDS = 1.2  # of half of a window; a codec takes the rest to come to rest
@@ -166,7 +170,7 @@ def judge(
     if defect is None:
         black = _abrupt(black, seen.frames.mean, source_mean, before)
     speaks = np.ones(len(seen), np.bool_) if voiced is None else voiced
-    frozen = _frozen(seen, fps, speaks) & ~_any(flags)
+    frozen = _frozen(seen, fps, speaks, but=_any(flags))
     jump = _jump(seen.frames.mean, source_mean, window, before)
     likeness = _first_likeness(seen, flags) if window == 1 else None
     sight = Sight(
@@ -181,7 +185,8 @@ def judge(
         ends=(tuple(seen.frames.mean[-NEAR_FRAMES:].tolist()), float(source_mean[-1])),
     )
     is_abrupt = jump is not None and jump.is_abrupt
-    lesser = _lesser(sight, int(flags["noise"].sum()), is_abrupt=is_abrupt)
+    odd = {kind: int(flags[kind].sum()) for kind in ("flat", "noise")}
+    lesser = _lesser(sight, odd, is_abrupt=is_abrupt)
     return replace(sight, findings=(defect,) if defect else tuple(lesser))
 
 
@@ -213,7 +218,8 @@ def _black(frames: Figures, source: Figures | None) -> Flags:
 def _flat(frames: Figures, source: Figures | None) -> Flags:
     if source is None:
         return frames.std < FLAT_SHARE * UNKNOWN_STD
-    return (frames.std < FLAT_SHARE * source.std) & (source.std > LEAST_STD)
+    flat = frames.std < np.minimum(FLAT_SHARE * source.std, FLAT_STD)
+    return np.asarray(flat & (source.std > LEAST_STD))
 
 
 def _noise(seen: Seen) -> Flags:
@@ -265,13 +271,15 @@ class _Jump:
     is_abrupt: bool
 
 
-def _lesser(sight: Sight, noisy: int, *, is_abrupt: bool) -> Iterator[Finding]:
+def _lesser(sight: Sight, odd: Mapping[str, int], *, is_abrupt: bool) -> Iterator[Finding]:
     """What a person would see, in a window that shows something."""
     where, like = f"in window {sight.window}", sight.likeness
     if sight.black_frames:
         yield Finding("black frames", f"{sight.black_frames} frames {where} are black")
-    if noisy >= NOISY_FRAMES:
-        yield Finding("noisy frames", f"{noisy} frames {where} are noise")
+    if odd["flat"] >= ODD_FRAMES:
+        yield Finding("flat frames", f"{odd['flat']} frames {where} are of one colour")
+    if odd["noise"] >= ODD_FRAMES:
+        yield Finding("noisy frames", f"{odd['noise']} frames {where} are noise")
     if sight.frozen_seconds:
         still = f"nothing moves for {sight.frozen_seconds:.1f} s {where}, though somebody speaks"
         yield Finding("frozen", still)
@@ -297,9 +305,12 @@ def _abrupt(black: Flags, mean: Track, source_mean: Track, before: Quality) -> F
     return found
 
 
-def _frozen(seen: Seen, fps: float, voiced: Flags) -> Flags:
-    """Frames in stretches in which nothing moves, while somebody speaks, and the source does."""
-    still = seen.frames.moved < STILL
+def _frozen(seen: Seen, fps: float, voiced: Flags, *, but: Flags) -> Flags:
+    """Frames in stretches in which nothing moves, while somebody speaks, and the source does.
+
+    `but` are frames that show nothing, which is told already.
+    """
+    still = (seen.frames.moved < STILL) & ~but
     if seen.source is not None:
         still &= ~(seen.source.moved < STILL)
     length, found = round(FROZEN_SECONDS * fps), np.zeros(len(still), np.bool_)
@@ -315,6 +326,8 @@ def _first_likeness(seen: Seen, flags: Mapping[Defect, Flags]) -> float | None:
     shown = np.flatnonzero(~(flags["black"] | flags["flat"]))
     if seen.likeness is None or not len(shown):
         return None
+    if seen.source is not None and seen.source.std[shown[0]] < LEAST_STD:
+        return None  # of a plain picture it means nothing
     return float(seen.likeness[shown[0]])
 
 

@@ -116,6 +116,8 @@ def look_at(
         charts.draw(picture.tiles, drawn, starts).save(sheet, format="PNG")
     lag = sync and sync.warning("the voice", fps)
     warnings = [each.text for each in picture.findings if not each.is_defect]
+    if (decoded := len(picture.brightness)) < index.frames:
+        warnings.insert(0, f"only {decoded} of its {index.frames} frames can be decoded")
     return Look(
         quality=picture.quality.payload() | {"lip_sync": sync and asdict(sync)},
         defect=next((each.text for each in picture.findings if each.is_defect), None),

@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from PIL import Image
 
+from talkinghead.errors import RenderFailed
 from talkinghead.media.heartbeat import beat
 
 Luma: TypeAlias = npt.NDArray[np.uint8]  # [height, width]: 16 black to 235 white, as in a video
@@ -193,14 +194,17 @@ def frames_of(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[
     """The frames of a video of ours, decoded one by one. What `check` raises ends it.
 
     Raises:
-        av.FFmpegError: it cannot be decoded.
+        RenderFailed: it cannot be decoded.
     """
-    with av.open(str(path)) as container:
-        video = container.streams.video[0]
-        video.thread_type = "FRAME"
-        for frame in container.decode(video):
-            check()
-            yield frame
+    try:
+        with av.open(str(path)) as container:
+            video = container.streams.video[0]
+            video.thread_type = "FRAME"
+            for frame in container.decode(video):
+                check()
+                yield frame
+    except av.FFmpegError as error:
+        raise RenderFailed(f"what was rendered cannot be decoded: {error.strerror}") from error
 
 
 # ---- What frames are made from

@@ -15,6 +15,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.files import sha256_of
 from talkinghead.models.manifest import ModelProfile
 from talkinghead.plan.plan import Plan
+from talkinghead.render.prepare import check_of
 from talkinghead.render.rendering import Task
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.slots import Slots
@@ -40,7 +41,9 @@ def fit_of(task: Task, plan: Plan) -> dict[str, str]:
     Raises:
         ComfyUIUnavailable: the server at COMFYUI_URL does not tell its version.
     """
-    sources = task.sources
+    sources, check = task.sources, check_of(task.request, task.studio)
+    # What was kept under a laxer look is nothing to go on with under the strict one.
+    lax = {} if check == "fail" else {"check_picture": check}
     _, *packs = _pins(task.studio).items()
     return {
         "picture": _sum([sources.picture]),
@@ -50,6 +53,7 @@ def fit_of(task: Task, plan: Plan) -> dict[str, str]:
         "workflow": fingerprint(plan.template),
         "packs": _short(repr(packs) + _sum(sorted(WINDOW_NODES.glob("*.py")))),
         "models": _short(json.dumps(_models(task.studio.profile.slots_for(plan.talk_model)))),
+        **lax,
     }
 
 

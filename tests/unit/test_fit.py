@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,6 +22,7 @@ from talkinghead.media.sandbox import Sandboxes
 from talkinghead.media.sound import Sound
 from talkinghead.models.gpu import Attention, Gpu, Host, choose
 from talkinghead.models.manifest import load_manifest
+from talkinghead.plan.fields import CheckPicture
 from talkinghead.plan.plan import lighter_plans, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.render.fit import changes, fit_of, lighter_of, means_of, state_of
@@ -103,6 +105,16 @@ def test_what_decides_pixels_may_not_be_another(
 ) -> None:
     ours, theirs = fit_of(worker(folder), PLAN), fit_of(worker(folder, **other), PLAN)
     assert {name for name in ours if ours[name] != theirs[name]} == differs
+
+
+@pytest.mark.parametrize("lax", ["warn", "off"])
+def test_what_was_kept_under_a_laxer_look_is_nothing_to_go_on_with(
+    folder: Path, lax: CheckPicture
+) -> None:
+    """It may be black, and would be delivered without a word."""
+    strict = worker(folder)
+    task = replace(strict, request=REQUEST.model_copy(update={"check_picture": lax}))
+    assert fit_of(task, PLAN).items() - fit_of(strict, PLAN).items() == {("check_picture", lax)}
 
 
 def test_a_plan_that_takes_less_memory_goes_on_with_the_one_before(folder: Path) -> None:

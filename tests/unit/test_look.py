@@ -117,11 +117,34 @@ def test_what_a_worker_would_not_deliver_exits_with_1(
 
 def test_what_is_no_video_exits_with_2(tmp_path: Path, voice: Path) -> None:
     (tmp_path / "text.mp4").write_text("I am a text file")
-    for path in (tmp_path / "text.mp4", tmp_path / "nothing.mp4", voice):
+    for path, expected in (
+        (tmp_path / "text.mp4", "failed: "),
+        (voice, "failed: "),
+        (tmp_path / "nothing.mp4", "does not exist"),
+        (tmp_path, "is a directory"),
+    ):
         result = look(path)
         assert result.exit_code == 2
-        assert "failed: " in result.stderr
+        assert expected in " ".join(result.stderr.replace("│", "").split())
+        assert "Traceback" not in result.stderr
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_of_a_video_that_is_cut_off_it_is_said_how_much_is_seen(
+    tmp_path: Path, portrait: Path
+) -> None:
+    with Image.open(portrait) as image:
+        shown = np.asarray(image.convert("RGB").resize((320, 320)))
+    frames = [np.roll(shown, step, axis=1) for step in range(100)]
+    path = encoded(tmp_path / "video.mp4", frames)
+    with av.open(str(path)) as container:
+        last = [packet.pos for packet in container.demux(video=0) if packet.pos][-20]
+    content = bytearray(path.read_bytes())
+    end = content.rfind(b"moov") - 4  # its index is behind its frames
+    content[last:end] = bytes(end - last)
+    path.write_bytes(content)
+    result = look(path)
+    assert "of its 100 frames can be decoded" in result.stdout, result.output
 
 
 @pytest.mark.parametrize("size", [(320, 180), (180, 320)])
