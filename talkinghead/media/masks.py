@@ -117,6 +117,19 @@ def speaker_masks(framing: Framing, regions: Sequence[Region]) -> Masks:
     return everything.astype(np.uint8) * 255
 
 
+def white_part(field: str, mask: Image.Image) -> Box:
+    """Where a grey mask is white: x0 y0 x1 y1, as fractions of its sides.
+
+    Raises:
+        MediaInvalid: it is white nowhere.
+    """
+    box = mask.point(lambda value: 255 * (value > MASK_THRESHOLD)).getbbox()
+    if box is None:
+        raise MediaInvalid(f"{field}: the mask is dark all over, allowed: white on the speaker")
+    x0, y0, x1, y1 = box
+    return x0 / mask.width, y0 / mask.height, x1 / mask.width, y1 / mask.height
+
+
 def save_masks(masks: Masks, path: Path) -> None:
     """Save [n, height, width] of 0 and 255 as an animated PNG, which LoadImage reads as a batch.
 
@@ -188,8 +201,7 @@ def _inside_mask(framing: Framing, field: str, image: Image.Image) -> Inside:
             f"{field}: the mask has {mask.width}x{mask.height} pixels, allowed: the shape of the "
             f"source picture, {framing.source_width}x{framing.source_height}"
         )
-    if np.asarray(mask).max() <= MASK_THRESHOLD:
-        raise MediaInvalid(f"{field}: the mask is dark all over, allowed: white on the speaker")
+    white_part(field, mask)
     return np.asarray(framing.apply(mask, Image.Resampling.NEAREST)) > MASK_THRESHOLD
 
 

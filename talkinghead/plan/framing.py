@@ -56,7 +56,7 @@ def frame(
     """
     size = _size(request, source)
     framing = _framing(request, people, source, size, cropped=cropped)
-    lost = _lost(framing, people)
+    lost = _lost(request, framing, people)
     if not lost or request.crop != "faces":
         return Framed(*size, framing, tuple(_cut_notes(request, framing, people)))
     if request.size_is_named:
@@ -142,16 +142,16 @@ def _framing(
 ) -> Framing:
     width, height = (_round_up(side) for side in size) if cropped else size
     framing = Framing(*source, width, height, CUTS[request.crop])
-    return _moved(framing, people) if request.crop == "faces" else framing
+    return _moved(request, framing, people) if request.crop == "faces" else framing
 
 
 def _round_up(size: int) -> int:
     return -size % SIZE_MULTIPLE + size
 
 
-def _moved(framing: Framing, people: People) -> Framing:
+def _moved(request: RenderRequest, framing: Framing, people: People) -> Framing:
     """The framing, as little away from the middle as the faces, or their boxes, ask for."""
-    held = [box for _, box in _targets(people)] or list(people.faces)
+    held = [box for _, box in _targets(request, people)] or list(people.faces)
     if not held:
         return framing
     faces = set(people.faces)
@@ -189,13 +189,15 @@ def _with_room(face: Box) -> Box:
     return x0, y0, face[2] + right * width, face[3] + below * height
 
 
-def _targets(people: People) -> Iterator[tuple[str, Box]]:
-    """What must be in the frame: each speaker's face, or box, with words for it."""
+def _targets(request: RenderRequest, people: People) -> Iterator[tuple[str, Box]]:
+    """What must be in the frame: each speaker's face, box or mask, with words for it."""
+    masked = {speaker.field for speaker in request.speakers if speaker.mask_url}
     for person in people.speakers:
         if person.face:
             yield f"the face of {person.field}", person.face
         elif person.region:
-            yield f"the box of {person.field}", person.region
+            place = "mask" if person.field in masked else "box"
+            yield f"the {place} of {person.field}", person.region
 
 
 def held(framing: Framing, box: Box) -> float:
@@ -209,9 +211,9 @@ def held(framing: Framing, box: Box) -> float:
     return max(0.0, across) * max(0.0, down) / area if area > 0 else 1.0
 
 
-def _lost(framing: Framing, people: People) -> str:
+def _lost(request: RenderRequest, framing: Framing, people: People) -> str:
     """Whom a frame leaves out, in words; nothing if nobody."""
-    shares = [(what, held(framing, box)) for what, box in _targets(people)]
+    shares = [(what, held(framing, box)) for what, box in _targets(request, people)]
     return " and ".join(
         f"{_left_out(each)} of {what}" for what, each in shares if each < LEAST_HELD
     )
@@ -222,7 +224,7 @@ def _left_out(share: float) -> str:
 
 
 def _cut_notes(request: RenderRequest, framing: Framing, people: People) -> Iterator[str]:
-    targets = list(_targets(people))
+    targets = list(_targets(request, people))
     if len(targets) < len(request.speakers):
         yield from _blind_notes(request, framing)
     for what, box in targets:
@@ -253,7 +255,7 @@ def _refusal(
     if request.aspect_ratio:
         asked = f'aspect_ratio "{request.aspect_ratio}"'
     return (
-        f"{asked} would leave out {_lost(framing, people)}: "
+        f"{asked} would leave out {_lost(request, framing, people)}: "
         f'give aspect_ratio "{_aspect_for_all(request, people, source)}", which holds everybody, '
         'or crop "center" to have it as it is'
     )
@@ -264,6 +266,6 @@ def _aspect_for_all(request: RenderRequest, people: People, source: tuple[int, i
     for (name, resolution), size in SIZES.items():
         if resolution == "480p":
             framing = _framing(request, people, source, size, cropped=True)
-            if all(held(framing, box) >= WHOLE for _, box in _targets(people)):
+            if all(held(framing, box) >= WHOLE for _, box in _targets(request, people)):
                 return name
     return "auto"

@@ -26,7 +26,7 @@ class Person:
     """Somebody in the source picture; boxes are x0 y0 x1 y1 in its pixels.
 
     `field` is the speaker's in the request; None is somebody who stays still. `face` is None where
-    none was found, `region` where a mask says it, or nothing does.
+    none was found, `region` where nothing tells it; of a mask it is the box around what is white.
     """
 
     field: str | None
@@ -64,12 +64,18 @@ class People:
 
 
 def people_of(
-    request: RenderRequest, faces: Sequence[Face] | None, size: tuple[int, int]
+    request: RenderRequest,
+    faces: Sequence[Face] | None,
+    size: tuple[int, int],
+    masks: Sequence[Box | None] = (),
 ) -> People:
-    """Who is where in a source of `size` pixels. None for `faces`: nobody looked for any."""
+    """Who is where in a source of `size` pixels. None for `faces`: nobody looked for any.
+
+    `masks` are where the speakers' masks are white, in pixels or fractions.
+    """
     speakers = request.speakers
     if any(speaker.box or speaker.mask_url for speaker in speakers):
-        return _told_people(request, faces, size)
+        return _told_people(request, faces, size, masks or (None,) * len(speakers))
     if faces is None:
         return People()
     chosen = _largest(faces, len(speakers))
@@ -116,15 +122,17 @@ def in_pixels(box: Box, size: tuple[int, int]) -> Box:
 
 
 def _told_people(
-    request: RenderRequest, faces: Sequence[Face] | None, size: tuple[int, int]
+    request: RenderRequest,
+    faces: Sequence[Face] | None,
+    size: tuple[int, int],
+    masks: Sequence[Box | None],
 ) -> People:
-    """Those of whom the request says where; of masks alone nobody knows whose a face is."""
-    told = tuple(_told(speaker, faces or (), size) for speaker in request.speakers)
-    unknown: Sequence[Face] = ()
-    if not any(speaker.box for speaker in request.speakers):
-        unknown = _largest(faces or (), len(told))
-    notes = () if faces is None else tuple(_box_notes(request, told))
-    return People((*told, *(Person(None, face.box, None) for face in unknown)), notes)
+    """Those of whom the request says where."""
+    told = tuple(
+        _told(speaker, mask, faces or (), size)
+        for speaker, mask in zip(request.speakers, masks, strict=True)
+    )
+    return People(told, () if faces is None else tuple(_box_notes(request, told)))
 
 
 def _largest(faces: Sequence[Face], count: int) -> list[Face]:
@@ -132,11 +140,14 @@ def _largest(faces: Sequence[Face], count: int) -> list[Face]:
     return sorted(sorted(faces, key=_area)[-count:], key=lambda face: face.middle)
 
 
-def _told(speaker: Speaker, faces: Sequence[Face], size: tuple[int, int]) -> Person:
-    """A speaker of whom the request says where; the face is the largest in the middle of a box."""
-    if speaker.box is None:
+def _told(
+    speaker: Speaker, mask: Box | None, faces: Sequence[Face], size: tuple[int, int]
+) -> Person:
+    """A speaker of whom the request says where; the face is the largest whose middle is there."""
+    place = speaker.box or mask
+    if place is None:
         return Person(speaker.field, None, None)
-    box = in_pixels(speaker.box, size)
+    box = in_pixels(place, size)
     within = [face for face in faces if _holds(box, face.middle)]
     return Person(speaker.field, max(within, key=_area).box if within else None, box)
 
@@ -185,8 +196,9 @@ def _gaps(one: Face, other: Face) -> tuple[float, float]:
 
 def _box_notes(request: RenderRequest, told: Sequence[Person]) -> Iterator[str]:
     for speaker, person in zip(request.speakers, told, strict=True):
-        if speaker.box and speaker.audio_url and not person.face:
-            yield f"{speaker.field}: no face was found in its box{_still(request)}"
+        if person.region and speaker.audio_url and not person.face:
+            place = "mask" if speaker.mask_url else "box"
+            yield f"{speaker.field}: no face was found in its {place}{_still(request)}"
 
 
 def _still(request: RenderRequest) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
@@ -33,6 +34,7 @@ from talkinghead.plan.pace import (
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR
+from tests.conftest import drawn_pair
 
 DEPLOY = (PROJECT_DIR / "docs" / "deploy.md").read_text("utf-8")
 PIXELS = 832 * 480
@@ -531,6 +533,45 @@ def test_the_command_refuses_boxes_that_a_render_would_refuse(tmp_path: Path) ->
         status, said = run(request, work=tmp_path / "w")
         assert status == 1
         assert fault in said
+
+
+def test_the_command_tells_whose_face_lies_in_a_mask(tmp_path: Path) -> None:
+    voice, masks = str(PROJECT_DIR / "examples" / "voice.wav"), [(0, 256), (256, 512)]
+    people = [{"audio_url": voice, "mask_url": f"{x0}.png"} for x0, _ in masks]
+    for x0, x1 in masks:
+        mask = Image.new("L", (512, 512))
+        mask.paste(255, (x0, 0, x1, 512))
+        mask.save(tmp_path / f"{x0}.png")
+    request = write_request(tmp_path, wav_url=None, speakers=people, aspect_ratio="auto")
+    _, said = run(request, "--json", work=tmp_path / "w")
+    told = json.loads(said)
+    assert told["speakers_found"] == [
+        {"speaker": "speakers.0", "face": [180, 64, 272, 176], "box": [0, 0, 256, 512]},
+        {"speaker": "speakers.1", "face": None, "box": [256, 0, 512, 512]},
+    ]
+    assert told["warnings"] == ["speakers.1: no face was found in its mask"]
+
+
+def test_the_face_in_a_box_is_found_where_another_one_is_found_first(tmp_path: Path) -> None:
+    drawn_pair().save(tmp_path / "two.png")
+    voice = str(PROJECT_DIR / "examples" / "voice.wav")
+    for box, x0 in ([0, 0, 0.5, 1], 108), ([0.5, 0, 1, 1], 948):
+        people = [{"audio_url": voice, "box": box}]
+        request = write_request(tmp_path, image_url="two.png", wav_url=None, speakers=people)
+        _, said = run(request, "--json", work=tmp_path / "w")
+        [found] = json.loads(said)["speakers_found"]
+        assert found["face"][0] == pytest.approx(x0, abs=30)
+
+
+def test_a_mask_that_is_dark_all_over_is_refused_for_one_speaker_as_for_two(tmp_path: Path) -> None:
+    Image.new("L", (512, 512)).save(tmp_path / "dark.png")
+    voice = str(PROJECT_DIR / "examples" / "voice.wav")
+    person = {"audio_url": voice, "mask_url": "dark.png"}
+    status, said = run(
+        write_request(tmp_path, wav_url=None, speakers=[person]), work=tmp_path / "w"
+    )
+    assert status == 1
+    assert "speakers.0.mask_url: the mask is dark all over" in said
 
 
 def test_the_command_tells_the_faces_and_warnings_of_a_render(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,21 +20,30 @@ ONE = {"image_url": "https://x/i.jpg", "wav_url": "https://x/a.wav"}
 TWO = {"image_url": "https://x/i.jpg", "audio_urls": ["https://x/a.wav", "https://x/b.wav"]}
 TWO_OF_A = ONE | {"person_count": "multi", "wav_url_2": "https://x/b.wav"}
 LEFT, RIGHT = (120, 180, 320, 490), (940, 190, 1160, 490)
+MASKS = ((0.0, 0.0, 0.4, 1.0), (0.5, 0.0, 1.0, 1.0))  # fractions, as they are read
 AT_THE_RIGHT = (1040, 200, 1160, 360)
 
 
 def plan(
-    fields: dict[str, Any], faces: list[Box] | None, size: tuple[int, int] = (1280, 720)
+    fields: dict[str, Any],
+    faces: list[Box] | None,
+    size: tuple[int, int] = (1280, 720),
+    masks: Sequence[Box | None] = (),
 ) -> Plan:
     request = parse_request(fields)
     voices = [Sound(2.0, 48_000, 1, False) if s.audio_url else None for s in request.speakers]
     found = None if faces is None else [Face(box, 0.9) for box in faces]
-    return make_plan(request, voices, Picture(*size), faces=found)
+    return make_plan(request, voices, Picture(*size), faces=found, masks=masks)
 
 
 def people(*boxes: list[float] | None, **fields: Any) -> dict[str, Any]:
     speakers = [{"audio_url": "https://x/a.wav"} | ({"box": box} if box else {}) for box in boxes]
     return {"image_url": "https://x/i.jpg", "speakers": speakers, **fields}
+
+
+def masked(count: int = 2, **fields: Any) -> dict[str, Any]:
+    speaker = {"audio_url": "https://x/a.wav", "mask_url": "https://x/m.png"}
+    return {"image_url": "https://x/i.jpg", "speakers": [speaker] * count, **fields}
 
 
 def said(made: Plan, words: str) -> bool:
@@ -152,11 +162,38 @@ def test_fewer_faces_than_voices_are_told_and_strips_are_taken() -> None:
     assert said(made, "1 face was found for 2 speakers")
 
 
-def test_faces_are_kept_in_the_frame_where_masks_say_who_is_who() -> None:
-    speaker = {"audio_url": "https://x/a.wav", "mask_url": "https://x/m.png"}
-    made = plan(people() | {"speakers": [speaker], "aspect_ratio": "9:16"}, [AT_THE_RIGHT])
-    assert held(made.framing, AT_THE_RIGHT) == 1
-    assert made.regions == (None,)
+def test_two_masked_people_whom_the_contracts_size_leaves_out_get_the_pictures_shape() -> None:
+    made = plan(masked(), [LEFT, RIGHT], masks=MASKS)
+    assert (made.width, made.height) == (854, 480)
+    assert said(made, "854x480, the source's shape, is rendered instead of 480x854")
+
+
+def test_two_masked_people_in_a_shape_that_cannot_hold_them_are_refused() -> None:
+    with pytest.raises(UnsupportedCombination, match='aspect_ratio "16:9", which holds everybody'):
+        plan(masked(aspect_ratio="9:16"), [LEFT, RIGHT], masks=MASKS)
+    with pytest.raises(UnsupportedCombination, match=r"of the mask of speakers\.0"):
+        plan(masked(aspect_ratio="9:16"), [], masks=MASKS)
+
+
+def test_a_masked_speaker_is_found_with_the_face_that_lies_in_its_mask() -> None:
+    made = plan(masked(aspect_ratio="16:9"), [LEFT, RIGHT], masks=MASKS[::-1])
+    assert made.speakers_found == [
+        {"speaker": "speakers.0", "face": [*RIGHT], "box": [640, 0, 1280, 720]},
+        {"speaker": "speakers.1", "face": [*LEFT], "box": [0, 0, 512, 720]},
+    ]
+    assert not made.warnings
+
+
+def test_one_masked_speaker_is_kept_in_the_frame_and_not_another_face() -> None:
+    made = plan(masked(1, aspect_ratio="9:16"), [LEFT, RIGHT], masks=MASKS[:1])
+    assert held(made.framing, LEFT) == 1
+    assert said(made, "with one person a box or mask_url only keeps it in the frame")
+
+
+def test_a_mask_without_a_face_is_kept_in_the_frame() -> None:
+    made = plan(masked(1, aspect_ratio="9:16"), [LEFT], masks=[(0.8, 0.1, 0.95, 0.9)])
+    assert held(made.framing, (1024, 72, 1216, 648)) == 1
+    assert said(made, "speakers.0: no face was found in its mask")
 
 
 def test_a_box_that_is_larger_than_the_frame_is_obeyed_where_the_face_is_in_it() -> None:
