@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from talkinghead.errors import UnsupportedCombination
 from talkinghead.media.masks import TOKEN_PIXELS, Box, Framing
 from talkinghead.plan.fields import MAX_SIDE, MIN_SIDE, Crop
+from talkinghead.plan.mistakes import Problem
 from talkinghead.plan.people import People
-from talkinghead.plan.request import SIZES, RenderRequest
+from talkinghead.plan.request import SIZES, RenderRequest, invalid
 
 SIZE_MULTIPLE = 16  # the VAE divides by 8, the transformer's patches by 2
 SAME_SHAPE = 0.02  # of 1366x768 and 16:9
@@ -52,6 +53,7 @@ def frame(
     """Decide size and crop. `cropped`: the rendered frame is on the model's grid, then cropped.
 
     Raises:
+        InvalidRequest: a side alone, whose other side would be no possible one.
         UnsupportedCombination: a speaker would not be in a frame of the size that is asked for.
     """
     size = _size(request, source)
@@ -113,14 +115,25 @@ def _size(request: RenderRequest, source: tuple[int, int]) -> tuple[int, int]:
         return like_source(source, request.resolution or "480p")
     if width is None:
         assert height is not None
-        width = _on_grid(height * source[0] / source[1])
+        width = _other_side("height", height, source[0] / source[1], source)
     if height is None:
-        height = _on_grid(width * source[1] / source[0])
+        height = _other_side("width", width, source[1] / source[0], source)
     return width - width % 2, height - height % 2  # H.264 video has even sizes
 
 
-def _on_grid(side: float) -> int:
-    return _within(round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+def _other_side(field: str, side: int, times: float, source: tuple[int, int]) -> int:
+    """The side that follows from the one that is given, `times` as long, on the model's grid."""
+    sides = range(MIN_SIDE, MAX_SIDE + 1)
+    others = {each: round(each * times / SIZE_MULTIPLE) * SIZE_MULTIPLE for each in sides}
+    if others[side] not in sides:
+        possible = [each for each, other in others.items() if other in sides]
+        allowed = f"{possible[0]} to {possible[-1]}"
+        message = (
+            f"{field} is {side}, allowed: {allowed} for the shape of the source, "
+            f"{source[0]}x{source[1]}; for another one give width and height"
+        )
+        raise invalid([Problem(field, message, side, allowed)])
+    return others[side]
 
 
 def _near(side: float) -> tuple[int, ...]:
@@ -252,12 +265,13 @@ def _refusal(
 ) -> str:
     width, height = request.width, request.height
     asked = f"{width}x{height}" if width and height else "the size"
+    instead = " instead of width and height"
     if request.aspect_ratio:
-        asked = f'aspect_ratio "{request.aspect_ratio}"'
+        asked, instead = f'aspect_ratio "{request.aspect_ratio}"', ""
     return (
         f"{asked} would leave out {_lost(request, framing, people)}: "
-        f'give aspect_ratio "{_aspect_for_all(request, people, source)}", which holds everybody, '
-        'or crop "center" to have it as it is'
+        f'give aspect_ratio "{_aspect_for_all(request, people, source)}"{instead}, which holds '
+        'everybody, or crop "center" to have it as it is'
     )
 
 

@@ -214,6 +214,7 @@ def make_plan(
     what the host has.
 
     Raises:
+        InvalidRequest: a width or height alone that does not go with the shape of the source.
         UnsupportedCombination: what the models cannot do, or a frame that leaves out a speaker.
         MediaInvalid, MediaTooLarge: voices too short, or too long, for the model.
     """

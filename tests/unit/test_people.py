@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from talkinghead.errors import UnsupportedCombination
+from talkinghead.errors import InvalidRequest, UnsupportedCombination
 from talkinghead.media.faces import Face
 from talkinghead.media.masks import Box, Framing, speaker_masks
 from talkinghead.media.picture import Picture
@@ -132,6 +132,36 @@ def test_width_or_height_alone_takes_the_sources_shape() -> None:
     wide, high = plan(ONE | {"width": 640}, None), plan(ONE | {"height": 512}, None, (500, 1000))
     assert (wide.width, wide.height) == (640, 352)
     assert (high.width, high.height) == (256, 512)
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "came", "allowed"),
+    [
+        ((720, 1280), "width", 1500, "256 to 868"),
+        ((1920, 800), "height", 1536, "256 to 643"),
+        ((1280, 720), "width", 257, "441 to 1536"),
+        ((1280, 720), "width", 400, "441 to 1536"),
+    ],
+)
+def test_a_side_alone_whose_other_side_cannot_follow_the_source_is_refused_with_those_that_can(
+    size: tuple[int, int], side: str, came: int, allowed: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"{side} is {came}, allowed: {allowed}") as raised:
+        plan(ONE | {side: came}, None, size)
+    [problem] = raised.value.details["problems"]
+    assert (problem["field"], problem["got"], problem["allowed"]) == (side, came, allowed)
+    for possible in map(int, allowed.split(" to ")):
+        made = plan(ONE | {side: possible}, None, size)
+        assert made.width / made.height == pytest.approx(size[0] / size[1], rel=0.04)
+
+
+def test_the_advice_to_give_a_shape_can_be_followed() -> None:
+    sides = {"width": 512, "height": 512}
+    advice = 'aspect_ratio "16:9" instead of width and height, which holds everybody'
+    with pytest.raises(UnsupportedCombination, match=advice):
+        plan(TWO | sides, [LEFT, RIGHT])
+    with pytest.raises(UnsupportedCombination, match='aspect_ratio "16:9", which holds everybody'):
+        plan(TWO | {"aspect_ratio": "9:16"}, [LEFT, RIGHT])
 
 
 def test_each_speaker_gets_the_face_in_its_order_from_the_left() -> None:
