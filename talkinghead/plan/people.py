@@ -6,6 +6,7 @@ it; what the request says of where they are always wins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -18,6 +19,7 @@ from talkinghead.plan.request import RenderRequest, Speaker
 # A region: how far from the face it goes to the sides, and above it, in face sizes. Down it goes to
 # the picture's edge: a tight mask would take the body's motion from the model.
 ASIDE, ABOVE = 2.0, 1.0
+ALIKE = 0.9  # of the size of the largest face: who is in the middle is meant then
 MOST_RATIO = 2.5  # of two speakers' faces; a larger one is a poster's, or the other a passer-by's
 
 
@@ -78,7 +80,10 @@ def people_of(
         return _told_people(request, faces, size, masks or (None,) * len(speakers))
     if faces is None:
         return People()
-    chosen = _largest(faces, len(speakers))
+    middle = size[0] / 2, size[1] / 2
+    chosen = (
+        [_main(faces, middle)] if faces and len(speakers) == 1 else _largest(faces, len(speakers))
+    )
     others = [face for face in faces if face not in chosen]
     if len(chosen) < len(speakers):
         unknown = tuple(Person(None, face.box, None) for face in chosen)
@@ -140,16 +145,24 @@ def _largest(faces: Sequence[Face], count: int) -> list[Face]:
     return sorted(sorted(faces, key=_area)[-count:], key=lambda face: face.middle)
 
 
+def _main(faces: Sequence[Face], middle: tuple[float, float]) -> Face:
+    """The largest; of several that are about as large, the one that is nearest the middle."""
+    least = ALIKE**2 * max(map(_area, faces))
+    large = [face for face in faces if _area(face) >= least]
+    return min(large, key=lambda face: math.dist(face.middle, middle))
+
+
 def _told(
     speaker: Speaker, mask: Box | None, faces: Sequence[Face], size: tuple[int, int]
 ) -> Person:
-    """A speaker of whom the request says where; the face is the largest whose middle is there."""
+    """A speaker of whom the request says where; the face is the main one that is there."""
     place = speaker.box or mask
     if place is None:
         return Person(speaker.field, None, None)
     box = in_pixels(place, size)
     within = [face for face in faces if _holds(box, face.middle)]
-    return Person(speaker.field, max(within, key=_area).box if within else None, box)
+    middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return Person(speaker.field, _main(within, middle).box if within else None, box)
 
 
 def _holds(box: Box, point: tuple[float, float]) -> bool:
@@ -227,8 +240,9 @@ def _others_notes(request: RenderRequest, found: int) -> Iterator[str]:
     told = f"{request.picture_field}: {found} faces were found"
     if speakers == 1:
         yield (
-            f"{told} for one voice: the largest is kept in the frame, and others may speak along; "
-            "to keep them still, give speakers, those without audio_url for them"
+            f"{told} for one voice: the largest, of equal ones that nearest the middle, is kept in "
+            "the frame, and others may speak along; to keep them still, give speakers, those "
+            "without audio_url for them"
         )
     else:
         yield (

@@ -186,6 +186,35 @@ def test_bystanders_are_told_and_stay_still() -> None:
     assert masks[-1][row, column] == 255
 
 
+def test_of_faces_as_large_as_each_other_one_voice_gets_the_one_nearest_the_middle() -> None:
+    middle, larger = (560, 200, 765, 480), (940, 190, 1160, 480)
+    pictures: list[list[Box]] = [[middle, larger], [(100, 190, 320, 480), middle]]
+    for faces in pictures:
+        made = plan(ONE, faces)
+        assert made.speakers_found[0]["face"] == [*middle]
+        assert held(made.framing, middle) == 1
+    huge = (900, 150, 1160, 490)
+    assert plan(ONE, [middle, huge]).speakers_found[0]["face"] == [*huge]
+
+
+def test_of_several_faces_in_a_box_the_one_nearest_its_middle_speaks() -> None:
+    middle = (560, 200, 760, 500)
+    made = plan(people([0, 0, 1, 1], aspect_ratio="16:9"), [LEFT, middle, RIGHT])
+    assert made.speakers_found[0]["face"] == [*middle]
+
+
+def test_the_warnings_of_other_faces_say_whether_they_stay_still() -> None:
+    faces: list[Box] = [LEFT, (600, 200, 660, 290), RIGHT]
+    [one] = [each for each in plan(ONE, faces).warnings if "faces were found" in each]
+    [two] = [
+        each
+        for each in plan(TWO | {"aspect_ratio": "auto"}, faces).warnings
+        if "faces were found" in each
+    ]
+    assert "others may speak along" in one and "stay still" not in one
+    assert "others stay still" in two
+
+
 def test_fewer_faces_than_voices_are_told_and_strips_are_taken() -> None:
     made = plan(TWO | {"aspect_ratio": "16:9"}, [RIGHT])
     assert made.regions == (None, None)
