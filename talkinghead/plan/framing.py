@@ -102,6 +102,8 @@ def in_sight(request: RenderRequest, people: People, framing: Framing) -> People
             across = min(region[2], x1) - max(region[0], x0)
             down = min(region[3], y1) - max(region[1], y0)
             if scale * min(across, down) < 2 * TOKEN_PIXELS:  # a token lies in it for sure
+                if len(request.speakers) == 1:  # what is cut away of it is told already
+                    return people.without_regions()
                 return people.without_regions(
                     f"too little of {person.field} is in the frame: the speakers are taken to "
                     "stand in equal strips from left to right"
@@ -239,23 +241,26 @@ def _left_out(share: float) -> str:
 def _cut_notes(request: RenderRequest, framing: Framing, people: People) -> Iterator[str]:
     targets = list(_targets(request, people))
     if len(targets) < len(request.speakers):
-        yield from _blind_notes(request, framing)
+        yield from _blind_notes(request, framing, people)
     for what, box in targets:
         if (share := held(framing, box)) < WHOLE:
             instead = 'crop "faces" or another' if request.crop != "faces" else "another"
             yield f"{_left_out(share)} of {what} is cut away: {instead} aspect_ratio shows more"
 
 
-def _blind_notes(request: RenderRequest, framing: Framing) -> Iterator[str]:
+def _blind_notes(request: RenderRequest, framing: Framing, people: People) -> Iterator[str]:
     """Who stands at the side of a picture whose sides are cut away is not in the video."""
     source, (x0, y0, x1, y1) = (framing.source_width, framing.source_height), framing.crop_box
     shares = ("width", 1 - (x1 - x0) / source[0]), ("height", 1 - (y1 - y0) / source[1])
     side, cut = max(shares, key=lambda each: each[1])
     several = len(request.speakers) > 1
+    who = ", and who is there with it" if several else ""
+    if several and people.faces and all(held(framing, face) >= WHOLE for face in people.faces):
+        who = ", and perhaps who was not found"
     if cut > (MOST_CUT_OF_SEVERAL if several else MOST_CUT):
         yield (
-            f"{request.picture_field}: {cut:.0%} of its {side} is cut away"
-            f"{', and who is there with it' if several else ''}: it has {source[0]}x{source[1]}; "
+            f"{request.picture_field}: {cut:.0%} of its {side} is cut away{who}: "
+            f"it has {source[0]}x{source[1]}; "
             'aspect_ratio "auto" shows all of it'
         )
 

@@ -53,10 +53,10 @@ class People:
         """Those who were told apart."""
         return tuple(person for person in self.everybody if person.field is not None)
 
-    def without_regions(self, note: str) -> People:
-        """The same, each of whom only the face is known, and why."""
+    def without_regions(self, *notes: str) -> People:
+        """The same, each of whom only the face is known, and what to say of it."""
         everybody = tuple(replace(person, region=None) for person in self.everybody)
-        return People(everybody, (*self.notes, note))
+        return People(everybody, (*self.notes, *notes))
 
     @property
     def faces(self) -> tuple[Box, ...]:
@@ -114,8 +114,7 @@ def outside_notes(request: RenderRequest, people: People) -> Iterator[str]:
     known = known or any(speaker.mask_url for speaker in request.speakers)
     if request.keep_outside and not request.draft and not known:
         yield (
-            "keep_outside: nobody knows where the speakers are: what is rendered are equal strips, "
-            "which are nearly the whole picture"
+            "keep_outside: nobody knows where the speakers are: nearly all the picture is rendered"
         )
 
 

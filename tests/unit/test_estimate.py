@@ -411,6 +411,8 @@ def test_the_result_holds_plain_numbers() -> None:
         "frames": 251,
         "windows": 4,
         "delivered_frames": 301,
+        "width": 832,
+        "height": 480,
         "duration_seconds": 10.02,
         "card": "RTX 4090",
         "seconds": 320,
@@ -502,6 +504,14 @@ def test_the_command_gives_what_a_dry_run_answers(tmp_path: Path) -> None:
     assert status == 0
     assert (told["way"], told["windows"], told["seconds"]) == ("chain", 2, 160)
     assert (told["price"], told["host_ram_gb"]) == (0.08, None)
+
+
+def test_the_command_tells_the_size_of_the_video_beside_that_of_the_render(tmp_path: Path) -> None:
+    request = write_request(tmp_path, aspect_ratio="9:16")
+    told = json.loads(run(request, "--json", work=tmp_path / "w")[1])
+    assert (told["width"], told["height"]) == (480, 854)
+    assert told["generation_params"]["render_size"] == "480x864"
+    assert "video 480x854, 5.72 s, 143 frames" in run(request, work=tmp_path / "w")[1]
 
 
 def test_the_command_warns_of_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -325,5 +325,18 @@ def test_a_crop_that_shows_too_little_of_a_speaker_still_gives_masks() -> None:
     assert speaker_masks(made.framing, made.regions).shape[0] == 3
 
 
+def test_a_crop_that_leaves_out_the_one_speaker_does_not_speak_of_strips() -> None:
+    made = plan(ONE | {"crop": "left"}, [AT_THE_RIGHT])
+    assert said(made, "all of the face of wav_url is cut away")
+    assert not said(made, "strips") and not said(made, "too little of")
+
+
+def test_the_one_face_that_is_in_the_frame_is_not_said_to_be_cut_away() -> None:
+    made = plan(TWO_OF_A, [AT_THE_RIGHT])
+    assert held(made.framing, AT_THE_RIGHT) == 1
+    assert said(made, "of its width is cut away, and perhaps who was not found: it has 1280x720")
+    assert said(plan(TWO_OF_A, []), "is cut away, and who is there with it")
+
+
 def test_the_framing_is_the_middle_unless_said() -> None:
     assert Framing(100, 300, 200, 200).at(0, 0).crop_box == (0, 0, 100, 100)
