@@ -210,7 +210,8 @@ def _estimate_table(found: Estimate) -> Table:
     table.add_row("it runs", ways[found.way])
     if found.windows:
         table.add_row("windows", f"{found.windows}, of {found.frames} frames in all")
-    table.add_row("video", f"{found.duration_seconds:.2f} s, {found.delivered_frames} frames")
+    video = f"{found.width}x{found.height}, {found.duration_seconds:.2f} s"
+    table.add_row("video", f"{video}, {found.delivered_frames} frames")
     if found.seconds is not None:
         takes = f"{duration_text(found.seconds)} ({found.seconds_source})"
         table.add_row("time", takes if found.fits_timeout else f"{takes}: {_over(found)}")

@@ -112,9 +112,22 @@ def speaker_masks(framing: Framing, regions: Sequence[Region]) -> Masks:
         taken[:, :TOKEN_PIXELS, :TOKEN_PIXELS] = False
     for index, region in enumerate(regions):
         if region is not None:
-            _check_seen(framing, _field(index, region), inside[index], taken[index])
+            _check_seen(framing, _field(index, region), region, inside[index], taken[index])
     everything = np.concatenate([taken, ~taken.any(0, keepdims=True)])
     return everything.astype(np.uint8) * 255
+
+
+def white_part(field: str, mask: Image.Image) -> Box:
+    """Where a grey mask is white: x0 y0 x1 y1, as fractions of its sides.
+
+    Raises:
+        MediaInvalid: it is white nowhere.
+    """
+    box = mask.point(lambda value: 255 * (value > MASK_THRESHOLD)).getbbox()
+    if box is None:
+        raise MediaInvalid(f"{field}: the mask is dark all over, allowed: white on the speaker")
+    x0, y0, x1, y1 = box
+    return x0 / mask.width, y0 / mask.height, x1 / mask.width, y1 / mask.height
 
 
 def save_masks(masks: Masks, path: Path) -> None:
@@ -188,8 +201,7 @@ def _inside_mask(framing: Framing, field: str, image: Image.Image) -> Inside:
             f"{field}: the mask has {mask.width}x{mask.height} pixels, allowed: the shape of the "
             f"source picture, {framing.source_width}x{framing.source_height}"
         )
-    if np.asarray(mask).max() <= MASK_THRESHOLD:
-        raise MediaInvalid(f"{field}: the mask is dark all over, allowed: white on the speaker")
+    white_part(field, mask)
     return np.asarray(framing.apply(mask, Image.Resampling.NEAREST)) > MASK_THRESHOLD
 
 
@@ -199,8 +211,17 @@ def _first_come(inside: Inside) -> Inside:
     return inside & ~before
 
 
-def _check_seen(framing: Framing, field: str, inside: Inside, taken: Inside) -> None:
+def _is_beyond(framing: Framing, box: Box) -> bool:
+    return box[0] >= framing.source_width or box[1] >= framing.source_height
+
+
+def _check_seen(
+    framing: Framing, field: str, region: Box | Image.Image, inside: Inside, taken: Inside
+) -> None:
     if not inside.any():
+        if not isinstance(region, Image.Image) and _is_beyond(framing, region):
+            size = f"{framing.source_width}x{framing.source_height}"
+            raise MediaInvalid(f"{field}: lies outside of the picture, which has {size} pixels")
         x0, y0, x1, y1 = (round(edge) for edge in framing.crop_box)
         raise MediaInvalid(
             f"{field}: lies outside of what is shown, which is x {x0} to {x1} and y {y0} to {y1} "

@@ -8,8 +8,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from talkinghead.media.masks import Box, Framing, Masks, save_masks, speaker_masks
+from talkinghead.media.masks import Box, Framing, Masks, save_masks, speaker_masks, white_part
 from talkinghead.media.picture import open_mask
+
+
+def mask_box(field: str, source: Path, *, max_megapixels: float) -> Box:
+    """Where the picture behind a mask_url is white, as fractions of its sides.
+
+    Raises:
+        MediaInvalid, MediaTooLarge: it is no picture, or white nowhere.
+    """
+    return white_part(field, open_mask(field, source, max_megapixels=max_megapixels))
 
 
 def save_regions(

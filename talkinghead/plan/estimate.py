@@ -42,6 +42,7 @@ SOUND_COPIES = 2  # the worker's and ComfyUI's
 class Estimate:
     """What a render will take. Times are in seconds, models loaded; sizes in 10^9 bytes.
 
+    `width` and `height` are the delivered video's, in pixels.
     `seconds` are of this worker or of the card that was named, None where nothing is known of it;
     `least_seconds` are what it takes for sure. `ram_gb` is the frames' share alone: the models, and
     what ComfyUI takes by itself, come on top. `host_ram_gb` and `timeout_seconds` are None where
@@ -52,6 +53,8 @@ class Estimate:
     frames: int
     windows: int
     delivered_frames: int
+    width: int
+    height: int
     duration_seconds: float
     card: str | None
     seconds: float | None
@@ -91,6 +94,8 @@ class Estimate:
             "frames": self.frames,
             "windows": self.windows,
             "delivered_frames": self.delivered_frames,
+            "width": self.width,
+            "height": self.height,
             "duration_seconds": round(self.duration_seconds, 3),
             "card": self.card,
             "seconds": _rounded(self.seconds, 0),
@@ -127,6 +132,8 @@ def estimate(
         frames=plan.frames,
         windows=windows,
         delivered_frames=plan.delivered_frames,
+        width=plan.width,
+        height=plan.height,
         duration_seconds=plan.duration,
         card=card.name if card else gpu_name,
         seconds=seconds,

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from talkinghead.errors import UnsupportedCombination
 from talkinghead.media.masks import TOKEN_PIXELS, Box, Framing
 from talkinghead.plan.fields import MAX_SIDE, MIN_SIDE, Crop
+from talkinghead.plan.mistakes import Problem
 from talkinghead.plan.people import People
-from talkinghead.plan.request import SIZES, RenderRequest
+from talkinghead.plan.request import SIZES, RenderRequest, invalid
 
 SIZE_MULTIPLE = 16  # the VAE divides by 8, the transformer's patches by 2
 SAME_SHAPE = 0.02  # of 1366x768 and 16:9
@@ -52,11 +53,12 @@ def frame(
     """Decide size and crop. `cropped`: the rendered frame is on the model's grid, then cropped.
 
     Raises:
+        InvalidRequest: a side alone, whose other side would be no possible one.
         UnsupportedCombination: a speaker would not be in a frame of the size that is asked for.
     """
     size = _size(request, source)
     framing = _framing(request, people, source, size, cropped=cropped)
-    lost = _lost(framing, people)
+    lost = _lost(request, framing, people)
     if not lost or request.crop != "faces":
         return Framed(*size, framing, tuple(_cut_notes(request, framing, people)))
     if request.size_is_named:
@@ -100,6 +102,8 @@ def in_sight(request: RenderRequest, people: People, framing: Framing) -> People
             across = min(region[2], x1) - max(region[0], x0)
             down = min(region[3], y1) - max(region[1], y0)
             if scale * min(across, down) < 2 * TOKEN_PIXELS:  # a token lies in it for sure
+                if len(request.speakers) == 1:  # what is cut away of it is told already
+                    return people.without_regions()
                 return people.without_regions(
                     f"too little of {person.field} is in the frame: the speakers are taken to "
                     "stand in equal strips from left to right"
@@ -113,14 +117,25 @@ def _size(request: RenderRequest, source: tuple[int, int]) -> tuple[int, int]:
         return like_source(source, request.resolution or "480p")
     if width is None:
         assert height is not None
-        width = _on_grid(height * source[0] / source[1])
+        width = _other_side("height", height, source[0] / source[1], source)
     if height is None:
-        height = _on_grid(width * source[1] / source[0])
+        height = _other_side("width", width, source[1] / source[0], source)
     return width - width % 2, height - height % 2  # H.264 video has even sizes
 
 
-def _on_grid(side: float) -> int:
-    return _within(round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+def _other_side(field: str, side: int, times: float, source: tuple[int, int]) -> int:
+    """The side that follows from the one that is given, `times` as long, on the model's grid."""
+    sides = range(MIN_SIDE, MAX_SIDE + 1)
+    others = {each: round(each * times / SIZE_MULTIPLE) * SIZE_MULTIPLE for each in sides}
+    if others[side] not in sides:
+        possible = [each for each, other in others.items() if other in sides]
+        allowed = f"{possible[0]} to {possible[-1]}"
+        message = (
+            f"{field} is {side}, allowed: {allowed} for the shape of the source, "
+            f"{source[0]}x{source[1]}; for another one give width and height"
+        )
+        raise invalid([Problem(field, message, side, allowed)])
+    return others[side]
 
 
 def _near(side: float) -> tuple[int, ...]:
@@ -142,16 +157,16 @@ def _framing(
 ) -> Framing:
     width, height = (_round_up(side) for side in size) if cropped else size
     framing = Framing(*source, width, height, CUTS[request.crop])
-    return _moved(framing, people) if request.crop == "faces" else framing
+    return _moved(request, framing, people) if request.crop == "faces" else framing
 
 
 def _round_up(size: int) -> int:
     return -size % SIZE_MULTIPLE + size
 
 
-def _moved(framing: Framing, people: People) -> Framing:
+def _moved(request: RenderRequest, framing: Framing, people: People) -> Framing:
     """The framing, as little away from the middle as the faces, or their boxes, ask for."""
-    held = [box for _, box in _targets(people)] or list(people.faces)
+    held = [box for _, box in _targets(request, people)] or list(people.faces)
     if not held:
         return framing
     faces = set(people.faces)
@@ -189,13 +204,15 @@ def _with_room(face: Box) -> Box:
     return x0, y0, face[2] + right * width, face[3] + below * height
 
 
-def _targets(people: People) -> Iterator[tuple[str, Box]]:
-    """What must be in the frame: each speaker's face, or box, with words for it."""
+def _targets(request: RenderRequest, people: People) -> Iterator[tuple[str, Box]]:
+    """What must be in the frame: each speaker's face, box or mask, with words for it."""
+    masked = {speaker.field for speaker in request.speakers if speaker.mask_url}
     for person in people.speakers:
         if person.face:
             yield f"the face of {person.field}", person.face
         elif person.region:
-            yield f"the box of {person.field}", person.region
+            place = "mask" if person.field in masked else "box"
+            yield f"the {place} of {person.field}", person.region
 
 
 def held(framing: Framing, box: Box) -> float:
@@ -209,9 +226,9 @@ def held(framing: Framing, box: Box) -> float:
     return max(0.0, across) * max(0.0, down) / area if area > 0 else 1.0
 
 
-def _lost(framing: Framing, people: People) -> str:
+def _lost(request: RenderRequest, framing: Framing, people: People) -> str:
     """Whom a frame leaves out, in words; nothing if nobody."""
-    shares = [(what, held(framing, box)) for what, box in _targets(people)]
+    shares = [(what, held(framing, box)) for what, box in _targets(request, people)]
     return " and ".join(
         f"{_left_out(each)} of {what}" for what, each in shares if each < LEAST_HELD
     )
@@ -222,25 +239,28 @@ def _left_out(share: float) -> str:
 
 
 def _cut_notes(request: RenderRequest, framing: Framing, people: People) -> Iterator[str]:
-    targets = list(_targets(people))
+    targets = list(_targets(request, people))
     if len(targets) < len(request.speakers):
-        yield from _blind_notes(request, framing)
+        yield from _blind_notes(request, framing, people)
     for what, box in targets:
         if (share := held(framing, box)) < WHOLE:
             instead = 'crop "faces" or another' if request.crop != "faces" else "another"
             yield f"{_left_out(share)} of {what} is cut away: {instead} aspect_ratio shows more"
 
 
-def _blind_notes(request: RenderRequest, framing: Framing) -> Iterator[str]:
+def _blind_notes(request: RenderRequest, framing: Framing, people: People) -> Iterator[str]:
     """Who stands at the side of a picture whose sides are cut away is not in the video."""
     source, (x0, y0, x1, y1) = (framing.source_width, framing.source_height), framing.crop_box
     shares = ("width", 1 - (x1 - x0) / source[0]), ("height", 1 - (y1 - y0) / source[1])
     side, cut = max(shares, key=lambda each: each[1])
     several = len(request.speakers) > 1
+    who = ", and who is there with it" if several else ""
+    if several and people.faces and all(held(framing, face) >= WHOLE for face in people.faces):
+        who = ", and perhaps who was not found"
     if cut > (MOST_CUT_OF_SEVERAL if several else MOST_CUT):
         yield (
-            f"{request.picture_field}: {cut:.0%} of its {side} is cut away"
-            f"{', and who is there with it' if several else ''}: it has {source[0]}x{source[1]}; "
+            f"{request.picture_field}: {cut:.0%} of its {side} is cut away{who}: "
+            f"it has {source[0]}x{source[1]}; "
             'aspect_ratio "auto" shows all of it'
         )
 
@@ -250,12 +270,13 @@ def _refusal(
 ) -> str:
     width, height = request.width, request.height
     asked = f"{width}x{height}" if width and height else "the size"
+    instead = " instead of width and height"
     if request.aspect_ratio:
-        asked = f'aspect_ratio "{request.aspect_ratio}"'
+        asked, instead = f'aspect_ratio "{request.aspect_ratio}"', ""
     return (
-        f"{asked} would leave out {_lost(framing, people)}: "
-        f'give aspect_ratio "{_aspect_for_all(request, people, source)}", which holds everybody, '
-        'or crop "center" to have it as it is'
+        f"{asked} would leave out {_lost(request, framing, people)}: "
+        f'give aspect_ratio "{_aspect_for_all(request, people, source)}"{instead}, which holds '
+        'everybody, or crop "center" to have it as it is'
     )
 
 
@@ -264,6 +285,6 @@ def _aspect_for_all(request: RenderRequest, people: People, source: tuple[int, i
     for (name, resolution), size in SIZES.items():
         if resolution == "480p":
             framing = _framing(request, people, source, size, cropped=True)
-            if all(held(framing, box) >= WHOLE for _, box in _targets(people)):
+            if all(held(framing, box) >= WHOLE for _, box in _targets(request, people)):
                 return name
     return "auto"

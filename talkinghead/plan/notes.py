@@ -91,8 +91,8 @@ def _voice_notes(
     of_use = request.keep_outside and not request.draft
     if len(request.speakers) == 1 and (only.box or only.mask_url) and not of_use:
         yield (
-            f"{only.field}: with one person a box only keeps it in the frame, and mask_url has no "
-            "effect: to keep others still, add a speaker without audio_url for them"
+            f"{only.field}: with one person a box or mask_url only keeps it in the frame: to keep "
+            "others still, add a speaker without audio_url for them"
         )
 
 

@@ -6,6 +6,7 @@ it; what the request says of where they are always wins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -18,6 +19,7 @@ from talkinghead.plan.request import RenderRequest, Speaker
 # A region: how far from the face it goes to the sides, and above it, in face sizes. Down it goes to
 # the picture's edge: a tight mask would take the body's motion from the model.
 ASIDE, ABOVE = 2.0, 1.0
+ALIKE = 0.9  # of the size of the largest face: who is in the middle is meant then
 MOST_RATIO = 2.5  # of two speakers' faces; a larger one is a poster's, or the other a passer-by's
 
 
@@ -26,7 +28,7 @@ class Person:
     """Somebody in the source picture; boxes are x0 y0 x1 y1 in its pixels.
 
     `field` is the speaker's in the request; None is somebody who stays still. `face` is None where
-    none was found, `region` where a mask says it, or nothing does.
+    none was found, `region` where nothing tells it; of a mask it is the box around what is white.
     """
 
     field: str | None
@@ -51,10 +53,10 @@ class People:
         """Those who were told apart."""
         return tuple(person for person in self.everybody if person.field is not None)
 
-    def without_regions(self, note: str) -> People:
-        """The same, each of whom only the face is known, and why."""
+    def without_regions(self, *notes: str) -> People:
+        """The same, each of whom only the face is known, and what to say of it."""
         everybody = tuple(replace(person, region=None) for person in self.everybody)
-        return People(everybody, (*self.notes, note))
+        return People(everybody, (*self.notes, *notes))
 
     @property
     def faces(self) -> tuple[Box, ...]:
@@ -64,15 +66,24 @@ class People:
 
 
 def people_of(
-    request: RenderRequest, faces: Sequence[Face] | None, size: tuple[int, int]
+    request: RenderRequest,
+    faces: Sequence[Face] | None,
+    size: tuple[int, int],
+    masks: Sequence[Box | None] = (),
 ) -> People:
-    """Who is where in a source of `size` pixels. None for `faces`: nobody looked for any."""
+    """Who is where in a source of `size` pixels. None for `faces`: nobody looked for any.
+
+    `masks` are where the speakers' masks are white, in pixels or fractions.
+    """
     speakers = request.speakers
     if any(speaker.box or speaker.mask_url for speaker in speakers):
-        return _told_people(request, faces, size)
+        return _told_people(request, faces, size, masks or (None,) * len(speakers))
     if faces is None:
         return People()
-    chosen = _largest(faces, len(speakers))
+    middle = size[0] / 2, size[1] / 2
+    chosen = (
+        [_main(faces, middle)] if faces and len(speakers) == 1 else _largest(faces, len(speakers))
+    )
     others = [face for face in faces if face not in chosen]
     if len(chosen) < len(speakers):
         unknown = tuple(Person(None, face.box, None) for face in chosen)
@@ -103,8 +114,7 @@ def outside_notes(request: RenderRequest, people: People) -> Iterator[str]:
     known = known or any(speaker.mask_url for speaker in request.speakers)
     if request.keep_outside and not request.draft and not known:
         yield (
-            "keep_outside: nobody knows where the speakers are: what is rendered are equal strips, "
-            "which are nearly the whole picture"
+            "keep_outside: nobody knows where the speakers are: nearly all the picture is rendered"
         )
 
 
@@ -116,15 +126,17 @@ def in_pixels(box: Box, size: tuple[int, int]) -> Box:
 
 
 def _told_people(
-    request: RenderRequest, faces: Sequence[Face] | None, size: tuple[int, int]
+    request: RenderRequest,
+    faces: Sequence[Face] | None,
+    size: tuple[int, int],
+    masks: Sequence[Box | None],
 ) -> People:
-    """Those of whom the request says where; of masks alone nobody knows whose a face is."""
-    told = tuple(_told(speaker, faces or (), size) for speaker in request.speakers)
-    unknown: Sequence[Face] = ()
-    if not any(speaker.box for speaker in request.speakers):
-        unknown = _largest(faces or (), len(told))
-    notes = () if faces is None else tuple(_box_notes(request, told))
-    return People((*told, *(Person(None, face.box, None) for face in unknown)), notes)
+    """Those of whom the request says where."""
+    told = tuple(
+        _told(speaker, mask, faces or (), size)
+        for speaker, mask in zip(request.speakers, masks, strict=True)
+    )
+    return People(told, () if faces is None else tuple(_box_notes(request, told)))
 
 
 def _largest(faces: Sequence[Face], count: int) -> list[Face]:
@@ -132,13 +144,24 @@ def _largest(faces: Sequence[Face], count: int) -> list[Face]:
     return sorted(sorted(faces, key=_area)[-count:], key=lambda face: face.middle)
 
 
-def _told(speaker: Speaker, faces: Sequence[Face], size: tuple[int, int]) -> Person:
-    """A speaker of whom the request says where; the face is the largest in the middle of a box."""
-    if speaker.box is None:
+def _main(faces: Sequence[Face], middle: tuple[float, float]) -> Face:
+    """The largest; of several that are about as large, the one that is nearest the middle."""
+    least = ALIKE**2 * max(map(_area, faces))
+    large = [face for face in faces if _area(face) >= least]
+    return min(large, key=lambda face: math.dist(face.middle, middle))
+
+
+def _told(
+    speaker: Speaker, mask: Box | None, faces: Sequence[Face], size: tuple[int, int]
+) -> Person:
+    """A speaker of whom the request says where; the face is the main one that is there."""
+    place = speaker.box or mask
+    if place is None:
         return Person(speaker.field, None, None)
-    box = in_pixels(speaker.box, size)
+    box = in_pixels(place, size)
     within = [face for face in faces if _holds(box, face.middle)]
-    return Person(speaker.field, max(within, key=_area).box if within else None, box)
+    middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return Person(speaker.field, _main(within, middle).box if within else None, box)
 
 
 def _holds(box: Box, point: tuple[float, float]) -> bool:
@@ -185,8 +208,9 @@ def _gaps(one: Face, other: Face) -> tuple[float, float]:
 
 def _box_notes(request: RenderRequest, told: Sequence[Person]) -> Iterator[str]:
     for speaker, person in zip(request.speakers, told, strict=True):
-        if speaker.box and speaker.audio_url and not person.face:
-            yield f"{speaker.field}: no face was found in its box{_still(request)}"
+        if person.region and speaker.audio_url and not person.face:
+            place = "mask" if speaker.mask_url else "box"
+            yield f"{speaker.field}: no face was found in its {place}{_still(request)}"
 
 
 def _still(request: RenderRequest) -> str:
@@ -215,8 +239,9 @@ def _others_notes(request: RenderRequest, found: int) -> Iterator[str]:
     told = f"{request.picture_field}: {found} faces were found"
     if speakers == 1:
         yield (
-            f"{told} for one voice: the largest is kept in the frame, and others may speak along; "
-            "to keep them still, give speakers, those without audio_url for them"
+            f"{told} for one voice: the largest, of equal ones that nearest the middle, is kept in "
+            "the frame, and others may speak along; to keep them still, give speakers, those "
+            "without audio_url for them"
         )
     else:
         yield (

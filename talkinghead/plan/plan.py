@@ -202,16 +202,19 @@ def make_plan(
     picture: Picture | SourceVideo,
     *,
     faces: Sequence[Face] | None = None,
+    masks: Sequence[Box | None] = (),
     blocks_to_swap: int = 0,
     ram_gib: float = math.inf,
     new_seed: Callable[[], int] = choose_seed,
 ) -> Plan:
     """Decide a render. `voices` are those of the request's speakers, `picture` is what moves.
 
-    `faces` are those of the picture; None: nobody looked for any. `blocks_to_swap` is for a request
-    that does not say; `ram_gib` is what the host has.
+    `faces` are those of the picture; None: nobody looked for any. `masks` are where the speakers'
+    are white, as fractions of it. `blocks_to_swap` is for a request that does not say; `ram_gib` is
+    what the host has.
 
     Raises:
+        InvalidRequest: a width or height alone that does not go with the shape of the source.
         UnsupportedCombination: what the models cannot do, or a frame that leaves out a speaker.
         MediaInvalid, MediaTooLarge: voices too short, or too long, for the model.
     """
@@ -222,7 +225,7 @@ def make_plan(
     fps = request.fps if request.draft else MODEL_FPS
     frames = frames_of(duration, fps)
     size = picture.width, picture.height
-    people = people_of(request, faces, size)
+    people = people_of(request, faces, size, masks)
     source = picture if isinstance(picture, SourceVideo) else None
     # The frames of a draft of a video are not cropped.
     framed = frame(request, people, size, cropped=not (request.draft and source))

@@ -55,6 +55,7 @@ def decide(
         opened.voices,
         opened.picture,
         faces=opened.faces,
+        masks=opened.masks,
         blocks_to_swap=studio.profile.blocks_to_swap,
         ram_gib=studio.host.ram_gib,
     )

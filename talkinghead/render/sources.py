@@ -10,7 +10,9 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.errors import FILE_FAULTS, Faults, JobError
 from talkinghead.media import faces, sound, source_video
 from talkinghead.media.camera import camera_moves_at
+from talkinghead.media.masks import Box
 from talkinghead.media.picture import Picture, probe_picture
+from talkinghead.media.regions import mask_box
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.media.sound import Sound
 from talkinghead.net.fetch import Input
@@ -98,10 +100,14 @@ def _with_those_that_came(
 
 @dataclass(frozen=True)
 class Opened:
-    """What is in the files of a request; None for a voice that is not given."""
+    """What is in the files of a request; None for a voice or mask that is not given.
+
+    Of a mask it is where it is white, as fractions of the picture.
+    """
 
     voices: tuple[Sound | None, ...]
     picture: Picture | source_video.SourceVideo
+    masks: tuple[Box | None, ...]
     faces: tuple[faces.Face, ...]
 
 
@@ -114,32 +120,36 @@ def open_files(
         MediaInvalid, MediaTooLarge
     """
     faults = Faults()
-    voices, picture = _look(request, sources, limits, sandbox, faults)
+    voices, picture, masks = _look(request, sources, limits, sandbox, faults)
     faults.tell()
     assert picture is not None
     found = _faces(request, sources, picture, limits, sandbox)
-    return _with_camera(request, sources, Opened(voices, picture, found), sandbox)
+    return _with_camera(request, sources, Opened(voices, picture, masks, found), sandbox)
 
 
 def _look(
     request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox, faults: Faults
-) -> tuple[tuple[Sound | None, ...], Picture | source_video.SourceVideo | None]:
-    """What is in the voices and the picture; None for those that did not come, or are at fault."""
+) -> tuple[
+    tuple[Sound | None, ...], Picture | source_video.SourceVideo | None, tuple[Box | None, ...]
+]:
+    """What is in voices, picture and masks; None for those that did not come, or are at fault."""
     voices: list[Sound | None] = []
+    boxes: list[Box | None] = []
     picture = None
     with faults.of(request.picture_field):
         if sources.picture.exists():
             picture = _probe(request, sources.picture, limits, sandbox)
     for person, voice, mask in zip(request.speakers, sources.voices, sources.masks, strict=True):
         voices.append(None)
+        boxes.append(None)
         with faults.of(person.field):
             if voice is not None and voice.exists():
                 voices[-1] = _heard(person.field, voice, sandbox)
         with faults.of(name := f"{person.field}.mask_url"):
             if mask is not None and mask.exists():
                 megapixels = limits.max_image_megapixels
-                sandbox.call(name, probe_picture, name, mask, max_megapixels=megapixels)
-    return tuple(voices), picture
+                boxes[-1] = sandbox.call(name, mask_box, name, mask, max_megapixels=megapixels)
+    return tuple(voices), picture, tuple(boxes)
 
 
 def _with_camera(
@@ -188,6 +198,8 @@ def _faces(
     if isinstance(picture, source_video.SourceVideo):
         find = faces.faces_in_video
         return sandbox.call(field, find, field, path, wanted=wanted, video=picture)
+    if any(person.box or person.mask_url for person in request.speakers):
+        wanted = faces.MOST_FACES  # one that is found at once may be somebody else's
     megapixels = limits.max_image_megapixels
     look = faces.faces_in_picture
     return sandbox.call(field, look, field, path, wanted=wanted, max_megapixels=megapixels)

@@ -406,7 +406,9 @@ def test_a_box_outside_of_the_picture_is_told_before_anything_is_queued(
     speakers = [{"audio_url": voice, "box": box} for box in boxes]
     result = run(studio, {"image_url": served.url("portrait.jpg"), "speakers": speakers})
     assert result["error_code"] == "media_invalid"
-    assert "speakers.1.box: lies outside of what is shown" in result["error"]
+    assert (
+        "speakers.1.box: lies outside of the picture, which has 512x512 pixels" in result["error"]
+    )
 
 
 def test_the_templates_lint_clean_on_the_live_server(studio: Studio, client: ComfyClient) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
@@ -33,6 +34,7 @@ from talkinghead.plan.pace import (
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR
+from tests.conftest import drawn_pair
 
 DEPLOY = (PROJECT_DIR / "docs" / "deploy.md").read_text("utf-8")
 PIXELS = 832 * 480
@@ -409,6 +411,8 @@ def test_the_result_holds_plain_numbers() -> None:
         "frames": 251,
         "windows": 4,
         "delivered_frames": 301,
+        "width": 832,
+        "height": 480,
         "duration_seconds": 10.02,
         "card": "RTX 4090",
         "seconds": 320,
@@ -502,6 +506,14 @@ def test_the_command_gives_what_a_dry_run_answers(tmp_path: Path) -> None:
     assert (told["price"], told["host_ram_gb"]) == (0.08, None)
 
 
+def test_the_command_tells_the_size_of_the_video_beside_that_of_the_render(tmp_path: Path) -> None:
+    request = write_request(tmp_path, aspect_ratio="9:16")
+    told = json.loads(run(request, "--json", work=tmp_path / "w")[1])
+    assert (told["width"], told["height"]) == (480, 854)
+    assert told["generation_params"]["render_size"] == "480x864"
+    assert "video 480x854, 5.72 s, 143 frames" in run(request, work=tmp_path / "w")[1]
+
+
 def test_the_command_warns_of_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOB_TIMEOUT_SECONDS", "100")
     _, said = run(write_request(tmp_path), "--card", "4090", work=tmp_path / "w")
@@ -531,6 +543,45 @@ def test_the_command_refuses_boxes_that_a_render_would_refuse(tmp_path: Path) ->
         status, said = run(request, work=tmp_path / "w")
         assert status == 1
         assert fault in said
+
+
+def test_the_command_tells_whose_face_lies_in_a_mask(tmp_path: Path) -> None:
+    voice, masks = str(PROJECT_DIR / "examples" / "voice.wav"), [(0, 256), (256, 512)]
+    people = [{"audio_url": voice, "mask_url": f"{x0}.png"} for x0, _ in masks]
+    for x0, x1 in masks:
+        mask = Image.new("L", (512, 512))
+        mask.paste(255, (x0, 0, x1, 512))
+        mask.save(tmp_path / f"{x0}.png")
+    request = write_request(tmp_path, wav_url=None, speakers=people, aspect_ratio="auto")
+    _, said = run(request, "--json", work=tmp_path / "w")
+    told = json.loads(said)
+    assert told["speakers_found"] == [
+        {"speaker": "speakers.0", "face": [180, 64, 272, 176], "box": [0, 0, 256, 512]},
+        {"speaker": "speakers.1", "face": None, "box": [256, 0, 512, 512]},
+    ]
+    assert told["warnings"] == ["speakers.1: no face was found in its mask"]
+
+
+def test_the_face_in_a_box_is_found_where_another_one_is_found_first(tmp_path: Path) -> None:
+    drawn_pair().save(tmp_path / "two.png")
+    voice = str(PROJECT_DIR / "examples" / "voice.wav")
+    for box, x0 in ([0, 0, 0.5, 1], 108), ([0.5, 0, 1, 1], 948):
+        people = [{"audio_url": voice, "box": box}]
+        request = write_request(tmp_path, image_url="two.png", wav_url=None, speakers=people)
+        _, said = run(request, "--json", work=tmp_path / "w")
+        [found] = json.loads(said)["speakers_found"]
+        assert found["face"][0] == pytest.approx(x0, abs=30)
+
+
+def test_a_mask_that_is_dark_all_over_is_refused_for_one_speaker_as_for_two(tmp_path: Path) -> None:
+    Image.new("L", (512, 512)).save(tmp_path / "dark.png")
+    voice = str(PROJECT_DIR / "examples" / "voice.wav")
+    person = {"audio_url": voice, "mask_url": "dark.png"}
+    status, said = run(
+        write_request(tmp_path, wav_url=None, speakers=[person]), work=tmp_path / "w"
+    )
+    assert status == 1
+    assert "speakers.0.mask_url: the mask is dark all over" in said
 
 
 def test_the_command_tells_the_faces_and_warnings_of_a_render(tmp_path: Path) -> None:

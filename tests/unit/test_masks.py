@@ -211,6 +211,13 @@ def test_a_box_outside_of_the_crop_is_refused_with_what_is_shown() -> None:
         speaker_masks(Framing(400, 200, 256, 256), [(150, 0, 200, 200), (0, 0, 90, 200)])
 
 
+def test_a_box_outside_of_the_picture_is_told_from_one_that_the_crop_leaves_out() -> None:
+    outside = r"speakers\.1\.box: lies outside of the picture, which has 1280x720 pixels"
+    for box in (2000, 0, 2100, 500), (0, 720, 90, 900):
+        with pytest.raises(MediaInvalid, match=outside):
+            speaker_masks(Framing(1280, 720, 256, 256), [(600, 0, 700, 700), box])
+
+
 def test_a_speaker_hidden_behind_an_earlier_one_is_refused() -> None:
     with pytest.raises(MediaInvalid, match=r"speakers\.1\.box: lies wholly behind"):
         speaker_masks(SQUARE, [(0, 0, 200, 200), (50, 50, 100, 100)])

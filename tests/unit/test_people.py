@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from talkinghead.errors import UnsupportedCombination
+from talkinghead.errors import InvalidRequest, UnsupportedCombination
 from talkinghead.media.faces import Face
 from talkinghead.media.masks import Box, Framing, speaker_masks
 from talkinghead.media.picture import Picture
@@ -19,21 +20,30 @@ ONE = {"image_url": "https://x/i.jpg", "wav_url": "https://x/a.wav"}
 TWO = {"image_url": "https://x/i.jpg", "audio_urls": ["https://x/a.wav", "https://x/b.wav"]}
 TWO_OF_A = ONE | {"person_count": "multi", "wav_url_2": "https://x/b.wav"}
 LEFT, RIGHT = (120, 180, 320, 490), (940, 190, 1160, 490)
+MASKS = ((0.0, 0.0, 0.4, 1.0), (0.5, 0.0, 1.0, 1.0))  # fractions, as they are read
 AT_THE_RIGHT = (1040, 200, 1160, 360)
 
 
 def plan(
-    fields: dict[str, Any], faces: list[Box] | None, size: tuple[int, int] = (1280, 720)
+    fields: dict[str, Any],
+    faces: list[Box] | None,
+    size: tuple[int, int] = (1280, 720),
+    masks: Sequence[Box | None] = (),
 ) -> Plan:
     request = parse_request(fields)
     voices = [Sound(2.0, 48_000, 1, False) if s.audio_url else None for s in request.speakers]
     found = None if faces is None else [Face(box, 0.9) for box in faces]
-    return make_plan(request, voices, Picture(*size), faces=found)
+    return make_plan(request, voices, Picture(*size), faces=found, masks=masks)
 
 
 def people(*boxes: list[float] | None, **fields: Any) -> dict[str, Any]:
     speakers = [{"audio_url": "https://x/a.wav"} | ({"box": box} if box else {}) for box in boxes]
     return {"image_url": "https://x/i.jpg", "speakers": speakers, **fields}
+
+
+def masked(count: int = 2, **fields: Any) -> dict[str, Any]:
+    speaker = {"audio_url": "https://x/a.wav", "mask_url": "https://x/m.png"}
+    return {"image_url": "https://x/i.jpg", "speakers": [speaker] * count, **fields}
 
 
 def said(made: Plan, words: str) -> bool:
@@ -124,6 +134,36 @@ def test_width_or_height_alone_takes_the_sources_shape() -> None:
     assert (high.width, high.height) == (256, 512)
 
 
+@pytest.mark.parametrize(
+    ("size", "side", "came", "allowed"),
+    [
+        ((720, 1280), "width", 1500, "256 to 868"),
+        ((1920, 800), "height", 1536, "256 to 643"),
+        ((1280, 720), "width", 257, "441 to 1536"),
+        ((1280, 720), "width", 400, "441 to 1536"),
+    ],
+)
+def test_a_side_alone_whose_other_side_cannot_follow_the_source_is_refused_with_those_that_can(
+    size: tuple[int, int], side: str, came: int, allowed: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"{side} is {came}, allowed: {allowed}") as raised:
+        plan(ONE | {side: came}, None, size)
+    [problem] = raised.value.details["problems"]
+    assert (problem["field"], problem["got"], problem["allowed"]) == (side, came, allowed)
+    for possible in map(int, allowed.split(" to ")):
+        made = plan(ONE | {side: possible}, None, size)
+        assert made.width / made.height == pytest.approx(size[0] / size[1], rel=0.04)
+
+
+def test_the_advice_to_give_a_shape_can_be_followed() -> None:
+    sides = {"width": 512, "height": 512}
+    advice = 'aspect_ratio "16:9" instead of width and height, which holds everybody'
+    with pytest.raises(UnsupportedCombination, match=advice):
+        plan(TWO | sides, [LEFT, RIGHT])
+    with pytest.raises(UnsupportedCombination, match='aspect_ratio "16:9", which holds everybody'):
+        plan(TWO | {"aspect_ratio": "9:16"}, [LEFT, RIGHT])
+
+
 def test_each_speaker_gets_the_face_in_its_order_from_the_left() -> None:
     made = plan(TWO | {"aspect_ratio": "16:9"}, [LEFT, RIGHT])
     assert made.speakers_found == [
@@ -146,17 +186,73 @@ def test_bystanders_are_told_and_stay_still() -> None:
     assert masks[-1][row, column] == 255
 
 
+def test_of_faces_as_large_as_each_other_one_voice_gets_the_one_nearest_the_middle() -> None:
+    middle, larger = (560, 200, 765, 480), (940, 190, 1160, 480)
+    pictures: list[list[Box]] = [[middle, larger], [(100, 190, 320, 480), middle]]
+    for faces in pictures:
+        made = plan(ONE, faces)
+        assert made.speakers_found[0]["face"] == [*middle]
+        assert held(made.framing, middle) == 1
+    huge = (900, 150, 1160, 490)
+    assert plan(ONE, [middle, huge]).speakers_found[0]["face"] == [*huge]
+
+
+def test_of_several_faces_in_a_box_the_one_nearest_its_middle_speaks() -> None:
+    middle = (560, 200, 760, 500)
+    made = plan(people([0, 0, 1, 1], aspect_ratio="16:9"), [LEFT, middle, RIGHT])
+    assert made.speakers_found[0]["face"] == [*middle]
+
+
+def test_the_warnings_of_other_faces_say_whether_they_stay_still() -> None:
+    faces: list[Box] = [LEFT, (600, 200, 660, 290), RIGHT]
+    [one] = [each for each in plan(ONE, faces).warnings if "faces were found" in each]
+    [two] = [
+        each
+        for each in plan(TWO | {"aspect_ratio": "auto"}, faces).warnings
+        if "faces were found" in each
+    ]
+    assert "others may speak along" in one and "stay still" not in one
+    assert "others stay still" in two
+
+
 def test_fewer_faces_than_voices_are_told_and_strips_are_taken() -> None:
     made = plan(TWO | {"aspect_ratio": "16:9"}, [RIGHT])
     assert made.regions == (None, None)
     assert said(made, "1 face was found for 2 speakers")
 
 
-def test_faces_are_kept_in_the_frame_where_masks_say_who_is_who() -> None:
-    speaker = {"audio_url": "https://x/a.wav", "mask_url": "https://x/m.png"}
-    made = plan(people() | {"speakers": [speaker], "aspect_ratio": "9:16"}, [AT_THE_RIGHT])
-    assert held(made.framing, AT_THE_RIGHT) == 1
-    assert made.regions == (None,)
+def test_two_masked_people_whom_the_contracts_size_leaves_out_get_the_pictures_shape() -> None:
+    made = plan(masked(), [LEFT, RIGHT], masks=MASKS)
+    assert (made.width, made.height) == (854, 480)
+    assert said(made, "854x480, the source's shape, is rendered instead of 480x854")
+
+
+def test_two_masked_people_in_a_shape_that_cannot_hold_them_are_refused() -> None:
+    with pytest.raises(UnsupportedCombination, match='aspect_ratio "16:9", which holds everybody'):
+        plan(masked(aspect_ratio="9:16"), [LEFT, RIGHT], masks=MASKS)
+    with pytest.raises(UnsupportedCombination, match=r"of the mask of speakers\.0"):
+        plan(masked(aspect_ratio="9:16"), [], masks=MASKS)
+
+
+def test_a_masked_speaker_is_found_with_the_face_that_lies_in_its_mask() -> None:
+    made = plan(masked(aspect_ratio="16:9"), [LEFT, RIGHT], masks=MASKS[::-1])
+    assert made.speakers_found == [
+        {"speaker": "speakers.0", "face": [*RIGHT], "box": [640, 0, 1280, 720]},
+        {"speaker": "speakers.1", "face": [*LEFT], "box": [0, 0, 512, 720]},
+    ]
+    assert not made.warnings
+
+
+def test_one_masked_speaker_is_kept_in_the_frame_and_not_another_face() -> None:
+    made = plan(masked(1, aspect_ratio="9:16"), [LEFT, RIGHT], masks=MASKS[:1])
+    assert held(made.framing, LEFT) == 1
+    assert said(made, "with one person a box or mask_url only keeps it in the frame")
+
+
+def test_a_mask_without_a_face_is_kept_in_the_frame() -> None:
+    made = plan(masked(1, aspect_ratio="9:16"), [LEFT], masks=[(0.8, 0.1, 0.95, 0.9)])
+    assert held(made.framing, (1024, 72, 1216, 648)) == 1
+    assert said(made, "speakers.0: no face was found in its mask")
 
 
 def test_a_box_that_is_larger_than_the_frame_is_obeyed_where_the_face_is_in_it() -> None:
@@ -227,6 +323,19 @@ def test_a_crop_that_shows_too_little_of_a_speaker_still_gives_masks() -> None:
     assert made.regions == (None, None)
     assert said(made, "too little of audio_urls.1 is in the frame")
     assert speaker_masks(made.framing, made.regions).shape[0] == 3
+
+
+def test_a_crop_that_leaves_out_the_one_speaker_does_not_speak_of_strips() -> None:
+    made = plan(ONE | {"crop": "left"}, [AT_THE_RIGHT])
+    assert said(made, "all of the face of wav_url is cut away")
+    assert not said(made, "strips") and not said(made, "too little of")
+
+
+def test_the_one_face_that_is_in_the_frame_is_not_said_to_be_cut_away() -> None:
+    made = plan(TWO_OF_A, [AT_THE_RIGHT])
+    assert held(made.framing, AT_THE_RIGHT) == 1
+    assert said(made, "of its width is cut away, and perhaps who was not found: it has 1280x720")
+    assert said(plan(TWO_OF_A, []), "is cut away, and who is there with it")
 
 
 def test_the_framing_is_the_middle_unless_said() -> None:
