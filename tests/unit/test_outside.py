@@ -220,6 +220,27 @@ def test_who_speaks_does_not_count(tmp_path: Path) -> None:
     assert moves_at(*video, (25, 15, 175, HEIGHT)) is None
 
 
+@pytest.mark.parametrize("begins", [8, 30, 55])
+def test_a_picture_that_cuts_away_for_half_a_second_is_seen(tmp_path: Path, begins: int) -> None:
+    other = np.flip(backdrop(), (0, 1))
+    away = range(begins, begins + 13)
+    video = moving(tmp_path, lambda index: other if index in away else backdrop())
+    seen = moves_at(*video)
+    assert seen is not None
+    assert begins / 25 <= seen < (begins + 13) / 25
+
+
+def test_many_who_walk_by_each_at_a_pace_of_their_own_are_no_moving_camera(tmp_path: Path) -> None:
+    def crowded(index: int) -> Pixels:
+        picture = backdrop().copy()
+        for who in range(20):
+            left = (who * 37 + (1 + who % 4) * (-1) ** who * index) % (WIDTH - 30)
+            picture[7 * who : 7 * who + 20, left : left + 14] = 12 * who
+        return picture
+
+    assert moves_at(*moving(tmp_path, crowded), (130, 60, WIDTH, HEIGHT)) is None
+
+
 # ---- A job, up to where ComfyUI begins
 
 
