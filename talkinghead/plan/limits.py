@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from talkinghead.errors import MediaInvalid, MediaTooLarge, UnsupportedCombination
 from talkinghead.media.picture import Picture
 from talkinghead.media.source_video import SourceVideo
@@ -9,6 +11,7 @@ from talkinghead.memory import GIB
 from talkinghead.plan.fields import either
 from talkinghead.plan.frames import MODEL_FPS
 from talkinghead.plan.request import RenderRequest
+from talkinghead.plan.straying import Stray
 from talkinghead.plan.talk_models import MODELS
 
 # MultiTalkWav2VecEmbeds takes up to 10,000 frames, and we ask it for one more than we need.
@@ -56,26 +59,44 @@ def check_combination(request: RenderRequest) -> None:
         )
 
 
-def check_camera(request: RenderRequest, picture: Picture | SourceVideo) -> None:
+def check_outside(
+    request: RenderRequest, picture: Picture | SourceVideo, strays: Sequence[Stray]
+) -> None:
     """Refuse to put back what is around the speakers where the model's picture does not go along.
 
     Raises:
         UnsupportedCombination
     """
+    if not request.draft and (why := why_not_outside(request, picture, strays)):
+        raise UnsupportedCombination(why)
+
+
+def why_not_outside(
+    request: RenderRequest, picture: Picture | SourceVideo, strays: Sequence[Stray]
+) -> str | None:
+    """Why the render, not its draft, cannot keep what is around the speakers; None if it can."""
     moved = picture.camera_moves_at if isinstance(picture, SourceVideo) else None
     if moved is not None and keeps_by_keyframes(request):
-        raise UnsupportedCombination(
+        return (
             f"keep_outside is true, but the camera of {request.picture_field} moves, or there is a "
             f"cut (seen at {moved:.1f} s): with keyframes the speakers would not move along; give "
             f'video_method "denoise" (up to {MAX_DENOISE_FRAMES // MODEL_FPS} s), or leave '
             "keep_outside out"
         )
+    left = next((each for each in strays if each.of_region), None)
+    if left is not None and request.keep_outside:
+        return (
+            f"keep_outside is true, but the face of {left.field} is outside of its region at "
+            f"{left.second:.1f} s: what is rendered of it would be cut off there; give a box in "
+            "speakers that holds the whole way, or leave keep_outside out"
+        )
+    return None
 
 
 def keeps_by_keyframes(request: RenderRequest) -> bool:
-    """Whether the source is put back around what was rendered from its keyframes alone."""
+    """Whether a render puts the source back around what is made from its keyframes alone."""
     keyframes = request.video_url is not None and request.video_method == "keyframes"
-    return request.keep_outside and keyframes and not request.draft
+    return request.keep_outside and keyframes
 
 
 def _unchained(request: RenderRequest) -> str | None:

@@ -29,10 +29,12 @@ def warnings_of(
     duration: float,
     picture: Picture | SourceVideo,
     others: Sequence[str],
+    refusal: str | None,
 ) -> tuple[str, ...]:
     """All there is to say of a render before it is made: of `size` pixels and `duration` seconds.
 
-    `offsets` are when the voices begin; `others` what is said of people and crop.
+    `offsets` are when the voices begin; `others` what is said of people and crop,
+    `refusal` why the render would be refused of which this is the draft.
     """
     return (
         *request.warnings,
@@ -41,12 +43,14 @@ def warnings_of(
         *_voice_notes(request, voices, offsets, duration),
         *picture.notes,
         *_source_notes(picture, duration),
-        *(_draft_notes(request) if request.draft else _sampling_notes(request, sampling)),
+        *(_draft_notes(request, refusal) if request.draft else _sampling_notes(request, sampling)),
     )
 
 
-def _draft_notes(request: RenderRequest) -> Iterator[str]:
+def _draft_notes(request: RenderRequest, refusal: str | None) -> Iterator[str]:
     yield DRAFT_NOTE
+    if refusal:
+        yield f"without draft this request is refused: {refusal}"
     if unused := [name for name in ("long", *NEEDS_CHAIN) if getattr(request, name)]:
         yield f"{', '.join(unused)}: no effect on a draft"
 

@@ -16,11 +16,18 @@ from talkinghead.media.source_video import SourceVideo
 from talkinghead.plan.fields import MAX_SEED, VideoMethod
 from talkinghead.plan.frames import MODEL_FPS, WINDOW_FRAMES, frames_of, frames_shown
 from talkinghead.plan.framing import frame, in_sight
-from talkinghead.plan.limits import check_camera, check_combination, check_length, is_long
+from talkinghead.plan.limits import (
+    check_combination,
+    check_length,
+    check_outside,
+    is_long,
+    why_not_outside,
+)
 from talkinghead.plan.notes import warnings_of
 from talkinghead.plan.people import Person, outside_notes, people_of
 from talkinghead.plan.request import RenderRequest
 from talkinghead.plan.sampling import Sampling, sampling_of
+from talkinghead.plan.straying import stray_notes, strays_of
 from talkinghead.plan.talk_models import MODELS, TalkModel
 
 LOSSLESS_CRF, DELIVERED_CRF = 0, 19
@@ -219,9 +226,8 @@ def make_plan(
         MediaInvalid, MediaTooLarge: voices too short, or too long, for the model.
     """
     check_combination(request)
-    check_camera(request, picture)
     offsets = _offsets(request, voices)
-    duration = _duration(request, voices, offsets)
+    duration = duration_of(request, voices)
     fps = request.fps if request.draft else MODEL_FPS
     frames = frames_of(duration, fps)
     size = picture.width, picture.height
@@ -230,6 +236,8 @@ def make_plan(
     # The frames of a draft of a video are not cropped.
     framed = frame(request, people, size, cropped=not (request.draft and source))
     people = in_sight(request, people, framed.framing)
+    strays = strays_of(request, people, source, framed.framing) if source else ()
+    check_outside(request, picture, strays)
     width, height = framed.width, framed.height
     long = is_long(request, frames * width * height, frames, ram_gib)
     if long:
@@ -260,7 +268,13 @@ def make_plan(
             offsets=offsets,
             duration=duration,
             picture=picture,
-            others=(*framed.notes, *people.notes, *outside_notes(request, people)),
+            others=(
+                *framed.notes,
+                *people.notes,
+                *outside_notes(request, people),
+                *stray_notes(request, strays),
+            ),
+            refusal=why_not_outside(request, picture, strays),
         ),
         long=long,
     )
@@ -302,12 +316,11 @@ def _offsets(request: RenderRequest, voices: Sequence[Sound | None]) -> tuple[fl
     return tuple(offsets)
 
 
-def _duration(
-    request: RenderRequest, voices: Sequence[Sound | None], offsets: Sequence[float | None]
-) -> float:
+def duration_of(request: RenderRequest, voices: Sequence[Sound | None]) -> float:
+    """How long the video of these voices is, in seconds."""
     ends = [
         offset + voice.duration
-        for voice, offset in zip(voices, offsets, strict=True)
+        for voice, offset in zip(voices, _offsets(request, voices), strict=True)
         if voice is not None and offset is not None
     ]
     limits = [max(ends)]

@@ -19,6 +19,7 @@ from talkinghead.net.fetch import Input
 from talkinghead.plan.frames import MODEL_FPS
 from talkinghead.plan.limits import MAX_VOICE_SECONDS, keeps_by_keyframes
 from talkinghead.plan.people import bodies_of
+from talkinghead.plan.plan import duration_of
 from talkinghead.plan.request import RenderRequest
 from talkinghead.plan.talk_models import MODELS
 from talkinghead.settings import Settings
@@ -124,7 +125,7 @@ def open_files(
     faults.tell()
     assert picture is not None
     found = _faces(request, sources, picture, limits, sandbox)
-    return _with_camera(request, sources, Opened(voices, picture, masks, found), sandbox)
+    return _with_motion(request, sources, Opened(voices, picture, masks, found), sandbox)
 
 
 def _look(
@@ -152,24 +153,31 @@ def _look(
     return tuple(voices), picture, tuple(boxes)
 
 
-def _with_camera(
+def _with_motion(
     request: RenderRequest, sources: Sources, opened: Opened, sandbox: Sandbox
 ) -> Opened:
-    """The same, with what is to be known of the camera in the stretch that is used at most."""
-    video, heard = opened.picture, sum(voice.duration for voice in opened.voices if voice)
-    if not keeps_by_keyframes(request) or isinstance(video, Picture):
+    """The same, with what is to be known of camera and people in what is used."""
+    video, field, path = opened.picture, request.picture_field, sources.picture
+    if isinstance(video, Picture):
         return opened
-    moves = sandbox.call(
-        request.picture_field,
-        camera_moves_at,
-        request.picture_field,
-        sources.picture,
-        video,
-        seconds=min(heard, request.max_audio_duration or heard),
-        span=MODELS[request.mode].new_frames() / MODEL_FPS,
-        people=bodies_of(request, opened.faces, (video.width, video.height)),
-    )
-    return replace(opened, picture=replace(video, camera_moves_at=moves))
+    seconds = duration_of(request, opened.voices)
+    if opened.faces:
+        wanted, look = len(opened.faces), faces.faces_later
+        later = sandbox.call(field, look, field, path, seconds=seconds, wanted=wanted, video=video)
+        video = replace(video, faces_later=later)
+    if keeps_by_keyframes(request):
+        moves = sandbox.call(
+            field,
+            camera_moves_at,
+            field,
+            path,
+            video,
+            seconds=seconds,
+            span=MODELS[request.mode].new_frames() / MODEL_FPS,
+            people=bodies_of(request, opened.faces, (video.width, video.height)),
+        )
+        video = replace(video, camera_moves_at=moves)
+    return replace(opened, picture=video)
 
 
 def _heard(field: str, path: Path, sandbox: Sandbox) -> Sound:

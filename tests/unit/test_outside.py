@@ -17,7 +17,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.errors import UnsupportedCombination
 from talkinghead.media.camera import camera_moves_at
 from talkinghead.media.faces import Face
-from talkinghead.media.masks import Framing
+from talkinghead.media.masks import Box, Framing
 from talkinghead.media.mux import encode_sound, finish_video, probe_video, yuv_frame
 from talkinghead.media.outside import Outside, put_back
 from talkinghead.media.regions import save_inside
@@ -220,6 +220,27 @@ def test_who_speaks_does_not_count(tmp_path: Path) -> None:
     assert moves_at(*video, (25, 15, 175, HEIGHT)) is None
 
 
+@pytest.mark.parametrize("begins", [8, 30, 55])
+def test_a_picture_that_cuts_away_for_half_a_second_is_seen(tmp_path: Path, begins: int) -> None:
+    other = np.flip(backdrop(), (0, 1))
+    away = range(begins, begins + 13)
+    video = moving(tmp_path, lambda index: other if index in away else backdrop())
+    seen = moves_at(*video)
+    assert seen is not None
+    assert begins / 25 <= seen < (begins + 13) / 25
+
+
+def test_many_who_walk_by_each_at_a_pace_of_their_own_are_no_moving_camera(tmp_path: Path) -> None:
+    def crowded(index: int) -> Pixels:
+        picture = backdrop().copy()
+        for who in range(20):
+            left = (who * 37 + (1 + who % 4) * (-1) ** who * index) % (WIDTH - 30)
+            picture[7 * who : 7 * who + 20, left : left + 14] = 12 * who
+        return picture
+
+    assert moves_at(*moving(tmp_path, crowded), (130, 60, WIDTH, HEIGHT)) is None
+
+
 # ---- A job, up to where ComfyUI begins
 
 
@@ -251,6 +272,32 @@ def test_the_camera_is_looked_at_before_anything_is_rendered(
         opened = open_files(request, sources, studio.settings, sandbox)
         with pytest.raises(UnsupportedCombination, match="camera of video_url moves"):
             decide(request, sources, opened, folder=tmp_path, studio=studio, sandbox=sandbox)
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_who_walks_away_is_seen_before_anything_is_rendered(
+    tmp_path: Path, portrait: Path, studio: Studio, draft: bool
+) -> None:
+    head = Image.open(portrait).convert("RGB").resize((200, 200))
+
+    def walking(index: int) -> Pixels:
+        picture = Image.fromarray(backdrop((640, 240)))
+        picture.paste(head, (4 * index, 30))
+        return np.asarray(picture)
+
+    path = write(tmp_path / "walk.mp4", [walking(index) for index in range(105)], crf="20")
+    shown: Any = {"box": None, "width": None, "height": None, "aspect_ratio": "auto"}
+    request = job(tmp_path, path, video_method="denoise", draft=draft, **shown)
+    sources = fetch(request, tmp_path, studio, lambda: None)
+    with studio.sandboxes.open() as sandbox:
+        opened = open_files(request, sources, studio.settings, sandbox)
+        options: Any = {"folder": tmp_path, "studio": studio, "sandbox": sandbox}
+        if draft:
+            plan = decide(request, sources, opened, **options)
+            assert any("without draft" in each for each in plan.warnings)
+        else:
+            with pytest.raises(UnsupportedCombination, match="outside of its region"):
+                decide(request, sources, opened, **options)
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -289,8 +336,14 @@ def test_a_job_makes_ready_what_puts_its_source_back(
 VIDEO = {"video_url": "http://x/v.mp4", "wav_url": "http://x/a.wav", "keep_outside": True}
 
 
-def planned(moves: float | None = None, faces: Sequence[Face] | None = None, **fields: Any) -> Plan:
-    video = SourceVideo(640, 480, 9.0, 225, 25.0, camera_moves_at=moves)
+def planned(
+    moves: float | None = None,
+    faces: Sequence[Face] | None = None,
+    later: Sequence[tuple[float, tuple[Box, ...]]] = (),
+    **fields: Any,
+) -> Plan:
+    seen: Any = {"camera_moves_at": moves, "faces_later": tuple(later)}
+    video = SourceVideo(640, 480, 9.0, 225, 25.0, **seen)
     voices = [Sound(4.0, 16_000, 1, False)]
     return make_plan(parse_request(VIDEO | fields), voices, video, faces=faces)
 
@@ -301,6 +354,59 @@ def test_with_keyframes_a_camera_that_moves_is_refused_with_the_way_out() -> Non
     assert planned(None).keeps_outside
     assert planned(2.88, video_method="denoise").keeps_outside
     assert not planned(2.88, draft=True).keeps_outside, "a draft moves mouths alone"
+
+
+def test_a_draft_tells_that_its_render_would_be_refused_and_why() -> None:
+    told = [each for each in planned(2.88, draft=True).warnings if "without draft" in each]
+    assert len(told) == 1
+    assert "camera of video_url moves" in told[0]
+    assert "seen at 2.9 s" in told[0]
+    for fine in planned(draft=True), planned(2.88, draft=True, video_method="denoise"):
+        assert not any("without draft" in each for each in fine.warnings)
+
+
+SHAPE: Any = {"aspect_ratio": "auto"}
+FACE: Box = (60, 100, 120, 180)
+FAR: Box = (500, 100, 560, 180)
+
+
+@pytest.mark.parametrize("method", ["keyframes", "denoise"])
+def test_a_speaker_who_leaves_the_region_that_is_rendered_is_refused(method: str) -> None:
+    fields: Any = {"faces": [Face(FACE, 0.9)], "video_method": method, **SHAPE}
+    later = [(1.0, (FACE,)), (2.0, (FAR,)), (3.0, (FAR,))]
+    with pytest.raises(UnsupportedCombination, match=r"face of wav_url.*its region at 2\.0 s.*box"):
+        planned(later=later, **fields)
+    draft = planned(later=later, draft=True, **fields)
+    assert sum("without draft" in each for each in draft.warnings) == 1
+    assert planned(later=[(1.0, ()), (2.0, (FACE,))], **fields).keeps_outside, "turned away"
+    wide = [{"audio_url": "http://x/a.wav", "box": [0, 0, 1, 1]}]
+    assert planned(later=later, **fields | {"wav_url": None, "speakers": wide}).keeps_outside
+
+
+def test_a_bystander_who_walks_on_is_not_taken_for_the_speaker() -> None:
+    faces = [Face(FACE, 0.9), Face((300, 100, 340, 150), 0.9)]
+    later = [(1.0, ((340.0, 100.0, 380.0, 150.0),)), (2.0, (FACE, (400.0, 100.0, 440.0, 150.0)))]
+    assert planned(faces=faces, later=later, **SHAPE).keeps_outside
+
+
+def test_who_walks_out_of_the_frame_is_told_with_the_second_and_the_way_out() -> None:
+    fields: Any = {"keep_outside": False, "faces": [Face(FACE, 0.9)], "later": [(2.0, (FAR,))]}
+    told = [each for each in planned(**fields).warnings if "no longer" in each]
+    assert len(told) == 1
+    assert "face of wav_url" in told[0]
+    assert 'in the frame at 2.0 s: aspect_ratio "auto"' in told[0]
+    assert not any("no longer" in each for each in planned(**fields, **SHAPE).warnings)
+
+
+def test_of_two_speakers_one_who_leaves_the_part_that_is_theirs_is_told() -> None:
+    speakers = [{"audio_url": "http://x/a.wav"}, {"audio_url": "http://x/b.wav"}]
+    request = parse_request({"video_url": "http://x/v.mp4", "speakers": speakers} | SHAPE)
+    one, other, gone = (40.0, 50.0, 80.0, 100.0), (480.0, 50.0, 520.0, 100.0), 250.0
+    later = ((2.0, (one, (gone, 50.0, gone + 40, 100.0))),)
+    video = SourceVideo(640, 480, 9.0, 225, 25.0, faces_later=later)
+    voices = [Sound(4.0, 16_000, 1, False)] * 2
+    plan = make_plan(request, voices, video, faces=[Face(one, 0.9), Face(other, 0.9)])
+    assert [each for each in plan.warnings if "no longer in its region at 2.0 s" in each]
 
 
 def test_a_picture_has_no_pixels_to_keep() -> None:
