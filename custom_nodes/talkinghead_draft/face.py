@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import cv2
@@ -21,10 +22,12 @@ Indices = npt.NDArray[np.intp]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]  # x, y, width, height
 
-# Longer side while searching; a drawn face that fills its region is often found in the smaller.
-DETECTION_SIDES_PX = (640, 400)
-NEAR_SIDES_PX = (240,)  # the same where the face is known to fill a third of it
-REGION_MARGIN = 0.5  # of the region's longer side: a face is not found without what is around it
+# The longer side of what is searched, and the least score. The worker's three, and more: a drawn
+# face that it has found in the source is in the framed picture often found at one of them alone.
+SEARCHES = ((640, 0.7), (400, 0.7), (500, 0.7), (240, 0.7), (1280, 0.8))
+NEAR_SEARCHES = ((240, 0.7),)  # the same where the face is known to fill a third of it
+# Of the region's longer side: a face is mostly not found without what is around it.
+REGION_MARGINS = (0.5, 0.25, 0.0)
 NEAR_MARGIN = 1.0
 NEAR_SHIFT, NEAR_ZOOM = 0.6, 1.6  # in box widths, and as a ratio: beyond, it is another face
 CLOSE_SIDE_PX, CLOSER_LOOKS = 200, 2
@@ -85,20 +88,21 @@ class Face:
 def find_face(picture: Picture, region: Mask | None = None) -> Face | None:
     """The most certain face in an RGB picture [H, W, 3], or None.
 
-    With a region [H, W], the most certain one whose middle lies in it.
+    With a region [H, W], the most certain one whose middle lies in it: near by, or in the whole.
     """
+    whole = _whole(picture)
     if region is None:
-        return _found(picture, _whole(picture), DETECTION_SIDES_PX, lambda _: True)
+        return _found(picture, (whole,), SEARCHES, lambda _: True)
     if not region.any():
         return None
-    part = _with_margin(bounds(region), REGION_MARGIN, picture)
-    return _found(picture, part, DETECTION_SIDES_PX, lambda box: _middle_in(region, box))
+    near = [_with_margin(bounds(region), margin, picture) for margin in REGION_MARGINS]
+    return _found(picture, (*near, whole), SEARCHES, lambda box: _middle_in(region, box))
 
 
 def find_face_near(picture: Picture, face: Face) -> Face | None:
     """The same face in another frame of the same scene, or None."""
     part = _with_margin(face.box, NEAR_MARGIN, picture)
-    return _found(picture, part, NEAR_SIDES_PX, lambda box: _is_near(face.box, box))
+    return _found(picture, (part,), NEAR_SEARCHES, lambda box: _is_near(face.box, box))
 
 
 def bounds(region: Mask) -> Box:
@@ -109,13 +113,20 @@ def bounds(region: Mask) -> Box:
 
 
 def _found(
-    picture: Picture, part: Box, sides_px: Sequence[int], fits: Callable[[Box], bool]
+    picture: Picture,
+    parts: Sequence[Box],
+    searches: Sequence[tuple[int, float]],
+    fits: Callable[[Box], bool],
 ) -> Face | None:
-    """The most certain face in a part of the picture whose box, in the whole picture, fits."""
-    x, y, width, height = (int(value) for value in part)
-    within = picture[y : y + height, x : x + width]
-    for side_px in sides_px:
-        found = [one for one in detect(within, side_px) if fits(_moved(_square(one), x, y))]
+    """The most certain face in a part of the picture whose box, in the whole picture, fits.
+
+    The first search that finds one counts; each looks at one part after another.
+    """
+    for (side_px, least), part in product(searches, parts):
+        x, y, width, height = (int(value) for value in part)
+        within = picture[y : y + height, x : x + width]
+        sure = (one for one in detect(within, side_px) if one.score >= least)
+        found = [one for one in sure if fits(_moved(_square(one), x, y))]
         if found:
             return _face(picture, (x, y), within, max(found, key=lambda one: one.score))
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TypedDict
@@ -106,17 +106,21 @@ class TalkingHeadDraft(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no ty
         motions = [_motion(each, num_frames, rate) for each in voices]
         portrait = None if image is None else _picture(image)
         planes = None if masks is None else _planes(masks)
+        seen: set[int] = set()
         if video is not None:
             base = held(read_frames(video.get_stream_source(), _size(portrait)), num_frames)
-            frames = video_draft(base, planes, motions)
+            frames = video_draft(base, planes, motions, seen=seen)
         elif portrait is not None:
-            frames = picture_draft(portrait, planes, motions, rate, seed)
+            frames = picture_draft(portrait, planes, motions, rate, seed, seen=seen)
         else:
             raise ValueError("a draft needs an image or a video")
         path = Path(folder_paths.get_temp_directory()) / f"talkinghead_draft_{uuid4().hex}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mp4(path, _watched(frames, num_frames), rate, _samples(sound), sound["sample_rate"])
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)))
+        missed = _faceless(motions, seen)
+        return io.NodeOutput(
+            InputImpl.VideoFromFile(str(path)), ui={"text": missed} if missed else None
+        )
 
 
 class DraftExtension(ComfyExtension):  # type: ignore[misc]
@@ -156,6 +160,15 @@ def _motion(voice: Audio | None, num_frames: int, fps: Fraction) -> Motion:
     if voice is None:
         return at_rest(num_frames)
     return mouth_motion(_samples(voice), voice["sample_rate"], num_frames, fps)
+
+
+def _faceless(motions: Sequence[Motion], seen: Container[int]) -> list[str]:
+    """A sentence for each speaker who is heard, and whose face was not found."""
+    return [
+        f"speaker {number}: no face was found, and no mouth moves with this voice"
+        for number, motion in enumerate(motions, 1)
+        if motion.openness.any() and number - 1 not in seen
+    ]
 
 
 def _samples(audio: Audio) -> Samples:

@@ -94,9 +94,15 @@ def _voice_notes(
     only = request.speakers[0]
     of_use = request.keep_outside and not request.draft
     if len(request.speakers) == 1 and (only.box or only.mask_url) and not of_use:
+        use = (
+            "in this draft the mouth moves where box or mask_url says; of one person the model "
+            "takes neither"
+            if request.draft
+            else "with one person a box or mask_url only keeps it in the frame"
+        )
         yield (
-            f"{only.field}: with one person a box or mask_url only keeps it in the frame: to keep "
-            "others still, add a speaker without audio_url for them"
+            f"{only.field}: {use}: others in the frame may speak along; to keep them still, add a "
+            "speaker without audio_url for them"
         )
 
 

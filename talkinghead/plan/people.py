@@ -214,7 +214,7 @@ def _box_notes(request: RenderRequest, told: Sequence[Person]) -> Iterator[str]:
 
 
 def _still(request: RenderRequest) -> str:
-    return ", and no mouth may move in this draft" if request.draft else ""
+    return ", and this draft moves a mouth only where it finds a face" if request.draft else ""
 
 
 def _too_few(request: RenderRequest, found: int) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from talkinghead.errors import OutOfMemory, OutputMissing, RenderDefective
 from talkinghead.media import mux
 from talkinghead.models.manifest import ModelProfile
 from talkinghead.plan.plan import Plan
+from talkinghead.plan.request import RenderRequest
 from talkinghead.plan.windows import windows
 from talkinghead.render import frames
 from talkinghead.render.execute import (
@@ -152,9 +155,19 @@ def run(job: Job, plan: Plan, prompt: Prompt, turn: Turn) -> OutputFile:
     steps = plan.sampling.steps - plan.sampling.start_step
     seen = RenderProgress(prompt.graph, windows=plan.windows, steps=steps)
     outcome = execute(job, prompt, turn, seen.see)
+    if plan.request.draft:
+        job.notes.extend(_faceless(plan.request, outcome))
     if seen.window_seconds is not None:
         turn.studio.pace.saw(plan, seen.window_seconds)
     return frames.first_frame(outcome, prompt.graph) if plan.frames_on_disk else _video_of(outcome)
+
+
+def _faceless(request: RenderRequest, outcome: Outcome) -> Iterator[str]:
+    """What the draft's node says of speakers whose faces it misses, by the request's fields."""
+    for said in itertools.chain.from_iterable(outcome.texts.values()):
+        for number, speaker in enumerate(request.speakers, 1):
+            if said.startswith(f"speaker {number}: "):
+                yield said.replace(f"speaker {number}", f"{speaker.field}, in this draft", 1)
 
 
 def _video_of(outcome: Outcome) -> OutputFile:

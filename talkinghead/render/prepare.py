@@ -121,7 +121,7 @@ def prepare(
             padded_samples=plan.speech_samples,
         )
     notes = tuple(_keep_speech(voices, speech, sandbox)) if request.voice_filter else ()
-    masks = folder / MASKS_NAME if len(request.speakers) > 1 else None  # `decide` wrote it
+    masks = folder / MASKS_NAME if has_masks(request, plan) else None  # `decide` wrote it
     framed = pictures.result()  # not while the sound is encoded: ComfyUI waits for it
     delivered_sound = pool.submit(_encode_sound, fields, mix, folder / "sound.m4a", sandbox)
     around = _keep_outside(request, plan, sources, folder=folder, studio=studio)
@@ -129,6 +129,18 @@ def prepare(
     if check_of(request, studio) != "off":
         glances = pool.submit(_glance_at, plan, framed, folder / "glances", sandbox)
     return Tracks(framed[0], speech, mix, masks, delivered_sound, framed, glances, around, notes)
+
+
+def has_masks(request: RenderRequest, plan: Plan) -> bool:
+    """Whether the nodes get masks: the model's ignore those of one person, the draft's do not.
+
+    Without masks, a draft looks for one person everywhere: after a cut, too.
+    """
+    if len(request.speakers) > 1:
+        return True
+    only = request.speakers[0]
+    among_others = len(plan.people) > 1 and plan.regions[0] is not None
+    return request.draft and bool(only.box or only.mask_url or among_others)
 
 
 def _keep_speech(
@@ -206,13 +218,10 @@ def _write_regions(
     studio: Studio,
     sandbox: Sandbox,
 ) -> None:
-    """Where the speakers are, for the model and for what is kept around them.
-
-    For one person, the nodes would ignore masks.
-    """
+    """Where the speakers are, for the nodes and for what is kept around them."""
     people = zip(request.speakers, sources.masks, plan.regions, strict=True)
     regions = [(f"{person.field}.mask_url", path or region) for person, path, region in people]
-    targets = [(save_regions, MASKS_NAME)] if len(regions) > 1 else []
+    targets = [(save_regions, MASKS_NAME)] if has_masks(request, plan) else []
     targets += [(save_inside, INSIDE_NAME)] if plan.keeps_outside else []
     for save, name in targets:
         sandbox.call(

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.media.faces import Face, find_faces
@@ -42,11 +42,16 @@ def photographed(portrait: Path) -> Image.Image:
     return image
 
 
-@pytest.fixture(params=["photographed", "drawn"])
+def pictured(how: str, portrait: Path) -> Image.Image:
+    if how == "photographed":
+        return photographed(portrait)
+    return ImageChops.offset(drawn_pair(), -20 if how == "drawn at the edge" else 0, 0)
+
+
+@pytest.fixture(params=["photographed", "drawn", "drawn at the edge"])
 def two_people(request: pytest.FixtureRequest, files: FileServer, portrait: Path) -> list[str]:
     """The URLs of a landscape picture with a person at each side, and of their voices."""
-    image = drawn_pair() if request.param == "drawn" else photographed(portrait)
-    image.save(files.folder / "two.png")
+    pictured(request.param, portrait).save(files.folder / "two.png")
     urls = [files.url("two.png")]
     for number, period in enumerate(PERIODS_SECONDS):
         seconds = np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ
@@ -99,6 +104,48 @@ def test_the_left_mouth_follows_the_first_voice_and_the_right_one_the_second(
         mouth = opened(frames, face)
         assert np.corrcoef(mouth, voices[own])[0, 1] > 0.8
         assert abs(np.corrcoef(mouth, voices[1 - own])[0, 1]) < 0.3
+
+
+def moved(frames: Frames, face: Face) -> float:
+    """The most that a mouth's opening changes, in pixels."""
+    return float(np.ptp(opened(frames, face)))
+
+
+def masked(files: FileServer, size: tuple[int, int]) -> dict[str, Any]:
+    mask = Image.new("L", size)
+    mask.paste(255, (0, 0, size[0] // 2, size[1]))
+    mask.save(files.folder / "mask.png")
+    return {"mask_url": files.url("mask.png")}
+
+
+@pytest.mark.parametrize("two_people", ["photographed"], indirect=True)
+@pytest.mark.parametrize("told", ["box", "mask_url"])
+def test_of_several_the_one_who_is_told_speaks_in_the_draft(
+    told: str, two_people: list[str], files: FileServer, studio: Studio, tmp_path: Path
+) -> None:
+    image, voice, _ = two_people
+    left = {"box": [0, 0, 0.5, 1]} if told == "box" else masked(files, (1280, 720))
+    fields = {"image_url": image, "speakers": [{"audio_url": voice, **left}], "draft": True}
+    result = run_job(Job("one", fields | {"aspect_ratio": "auto", "seed": 7}), studio)
+    assert result.get("status") == "completed", result
+    assert any("others in the frame may speak along" in each for each in result["warnings"])
+    frames = decoded(result, tmp_path / "out.mp4")
+    spoken, silent = (moved(frames, face) for face in find_faces(Image.fromarray(frames[0]), 2))
+    assert spoken > 50 > silent
+
+
+@pytest.mark.parametrize("two_people", ["photographed"], indirect=True)
+def test_a_speaker_whose_face_the_draft_misses_is_named(
+    two_people: list[str], studio: Studio
+) -> None:
+    image, *voices = two_people
+    boxes = ([0, 0, 0.4, 1], [0.4, 0.1, 0.6, 0.9])
+    speakers = [{"audio_url": voice, "box": box} for voice, box in zip(voices, boxes, strict=True)]
+    fields = {"image_url": image, "speakers": speakers, "aspect_ratio": "16:9", "draft": True}
+    result = run_job(Job("missed", fields), studio)
+    assert result.get("status") == "completed", result
+    missed = [each for each in result["warnings"] if "in this draft: no face was found" in each]
+    assert [each.partition(",")[0] for each in missed] == ["speakers.1"]
 
 
 def test_two_people_in_an_upright_video_are_refused_with_the_shape_that_holds_them(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "custom_nodes"))
 
@@ -31,6 +31,7 @@ from talkinghead.media.picture import Picture as SourcePicture
 from talkinghead.media.sound import Sound
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
+from tests.conftest import drawn_pair
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FPS = Fraction(25)
@@ -502,6 +503,22 @@ def test_a_long_video_is_never_read_further_ahead_than_to_the_next_search() -> N
     for number, _ in enumerate(drawn, start=1):
         assert read <= number + FIND_EVERY_FRAMES
     assert number == 60
+
+
+@pytest.mark.parametrize(("across", "down"), [(-20, 0), (0, 0), (60, 0), (0, 40), (0, -60)])
+def test_drawn_people_whom_the_worker_finds_are_found_in_the_draft(across: int, down: int) -> None:
+    image = ImageChops.offset(drawn_pair(), across, down)
+    faces = find_faces(image, 2)
+    request = parse_request(
+        {"image_url": "http://x/i", "audio_urls": ["http://x/a", "http://x/b"], "draft": True}
+    )
+    sounds = [Sound(2.0, 22_050, 1, False)] * 2
+    plan = make_plan(request, sounds, SourcePicture(1280, 720), faces=faces)
+    shown = np.asarray(plan.framing.apply(image))
+    *speakers, background = speaker_masks(plan.framing, plan.regions) > 127
+    assert len(faces) == 2
+    assert all(find_face(shown, region) for region in speakers)
+    assert find_face(shown, background) is None
 
 
 def test_of_two_people_at_the_sides_each_mouth_follows_its_own_voice(portrait: Picture) -> None:

@@ -275,10 +275,25 @@ def test_no_face_is_told() -> None:
     assert not said(plan(ONE, None), "face")
 
 
-def test_a_draft_without_a_face_says_that_no_mouth_may_move() -> None:
-    assert said(plan(ONE | {"draft": True}, []), "no mouth may move in this draft")
+def test_a_draft_with_too_few_faces_says_which_mouths_move() -> None:
+    only = "this draft moves a mouth only where it finds a face"
+    assert said(plan(ONE | {"draft": True}, []), only)
+    two = plan(TWO | {"draft": True, "aspect_ratio": "16:9"}, [RIGHT])
+    assert said(two, "1 face was found for 2 speakers")
+    assert said(two, only)
+    assert not said(two, "no mouth")
     in_a_box = people([1000, 100, 1200, 500], draft=True)
     assert said(plan(in_a_box, [LEFT]), "speakers.0: no face was found in its box")
+
+
+def test_one_person_with_a_box_is_told_that_others_in_the_frame_may_speak_along() -> None:
+    in_a_box = people([100, 100, 500, 700])
+    made = plan(in_a_box, [LEFT, RIGHT])
+    assert said(made, "with one person a box only keeps it in the frame")
+    assert said(made, "others in the frame may speak along")
+    draft = plan(in_a_box | {"draft": True}, [LEFT, RIGHT])
+    assert said(draft, "in this draft the mouth moves where box or mask_url says")
+    assert said(draft, "others in the frame may speak along")
 
 
 @pytest.mark.parametrize(
