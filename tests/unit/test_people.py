@@ -289,7 +289,7 @@ def test_a_draft_with_too_few_faces_says_which_mouths_move() -> None:
 def test_one_person_with_a_box_is_told_that_others_in_the_frame_may_speak_along() -> None:
     in_a_box = people([100, 100, 500, 700])
     made = plan(in_a_box, [LEFT, RIGHT])
-    assert said(made, "with one person a box only keeps it in the frame")
+    assert said(made, "with one person a box or mask_url only keeps it in the frame")
     assert said(made, "others in the frame may speak along")
     draft = plan(in_a_box | {"draft": True}, [LEFT, RIGHT])
     assert said(draft, "in this draft the mouth moves where box or mask_url says")
