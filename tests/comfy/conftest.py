@@ -95,6 +95,8 @@ def studio(session_studio: Studio, control: Callable[..., None]) -> Studio:
     session_studio.health.computed()
     session_studio.lighter_ways.clear()
     session_studio.cures.clear()
+    for subject in ("memory", "picture"):
+        session_studio.record.say(subject, [])
     return session_studio
 
 
