@@ -25,6 +25,7 @@ def worker(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         "PYTHON": sys.executable,
         "WORK_DIR": str(tmp_path / "work"),
         "COMFYUI_CPU": "true",
+        "MODEL_PROFILE": "tiny",  # with `auto`, a worker without a GPU expects no models
         "OMP_NUM_THREADS": "1",
     }
     with socket.socket() as probe:
