@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -146,18 +146,6 @@ def likeness(one: Small, other: Small) -> float:
     one, other = one - one.mean(), other - other.mean()
     norm = float(np.sqrt(np.vdot(one, one) * np.vdot(other, other)))
     return float(np.vdot(one, other)) / norm if norm > 1e-3 else 0.0
-
-
-def measured(frames: Iterable[Luma], source: Luma | None = None) -> Seen:
-    """Measure all of the frames, which may be made from a picture: of their size, as they have it.
-
-    Args:
-        frames: brightness as `luma_of` gives it.
-    """
-    eye, beside = Eye(), None if source is None else glance(source)
-    for frame in frames:
-        eye.see(glance(frame), beside)
-    return eye.seen()
 
 
 # ---- Frames

@@ -136,6 +136,17 @@ def short_job(files: FileServer, portrait: Path, voice: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
+def long_job(
+    files: FileServer, short_job: dict[str, Any], tone: Callable[..., Path]
+) -> dict[str, Any]:
+    """A job of three windows, a prompt each."""
+    (files.folder / "long.wav").write_bytes(tone("long.wav", seconds=7.0).read_bytes())
+    fields = short_job | {"wav_url": files.url("long.wav"), "long": True}
+    del fields["max_frame"]
+    return fields
+
+
+@pytest.fixture
 def held(control: Callable[..., None], tmp_path: Path) -> Callable[[], None]:
     """Has each sampler stay in its third step until `control` says otherwise, or an interrupt.
 

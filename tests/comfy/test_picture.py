@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 from tests.comfy.test_process_faults import Control
-from tests.conftest import FileServer
 
 EVERY_ATTENTION = ["sageattn", "sdpa"]
 
@@ -33,17 +32,6 @@ def on_sage(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
     tuned = Tuning("of the doubles", "sageattn", 0, True).apply(studio.profile)
     monkeypatch.setattr(studio, "profile", tuned)
     return studio
-
-
-@pytest.fixture
-def long_job(
-    files: FileServer, short_job: dict[str, Any], tone: Callable[..., Path]
-) -> dict[str, Any]:
-    """A job of three windows, a prompt each."""
-    (files.folder / "long.wav").write_bytes(tone("long.wav", seconds=7.0).read_bytes())
-    fields = short_job | {"wav_url": files.url("long.wav"), "long": True}
-    del fields["max_frame"]
-    return fields
 
 
 def run(studio: Studio, fields: dict[str, Any]) -> dict[str, Any]:

@@ -33,17 +33,6 @@ def run(studio: Studio, fields: dict[str, Any], **options: Any) -> dict[str, Any
     return run_job(Job("sick", fields, **options), studio)
 
 
-@pytest.fixture
-def long_job(
-    files: FileServer, short_job: dict[str, Any], tone: Callable[..., Path]
-) -> dict[str, Any]:
-    """A job of three windows, a prompt each."""
-    (files.folder / "long.wav").write_bytes(tone("long.wav", seconds=7.0).read_bytes())
-    fields = short_job | {"wav_url": files.url("long.wav"), "long": True}
-    del fields["max_frame"]
-    return fields
-
-
 def test_a_job_whose_cuda_context_broke_is_rendered_again_by_another_comfyui(
     studio: Studio, short_job: dict[str, Any], control: Control
 ) -> None:

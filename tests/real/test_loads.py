@@ -21,8 +21,7 @@ from talkinghead.render.run import render
 from talkinghead.render.workflow_job.run import run_workflow
 from talkinghead.workflow.graph import Graph
 from tests.conftest import write_tone
-from tests.real.test_real_nodes import HEIGHT, SETTINGS, WIDTH, missing
-from tests.timing import LAST_RESORT_SECONDS
+from tests.real.test_real_nodes import HEIGHT, WIDTH, missing, tiny_studio
 
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"not there: {', '.join(missing)}")
 
@@ -41,20 +40,7 @@ PICTURE: Graph = {
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
     """One whose sampler leaves the weights on the GPU; its ComfyUI is its own for each test."""
-    settings = SETTINGS.model_copy(
-        update={
-            "work_dir": tmp_path / "work",
-            "comfyui_cpu": True,
-            "model_profile": "tiny",
-            "force_offload": False,
-            "allow_workflows": True,
-            "max_inline_mb": 100.0,
-            "comfyui_start_seconds": LAST_RESORT_SECONDS,
-            "stall_seconds": LAST_RESORT_SECONDS,
-        }
-    )
-    with Studio(settings, local_files=True) as studio:
-        studio.idle_seconds = LAST_RESORT_SECONDS
+    with tiny_studio(tmp_path / "work", force_offload=False, allow_workflows=True) as studio:
         yield studio
 
 

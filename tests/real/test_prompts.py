@@ -17,8 +17,7 @@ from talkinghead.plan.request import parse_request
 from talkinghead.render.job import Job
 from talkinghead.render.run import render
 from tests.conftest import write_tone
-from tests.real.test_real_nodes import HEIGHT, SETTINGS, WIDTH, missing
-from tests.timing import LAST_RESORT_SECONDS
+from tests.real.test_real_nodes import HEIGHT, WIDTH, missing, tiny_studio
 
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"not there: {', '.join(missing)}")
 
@@ -27,18 +26,7 @@ SECONDS = 9.0  # 225 frames: windows from 0, 81 and 153 on
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    settings = SETTINGS.model_copy(
-        update={
-            "work_dir": tmp_path_factory.mktemp("prompts"),
-            "comfyui_cpu": True,
-            "model_profile": "tiny",
-            "max_inline_mb": 100.0,
-            "comfyui_start_seconds": LAST_RESORT_SECONDS,
-            "stall_seconds": LAST_RESORT_SECONDS,
-        }
-    )
-    with Studio(settings, local_files=True) as studio:
-        studio.idle_seconds = LAST_RESORT_SECONDS
+    with tiny_studio(tmp_path_factory.mktemp("prompts")) as studio:
         yield studio
 
 

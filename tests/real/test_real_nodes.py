@@ -7,6 +7,7 @@ COMFYUI_PYTHON, if the packs' requirements are in another environment.
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,26 @@ WIDTH, HEIGHT = 60, 62
 SECONDS = 4.0  # 100 frames: two windows of either model
 
 
+@contextlib.contextmanager
+def tiny_studio(work_dir: Path, **settings: Any) -> Iterator[Studio]:
+    """A worker with the tiny models on a CPU, which has all the time that they take there."""
+    update = {
+        "work_dir": work_dir,
+        "comfyui_cpu": True,
+        "model_profile": "tiny",
+        "max_inline_mb": 100.0,
+        "comfyui_start_seconds": LAST_RESORT_SECONDS,
+        "stall_seconds": LAST_RESORT_SECONDS,
+        **settings,
+    }
+    with Studio(SETTINGS.model_copy(update=update), local_files=True) as studio:
+        studio.idle_seconds = LAST_RESORT_SECONDS
+        yield studio
+
+
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    settings = SETTINGS.model_copy(
-        update={
-            "work_dir": tmp_path_factory.mktemp("real"),
-            "comfyui_cpu": True,
-            "model_profile": "tiny",
-            "max_inline_mb": 100.0,
-            "comfyui_start_seconds": LAST_RESORT_SECONDS,
-            "stall_seconds": LAST_RESORT_SECONDS,
-        }
-    )
-    with Studio(settings, local_files=True) as studio:
-        studio.idle_seconds = LAST_RESORT_SECONDS
+    with tiny_studio(tmp_path_factory.mktemp("real")) as studio:
         yield studio
 
 

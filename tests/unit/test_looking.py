@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,24 @@ from talkinghead.media.defects import Quality, judge
 from talkinghead.media.looking import (
     Eye,
     Glances,
+    Luma,
+    Seen,
     glance,
     luma_of,
-    measured,
     save_glances,
 )
 from tests.broken_videos import BROKEN, HARMLESS, broken, harmless, looked_at
 
 SCENES = ("portrait", "pair", "cartoon", "drawn")
 DEFECTS = ("black", "flat", "noise")
+
+
+def measured(frames: Iterable[Luma], source: Luma) -> Seen:
+    """All of the frames, made from one picture."""
+    eye, beside = Eye(), glance(source)
+    for frame in frames:
+        eye.see(glance(frame), beside)
+    return eye.seen()
 
 
 @pytest.mark.parametrize("name", BROKEN)
