@@ -49,8 +49,7 @@ class Drawer:
 
     def _reduced(self, frame: VideoFrame) -> VideoFrame:
         """A much larger frame reduced, before its colours are converted: that takes less time."""
-        x0, _, x1, _ = self._framing.crop_box
-        factor = (x1 - x0) / self._framing.render_width / REDUCING_GAP
+        factor = self._framing.reduction / REDUCING_GAP
         if factor <= 1 or not frame.format.name.startswith("yuv"):
             return frame
         width, height = round(frame.width / factor), round(frame.height / factor)

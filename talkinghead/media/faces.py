@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from talkinghead.media.heartbeat import beat
-from talkinghead.media.masks import Box, Framing
+from talkinghead.media.masks import Box, Framing, middle_of
 from talkinghead.media.picture import open_small
 from talkinghead.media.player import read_index
 from talkinghead.media.source_video import SourceVideo, pictures_at
@@ -64,7 +64,7 @@ class Face:
     @property
     def middle(self) -> tuple[float, float]:
         """Its x and y."""
-        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+        return middle_of(self.box)
 
 
 def faces_in_picture(

@@ -54,6 +54,12 @@ class Framing:
         y0 = (self.source_height - height) * self.cut[1]
         return 0.0, y0, float(self.source_width), min(y0 + height, self.source_height)
 
+    @property
+    def reduction(self) -> float:
+        """How many pixels of the source picture one of the rendered picture spans."""
+        x0, _, x1, _ = self.crop_box
+        return (x1 - x0) / self.render_width
+
     def at(self, x: float, y: float) -> Framing:
         """The same, with what is shown beginning at x and y, in pixels of the source picture."""
         x0, y0, x1, y1 = self.crop_box
@@ -77,6 +83,18 @@ class Framing:
             min(y1 * y_scale, image.height),
         )
         return image.resize((self.render_width, self.render_height), resample, box=box)
+
+
+def in_pixels(box: Box, size: tuple[int, int]) -> Box:
+    """A request's box in pixels of a picture of this size: within 0 to 1 it is of fractions."""
+    if not all(0 <= edge <= 1 for edge in box):
+        return box
+    return box[0] * size[0], box[1] * size[1], box[2] * size[0], box[3] * size[1]
+
+
+def middle_of(box: Box) -> tuple[float, float]:
+    """Its x and y."""
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
 def check_shape(name: str, what: str, width: int, height: int) -> None:
@@ -180,9 +198,7 @@ def _strip(framing: Framing, index: int, count: int) -> Inside:
 
 def inside_box(framing: Framing, box: Box) -> Inside:
     """The rendered pixels whose middle is inside of the box."""
-    if all(0 <= edge <= 1 for edge in box):
-        width, height = framing.source_width, framing.source_height
-        box = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+    box = in_pixels(box, (framing.source_width, framing.source_height))
     x0, y0, x1, y1 = framing.crop_box
     x = x0 + (np.arange(framing.render_width) + 0.5) * (x1 - x0) / framing.render_width
     y = y0 + (np.arange(framing.render_height) + 0.5) * (y1 - y0) / framing.render_height

@@ -97,9 +97,8 @@ def save_picture(
         MediaTooLarge: more pixels than allowed.
     """
     with _picture(name, source, max_megapixels) as (image, file):
-        x0, _, x1, _ = framing.crop_box
         colours = colours_of(image)
-        upright = _upright(image, file, colours, (x1 - x0) / framing.render_width)
+        upright = _upright(image, file, colours, framing.reduction)
         framed = colours.finished(framing.apply(upright))
     framed.save(target)
 

@@ -96,12 +96,12 @@ def in_sight(request: RenderRequest, people: People, framing: Framing) -> People
     if any(speaker.box or speaker.mask_url for speaker in request.speakers):
         return people
     x0, y0, x1, y1 = framing.crop_box
-    scale = framing.render_width / (x1 - x0)
     for person in people.speakers:
         if region := person.region:
             across = min(region[2], x1) - max(region[0], x0)
             down = min(region[3], y1) - max(region[1], y0)
-            if scale * min(across, down) < 2 * TOKEN_PIXELS:  # a token lies in it for sure
+            # Of twice its size, a token lies in it for sure.
+            if min(across, down) / framing.reduction < 2 * TOKEN_PIXELS:
                 if len(request.speakers) == 1:  # what is cut away of it is told already
                     return people.without_regions()
                 return people.without_regions(

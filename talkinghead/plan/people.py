@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Any
 
 from talkinghead.media.faces import Face
-from talkinghead.media.masks import Box
+from talkinghead.media.masks import Box, in_pixels, middle_of
 from talkinghead.plan.request import RenderRequest, Speaker
 
 # A region: how far from the face it goes to the sides, and above it, in face sizes. Down it goes to
@@ -118,13 +118,6 @@ def outside_notes(request: RenderRequest, people: People) -> Iterator[str]:
         )
 
 
-def in_pixels(box: Box, size: tuple[int, int]) -> Box:
-    """A request's box in pixels: within 0 to 1 it is of fractions."""
-    if not all(0 <= edge <= 1 for edge in box):
-        return box
-    return box[0] * size[0], box[1] * size[1], box[2] * size[0], box[3] * size[1]
-
-
 def _told_people(
     request: RenderRequest,
     faces: Sequence[Face] | None,
@@ -160,8 +153,7 @@ def _told(
         return Person(speaker.field, None, None)
     box = in_pixels(place, size)
     within = [face for face in faces if _holds(box, face.middle)]
-    middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return Person(speaker.field, _main(within, middle).box if within else None, box)
+    return Person(speaker.field, _main(within, middle_of(box)).box if within else None, box)
 
 
 def _holds(box: Box, point: tuple[float, float]) -> bool:

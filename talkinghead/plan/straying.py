@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from talkinghead.media.masks import Box, Framing
+from talkinghead.media.masks import Box, Framing, middle_of
 from talkinghead.media.source_video import SourceVideo
 from talkinghead.plan.framing import LEAST_HELD, held
 from talkinghead.plan.people import People
@@ -49,7 +49,7 @@ def strays_of(
             region = regions[field]
             if held(framing, face) < LEAST_HELD:
                 strays.setdefault((field, False), Stray(field, second, False))
-            if region and _matters(request) and not _holds(region, _middle(face)):
+            if region and _matters(request) and not _holds(region, middle_of(face)):
                 strays.setdefault((field, True), Stray(field, second, True))
     return tuple(strays.values())
 
@@ -73,7 +73,7 @@ def _matters(request: RenderRequest) -> bool:
 def _followed(places: Mapping[str, Box], faces: tuple[Box, ...]) -> Iterator[tuple[str, Box]]:
     """Each person's face now, the nearest first; nobody has two, and no face is of two."""
     pairs = [
-        (math.dist(_middle(place), _middle(face)), who, face)
+        (math.dist(middle_of(place), middle_of(face)), who, face)
         for who, place in places.items()
         for face in faces
     ]
@@ -82,10 +82,6 @@ def _followed(places: Mapping[str, Box], faces: tuple[Box, ...]) -> Iterator[tup
         if not known & {who, face}:
             known |= {who, face}
             yield who, face
-
-
-def _middle(box: Box) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
 def _holds(box: Box, point: tuple[float, float]) -> bool:

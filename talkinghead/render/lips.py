@@ -74,14 +74,14 @@ def _faces(plan: Plan) -> list[Box | None]:
 
 
 def _shown(plan: Plan, face: Box) -> Box:
-    x0, y0, x1, _ = plan.framing.crop_box
-    scale = plan.framing.render_width / (x1 - x0)
+    x0, y0, _, _ = plan.framing.crop_box
+    reduction = plan.framing.reduction
     left, top, _, _ = plan.delivered_box
     return (
-        ((face[0] - x0) * scale - left) / plan.width,
-        ((face[1] - y0) * scale - top) / plan.height,
-        ((face[2] - x0) * scale - left) / plan.width,
-        ((face[3] - y0) * scale - top) / plan.height,
+        ((face[0] - x0) / reduction - left) / plan.width,
+        ((face[1] - y0) / reduction - top) / plan.height,
+        ((face[2] - x0) / reduction - left) / plan.width,
+        ((face[3] - y0) / reduction - top) / plan.height,
     )
 
 
