@@ -66,6 +66,7 @@ def ending(studio: Studio) -> Callable[[int, FrameType | None], None]:
     """
 
     def end(number: int, frame: FrameType | None) -> None:
+        studio.record.stop()
         threading.Thread(target=studio.close, kwargs={"for_good": True}).start()
         last = threading.Timer(EXIT_SECONDS, os._exit, [0])
         last.daemon = True

@@ -36,26 +36,34 @@ class Record:
         """Write what is said from now on into the folder."""
         self._path = work_dir / f"{_prefix()}{os.getpid()}.json"
 
+    def stop(self) -> None:
+        """Write nothing more: for a worker that is ended, all that it ends seems to fail."""
+        self._path = None
+
     def say(self, subject: str, sentences: Sequence[str]) -> None:
         """Say this of the subject, in place of what was said of it before; none: nothing more."""
         with self._lock:
             known = self._said.get(subject, [])
             self._said[subject] = list(sentences)
-            if self._path is not None and known != self._said[subject]:
-                self._write(self._path)
+            if known != self._said[subject]:
+                self._write()
 
     def is_fit(self) -> None:
         """This worker has found that its machine computes: what those that are gone said is old."""
-        if self._path is None:
+        path = self._path
+        if path is None:
             return
         with contextlib.suppress(OSError):  # the folder is away: then the next time
-            for each in said_here(self._path.parent):
-                if each.path == self._path or not Path(f"/proc/{each.worker}").exists():
+            for each in said_here(path.parent):
+                if each.path == path or not Path(f"/proc/{each.worker}").exists():
                     each.path.unlink(missing_ok=True)
         with self._lock:
-            self._write(self._path)
+            self._write()
 
-    def _write(self, path: Path) -> None:
+    def _write(self) -> None:
+        path = self._path
+        if path is None:
+            return
         said = {subject: sentences for subject, sentences in self._said.items() if sentences}
         fresh = path.with_suffix(".new")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.doctor import examine
 from talkinghead.errors import GpuFailed
 from talkinghead.settings import Settings
+from talkinghead.worker import ending
 
 SICK = GpuFailed("CUDA error: an illegal memory access was encountered")
 WORKER = """
@@ -114,3 +116,16 @@ def test_a_disk_that_is_full_costs_the_word_alone(
     record.keep_in(tmp_path / "work")
     record.say("memory", ["20 blocks swapped"])
     assert "cannot be written down" in caplog.text
+
+
+def test_what_fails_while_a_worker_is_ended_is_said_of_nobody(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM ends ComfyUI under the job: that is no fault of the machine."""
+    monkeypatch.setattr("talkinghead.worker.os._exit", lambda status: None)
+    studio = Studio(Settings(work_dir=work, comfyui_url="http://127.0.0.1:9"))
+    studio.record.keep_in(work)
+    with pytest.raises(SystemExit):
+        ending(studio)(signal.SIGTERM, None)
+    studio.health.is_sick(SICK)
+    assert sentences(work) == []
