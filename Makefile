@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
-	$(BIN)/talkinghead run examples/demo.json --out out/demo.mp4
+	$(BIN)/talkinghead run examples/demo.json --out out/demo.mp4 --overwrite
 
 # ComfyUI's GUI on this machine, with the workflows in its list; Ctrl-C ends it
 gui: comfyui

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
 import typer
 from filelock import FileLock, Timeout
@@ -28,6 +25,7 @@ from talkinghead.replay.sources import BadInput, Source
 from talkinghead.replay.target import Target, schemas_of
 from talkinghead.replay.work import Work
 from talkinghead.settings import Settings
+from talkinghead.stopping import stopping
 from talkinghead.workflow.lint import lint_workflow
 from talkinghead.workflow.schemas import Schemas, load_known_schemas
 
@@ -70,7 +68,11 @@ class Batch:
         except OSError as error:
             raise BadInput(f"--out {self._out}: {error.strerror}") from None
         # The signals before the places: a Ctrl-C while ComfyUI starts ends that, too.
-        with alone_in(self._out), stopping(self._stop) as caught, contextlib.ExitStack() as stack:
+        with (
+            alone_in(self._out),
+            stopping(self._stop) as caught,
+            contextlib.ExitStack() as stack,
+        ):
             places = self._places(stack)
             failed = 0
             with contextlib.suppress(Stopped):
@@ -175,29 +177,6 @@ def alone_in(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def stopping(stop: threading.Event) -> Iterator[list[int]]:
-    """The first Ctrl-C sets `stop`, a second one ends the process; gives the signals that came.
-
-    The handler runs in the main thread, wherever that is: it takes no lock of ours.
-    """
-    caught: list[int] = []
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            sys.exit(128 + number)
-        caught.append(number)
-        stop.set()
-        say("stopping what is under way; once more to leave it")
-
-    before = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _settings_of(run: Run) -> str:
