@@ -38,6 +38,9 @@ def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there")] = False,
     box: Boxes = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Add it to a page to look at: report.html beside it")
+    ] = False,
     server: Annotated[
         str | None,
         typer.Option(help="A running ComfyUI; if unset that of `talkinghead up`, or our own"),
@@ -53,6 +56,7 @@ def run(
     from talkinghead.logs import start_logging  # noqa: PLC0415 - a slow import
 
     start_logging("plain", level=logging.ERROR)
+    target = None
     try:
         asked = request_of(files, box or [], fields)
         if asked.get("dry_run"):
@@ -66,8 +70,14 @@ def run(
         result = {"error": str(error)}
     if "error" in result:
         tell_failed(result["error"])
-        raise typer.Exit(1)
-    _tell(result, target)
+    elif target is not None:
+        _tell(result, target)
+    if report and target is not None:
+        from talkinghead.cli import reporting  # noqa: PLC0415 - a slow import
+
+        page = reporting.report(target, files[0], fields, result)
+        console.print(f"The page is {escape(str(page))}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if "error" in result else 0)
 
 
 def _settings(server: str | None) -> Settings:

@@ -28,6 +28,7 @@ from talkinghead.media.sound import SPEECH_RATE_HZ, Voice, probe_sound, save_spe
 
 CUTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a source of another shape: which part of it may be shown
 MOST_TILES = 24
+POSTER_FRAME, POSTER_SIDE = 12, 320  # half a second in; pixels of the longer side
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class _Picture:
         self.findings: list[Finding] = []
         self.tiles: list[tuple[str, Image.Image]] = []
         self.brightness: list[float] = []
+        self.poster: Image.Image | None = None
 
     def see(self, frames: Iterator[VideoFrame], start: int, fps: float) -> None:
         """Look at the frames of the next window, which begins with frame `start`."""
@@ -62,6 +64,8 @@ class _Picture:
                 size = frame.width, frame.height
                 self._beside = _framed(self._source, size, seen, self._max_megapixels)
             eye.see(seen, self._beside)
+            if number == 1 and place in (0, POSTER_FRAME):
+                self.poster = tile(frame, POSTER_SIDE)
             if place == 0 and len(self.tiles) < MOST_TILES:
                 self.tiles.append((f"window {number}", tile(frame)))
         figures = eye.seen()
@@ -83,6 +87,7 @@ def look_at(
     source: Path | None = None,
     sound: Path | None = None,
     sheet: Path | None = None,
+    poster: Path | None = None,
     max_megapixels: float,
 ) -> Look:
     """Measure and judge a video, window by window.
@@ -93,6 +98,7 @@ def look_at(
         source: the picture that it was made from.
         sound: the voice, if it is not the video's own sound.
         sheet: where a PNG goes: frames, brightness, mouth and voice.
+        poster: where a JPEG goes: a frame of the beginning.
 
     Raises:
         MediaInvalid, MediaTooLarge: a file is not what it should be.
@@ -114,6 +120,8 @@ def look_at(
     if sheet is not None:
         drawn = charts.charts_of(picture.brightness, mouths)
         charts.draw(picture.tiles, drawn, starts).save(sheet, format="PNG")
+    if poster is not None and picture.poster is not None:
+        picture.poster.save(poster, format="JPEG", quality=75)
     lag = sync and sync.warning("the voice", fps)
     warnings = [each.text for each in picture.findings if not each.is_defect]
     if (decoded := len(picture.brightness)) < index.frames:

@@ -22,12 +22,14 @@ ENDPOINT_JOBS = 4  # in flight, if --jobs does not say
 class Target:
     """Where runs go: to these servers, to this endpoint, or if there are none to our ComfyUI.
 
-    `jobs` is how many may be in flight at most, if the caller says so.
+    `jobs` is how many may be in flight at most, if the caller says so. Jobs of `low_priority` start
+    no worker of an endpoint.
     """
 
     servers: tuple[str, ...]
     endpoint: str | None
     jobs: int | None = None
+    low_priority: bool = False
 
     def __str__(self) -> str:
         return ", ".join(self.servers) or self.endpoint or "own ComfyUI"
@@ -64,10 +66,13 @@ class Target:
     def _endpoint_place(self, url: str, settings: Settings, lost_seconds: float) -> Place:
         from talkinghead.replay.endpoint import EndpointPlace  # noqa: PLC0415 - a slow import
         from talkinghead.replay.endpoint_api import EndpointApi  # noqa: PLC0415 - a slow import
+        from talkinghead.replay.sending import Sender  # noqa: PLC0415 - a slow import
 
         return EndpointPlace(
             EndpointApi(url, os.environ.get("RUNPOD_API_KEY") or "none"),
             width=self.in_flight,
+            job_of=Sender(settings).job,
+            low_priority=self.low_priority,
             job_seconds=settings.job_timeout_seconds,
             lost_seconds=lost_seconds,
             download_seconds=settings.download_seconds,
