@@ -1,4 +1,4 @@
-"""The JSON Schema of a job, for docs/request.schema.json and the table of README.md."""
+"""The JSON Schema of a job, for docs/request.schema.json and the table of docs/request.md."""
 
 from __future__ import annotations
 
