@@ -72,6 +72,7 @@ class Studio:
         self.cures: list[str] = []  # without which pictures came out black, flat or as noise
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
+        self.is_warm = False  # whether it has rendered
         self.server = server
         if server is None and not settings.comfyui_url:
             self.server = ComfyServer.from_settings(settings)
