@@ -138,6 +138,21 @@ def test_models_are_baked_into_the_image_only_when_asked(tmp_path: Path, profile
     assert said == ([*asked, "models verify --profile fp8"] if profile else [])
 
 
+@pytest.mark.parametrize("profile", ["", "fp8"])
+def test_an_image_with_models_renders_with_them_on_a_card_that_holds_larger_ones(
+    profile: str,
+) -> None:
+    (pair,) = [each for each in instructions("ENV") if each.startswith("MODEL_PROFILE=")]
+    said = subprocess.run(
+        ["sh", "-c", f"{pair}; echo $MODEL_PROFILE"],
+        env={"PROFILE": profile},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == (profile or "auto")
+
+
 def test_the_example_profile_of_the_dockerfile_is_in_the_manifest() -> None:
     text = (PROJECT_DIR / "Dockerfile").read_text("utf-8")
     assert set(re.findall(r"PROFILE=(\w+)", text)) <= load_manifest().profiles.keys()
