@@ -200,6 +200,16 @@ def test_the_workflow_builds_on_a_tag_alone() -> None:
     assert (built["load"], built["provenance"]) == ("true", "false") and "push" not in built
 
 
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_s_pipe_fails_where_its_first_half_does(name: str) -> None:
+    """A release of a tag that the changelog does not have would have no text. GitHub's default
+    shell does not look at it, and `shell: bash` does."""
+    content = yaml.safe_load((PROJECT_DIR / ".github/workflows" / name).read_text("utf-8"))
+    steps = [step for job in content["jobs"].values() for step in job["steps"]]
+    piped = [step for step in steps if " | " in step.get("run", "") and "echo" not in step["run"]]
+    assert [step["run"] for step in piped if step.get("shell") != "bash"] == []
+
+
 def test_every_action_is_named_by_its_commit() -> None:
     for name in WORKFLOWS:
         text = (PROJECT_DIR / ".github" / "workflows" / name).read_text("utf-8")
