@@ -16,7 +16,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.doctor import Check, examine
 from talkinghead.errors import JobError
 from talkinghead.logs import start_logging
-from talkinghead.settings import Settings
+from talkinghead.settings import Settings, wrong_settings
 
 console = Console(stderr=True)
 
@@ -28,7 +28,9 @@ def doctor() -> None:
     try:
         with console.status("looking"), Studio(Settings()) as studio:
             checks = list(examine(studio))
-    except (JobError, ValidationError) as error:
+    except ValidationError as error:
+        checks = [Check("settings", "failed", wrong_settings(error))]
+    except JobError as error:
         checks = [Check("settings", "failed", str(error))]
     table = Table(box=None)
     for column in ("check", "", "found, or what to do"):

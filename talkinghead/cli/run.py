@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from talkinghead.cli.asked import Boxes, Files, request_of, with_fields
+from talkinghead.client import TalkingheadError
 from talkinghead.delivery.file import FilePlace, bundle_path
 from talkinghead.errors import JobError
 from talkinghead.files import numbered
@@ -25,7 +27,7 @@ OUT_DIR = Path("out")
 LAST_START = "last-start-seconds"  # a file in WORK_DIR: how long ComfyUI took to start
 SLOW_START_SECONDS = 5.0
 NO_GPU = "no NVIDIA GPU is here, and the model needs one"
-WAYS = "--draft renders a quick preview on the CPU, --server URL uses another machine's ComfyUI"
+WAYS = "--draft renders a quick preview on the CPU; --server URL and --endpoint ID render elsewhere"
 console = Console(stderr=True)
 
 
@@ -45,6 +47,12 @@ def run(
         str | None,
         typer.Option(help="A running ComfyUI; if unset that of `talkinghead up`, or our own"),
     ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Render there: a RunPod endpoint's id, or the URL of `talkinghead serve`"
+        ),
+    ] = None,
     fields: Mapping[str, Any],
 ) -> None:
     """Render one video, as the worker would, and write it to a file.
@@ -62,11 +70,14 @@ def run(
         if asked.get("dry_run"):
             raise BadInput("dry_run is for jobs; see `talkinghead estimate`")
         target = _target(out, files, asked, overwrite=overwrite)
-        settings = _settings(server)
-        if not asked.get("draft") and settings.drafts_only:
-            asked["draft"] = _wants_draft()
-        result = _render(asked, settings, target)
-    except (BadInput, JobError, ValidationError) as error:
+        if endpoint is not None:
+            result = _render_there(asked, endpoint, target)
+        else:
+            settings = _settings(server)
+            if not asked.get("draft") and settings.drafts_only:
+                asked["draft"] = _wants_draft()
+            result = _render(asked, settings, target)
+    except (BadInput, JobError, TalkingheadError, OSError, ValidationError) as error:
         result = {"error": str(error)}
     if "error" in result:
         tell_failed(result["error"])
@@ -167,6 +178,23 @@ def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, 
     if log is not None and "error" not in result:
         _keep_start(settings, result["timings"].get("start", 0.0))
     return result
+
+
+def _render_there(fields: dict[str, Any], endpoint: str, out: Path) -> dict[str, Any]:
+    from talkinghead.cli.endpoint import render_there  # noqa: PLC0415 - a slow import
+    from talkinghead.cli.watching import Bar  # noqa: PLC0415
+    from talkinghead.render.progress import Progress  # noqa: PLC0415
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the client cancels its job then
+    with Bar(console, None, None) as bar:
+
+        def told(percent: float, message: str, eta_seconds: float | None) -> None:
+            bar.report(Progress("render", message, eta_seconds=eta_seconds, least_percent=percent))
+
+        try:
+            return render_there(fields, endpoint, out, told)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
 
 
 def _last_start(settings: Settings) -> float | None:

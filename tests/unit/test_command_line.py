@@ -72,8 +72,14 @@ def test_help_and_a_typo_load_none_of_what_takes_seconds() -> None:
 )
 def test_ctrl_c_leaves_no_traceback_at_any_moment(words: list[object], tmp_path: Path) -> None:
     def stopped_after(seconds: float) -> tuple[int, str]:
+        # From when on the command has the say: before, Python itself starts.
+        script = f"""
+import sys, talkinghead.__main__ as door
+sys.argv = ["talkinghead", *{list(map(str, words))}]
+print("here", flush=True)
+door.main()"""
         process = subprocess.Popen(
-            [sys.executable, "-m", "talkinghead", *map(str, words)],
+            [sys.executable, "-c", script],
             cwd=tmp_path,
             env=os.environ | {"WORK_DIR": str(tmp_path / "work"), "PYTHONPATH": str(PROJECT_DIR)},
             stdout=subprocess.PIPE,
@@ -81,12 +87,13 @@ def test_ctrl_c_leaves_no_traceback_at_any_moment(words: list[object], tmp_path:
             text=True,
             start_new_session=True,
         )
+        assert process.stdout is not None and process.stdout.readline() == "here\n"
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: its children get it, too
         output, _ = process.communicate(timeout=LAST_RESORT_SECONDS)
         return process.returncode, output
 
-    for seconds in (0.15, 0.5, 1.0, 2.0, 4.0):
+    for seconds in (0.0, 0.3, 1.0, 2.0, 4.0):
         code, output = stopped_after(seconds)
         assert "Traceback" not in output and "KeyboardInterrupt" not in output, output
         if code not in (-signal.SIGINT, 130):  # it had ended by itself

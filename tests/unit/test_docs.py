@@ -14,7 +14,7 @@ README = PROJECT_DIR / "README.md"
 
 def test_the_tables_of_the_reference_are_those_of_the_code() -> None:
     pages = runpy.run_path(str(PROJECT_DIR / "scripts" / "write-docs"))["pages"]()
-    assert {path.name for path in pages} == {"request.md", "result.md", "settings.md"}
+    assert {"request.md", "result.md", "settings.md"} < {path.name for path in pages}
     for path, text in pages.items():
         assert path.read_text("utf-8") == text, f"{path.name}: run scripts/write-docs"
 

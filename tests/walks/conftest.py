@@ -1,4 +1,4 @@
-"""The command as a person types it, in a folder of their own."""
+"""The command as a person types it; a browser, and the TypeScript client as JavaScript."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from talkinghead.settings import PROJECT_DIR
+from tests.clients.conftest import built  # noqa: F401 - a fixture
 from tests.gui.browser import find_chromium
 from tests.timing import LAST_RESORT_SECONDS
 
@@ -44,13 +45,13 @@ def typed(tmp_path: Path) -> Type:
     return run
 
 
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium; without one the test is skipped."""
+@pytest.fixture
+def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         program = find_chromium(playwright)
         if program is None:
-            pytest.skip("there is no Chromium; scripts/install-chromium tells why")
-        options = ["--no-sandbox", "--disable-dev-shm-usage"]
-        with playwright.chromium.launch(executable_path=program, args=options) as browser:
-            yield browser
+            pytest.skip("NO WALK WITH A BROWSER: there is no Chromium; scripts/install-chromium")
+        with playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        ) as browser:
+            yield browser.new_page()

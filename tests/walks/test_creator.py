@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import Browser
+from playwright.sync_api import Page
 
 from tests.timing import LAST_RESORT_SECONDS
 from tests.walks.conftest import Type, started
@@ -17,7 +17,7 @@ SMALL = ("--width", 256, "--height", 256, "--max-audio-duration", 1.2)
 
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="there is a GPU")
 def test_a_creator_gets_from_a_picture_and_a_voice_to_a_page_of_drafts(
-    typed: Type, tmp_path: Path, portrait: Path, voice: Path, browser: Browser
+    typed: Type, tmp_path: Path, portrait: Path, voice: Path, page: Page
 ) -> None:
     (tmp_path / "me.jpg").write_bytes(portrait.read_bytes())
     (tmp_path / "hello.wav").write_bytes(voice.read_bytes())
@@ -54,7 +54,6 @@ def test_a_creator_gets_from_a_picture_and_a_voice_to_a_page_of_drafts(
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=LAST_RESORT_SECONDS)
 
-    page = browser.new_page()
     page.goto((tmp_path / "out" / "report.html").as_uri())
     cards = page.locator("article")
     assert [card.locator(".name").inner_text() for card in cards.all()] == ["me", "me-2"]
@@ -64,4 +63,3 @@ def test_a_creator_gets_from_a_picture_and_a_voice_to_a_page_of_drafts(
     cards.nth(1).locator("button.seen").click()
     playing = "document.querySelector('dialog[open] video').readyState > 1"
     page.wait_for_function(playing, timeout=1000 * LAST_RESORT_SECONDS)
-    page.close()
