@@ -17,6 +17,7 @@ from talkinghead.media.sandbox import Sandboxes
 from talkinghead.redact import redact_urls
 from talkinghead.replay import page, report
 from talkinghead.replay.display import Display
+from talkinghead.replay.endpoint_batch import Into
 from talkinghead.replay.look import OutputLook
 from talkinghead.replay.outputs import OutputFolder
 from talkinghead.replay.page import PageWriter, write_page
@@ -180,10 +181,14 @@ class Batch:
             PageWriter(self._report_path, len(runs)) as pages,
             Display(console, len(runs), tally, pages.ended) as display,
         ):
+            outputs = OutputFolder(self._out, kept, OutputLook(sandboxes, self._stop))
+            if self._target.as_batch:
+                self._do_batch(runs, Into(outputs, kept, display))
+                return
             work = Work(
                 runs,
                 places,
-                outputs=OutputFolder(self._out, kept, OutputLook(sandboxes, self._stop)),
+                outputs=outputs,
                 report=kept,
                 watcher=display,
                 in_flight=self._target.in_flight,
@@ -192,6 +197,12 @@ class Batch:
                 stop=self._stop,
             )
             work.do()
+
+    def _do_batch(self, runs: Sequence[Run], into: Into) -> None:
+        lost_seconds = self._how.wait_seconds
+        batch = self._target.batch(self._settings, self._stop, lost_seconds=lost_seconds)
+        say("As a batch: it goes on when this command is ended, which then fetches the rest")
+        batch.do(runs, into)
 
     def _tell_end(self, planned: Planned, tally: Tally) -> None:
         """Counts, failures by cause, and the next command."""

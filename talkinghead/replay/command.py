@@ -53,6 +53,10 @@ def replay(
     endpoint_url: Annotated[
         str | None, typer.Option(help="The URL of a worker with --rp_serve_api")
     ] = None,
+    as_batch: Annotated[
+        bool,
+        typer.Option("--batch", help="One of RunPod's batches: hours of time, workers of its own"),
+    ] = False,
     low_priority: Annotated[
         bool,
         typer.Option("--low-priority", help="Jobs that start no worker of the endpoint"),
@@ -96,7 +100,9 @@ def replay(
         )
         check_name(name)
         at = _endpoint(endpoint, endpoint_url)
-        target = Target(_servers(server or []), at, jobs, low_priority)
+        if (as_batch or low_priority) and at is None:
+            raise BadInput("--batch and --low-priority are for an endpoint: give --endpoint ID")
+        target = Target(_servers(server or []), at, jobs, low_priority, as_batch)
         command = shlex.join(["talkinghead", *sys.argv[1:]])
         how = How(retry, wait, strict, price_per_hour, command)
         batch = Batch(sources, wanted, target, out, how)

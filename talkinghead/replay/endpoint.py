@@ -82,10 +82,9 @@ class EndpointPlace:
         """
         state = self._earlier(run, seen, stop) or self._new(run, seen, stop)
         job = self._jobs.pop(run.key)
-        result = result_of(state)
-        facts = replace(read_result(result), paid_seconds=paid_seconds(state))
+        result_of(state)
         self._jobs[run.key] = job  # there is more to be had of it, should its outputs not come
-        collect(result, folder, self._fetcher)
+        facts = bring(state, folder, self._fetcher)
         del self._jobs[run.key]
         return facts
 
@@ -173,6 +172,18 @@ class Output:
     place: str = ""
     sha256: str | None = None
     text: str | None = None
+
+
+def bring(state: Mapping[str, Any], folder: Path, fetcher: Fetcher) -> RunResult:
+    """Bring what a job made into `folder`; its last state tells.
+
+    Raises:
+        Refused, Failed
+    """
+    result = result_of(state)
+    facts = replace(read_result(result), paid_seconds=paid_seconds(state))
+    collect(result, folder, fetcher)
+    return facts
 
 
 def collect(result: Mapping[str, Any], folder: Path, fetcher: Fetcher) -> None:
