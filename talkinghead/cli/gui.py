@@ -55,6 +55,8 @@ HTTP_SECONDS = 30.0
 END_SECONDS = 10.0
 MAX_SAME_NAME = 100
 LISTED = "talkinghead"  # the folder of our templates in the GUI's list
+# The draft as a template of our pack: the GUI opens it, and not its own example.
+DRAFT = "?template=draft_i2v&source=talkinghead_draft"
 EXAMPLES = ("portrait.jpg", "voice.wav")  # what the templates name
 console = Console(stderr=True)
 
@@ -229,8 +231,11 @@ def start_gui(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def tell(url: str) -> None:
-        where = f"{url}, press w (Workflows) and choose {LISTED}/draft_i2v; then Run"
-        console.print(f"\n[bold]Open {where}[/]\n", highlight=False, soft_wrap=True)
+        console.print(
+            f"\n[bold]Open {url}/{DRAFT}[/] and press Run", highlight=False, soft_wrap=True
+        )
+        listed = f"the others: key w (Workflows), folder {LISTED}; Ctrl-C ends ComfyUI"
+        console.print(f"{listed}\n", highlight=False, soft_wrap=True)
 
     try:
         settings = Settings()
