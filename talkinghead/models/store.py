@@ -43,7 +43,7 @@ class ModelStore:
         self.scanned = (self.folder, own)
         self.folders = tuple(dict.fromkeys([self.folder, own, volume / "models", *extra]))
         self.caches = (volume / VOLUME_CACHE, Path(constants.HF_HUB_CACHE))
-        self.private = self.folder / ".talkinghead"
+        self.private = settings.kept_dir
         self.sums = KnownSums(self.private / "sums", self.folder)
 
     def find(self, name: str, file: ModelFile) -> Path | None:
