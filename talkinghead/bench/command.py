@@ -105,7 +105,8 @@ def _measured(settings: Settings, standard: Standard, path: Path) -> Report:
         def tell(row: Row) -> None:
             known = row.window_seconds
             said = row.note or "" if known is None else f"{known:.2f} s a window"
-            bars.console.print(f"{escape(row.name)}: {escape(said)}", highlight=False)
+            text = f"{escape(row.name)}: {escape(said)}"
+            bars.console.print(text, highlight=False, soft_wrap=True)
 
         told = Told(begin, tell, lambda seen: bars.update(bar, step=seen.message))
         run = Run(settings, standard, path, told)

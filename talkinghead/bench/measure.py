@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,11 +65,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Rendered:
-    """One render of the standard: its seconds, those of a step, and the steps of a window."""
+    """One render of the standard: its seconds, those of a step, the steps of a window, the rest.
+
+    `window_seconds` are those of a window after the first, as a worker measures them; None of one.
+    """
 
     seconds: float
     step_seconds: float | None
     steps: int
+    rest_seconds: float
+    window_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,9 @@ class Bench:
     """What is the same for all configurations.
 
     `plain` are the plain one's settings, `files` the fields that name picture and voices, `folder`
-    gets a video of each configuration. `report` is told how far each render is.
+    gets a video of each configuration, and its ComfyUI's log. `report` is told how far each render
+    is. Without a `first` render, windows are timed as a worker does that has several, and a single
+    one by its steps and what comes after them.
     """
 
     settings: Settings
@@ -84,9 +93,10 @@ class Bench:
     files: Mapping[str, Any]
     folder: Path
     report: Callable[[Progress], None] = lambda progress: None
+    first: bool = True
 
     def video(self, name: str) -> Path:
-        """Where the video of a configuration goes."""
+        """Where the video of a configuration goes; its log is beside it, as NAME.log."""
         return self.folder / f"{name.replace(' ', '-')}.mp4"
 
     def measure(self, configuration: Configuration) -> Row:
@@ -98,20 +108,29 @@ class Bench:
         place = FilePlace(self.video(name))
         place.path.unlink(missing_ok=True)
         try:
-            with Studio(ours, store=place, local_files=True) as studio, Peaks(studio) as peaks:
-                published = self._published_seconds(studio, configuration)
-                first = self._render(studio, {**configuration.fields, "steps": FIRST_STEPS})
-                made = self._render(studio, configuration.fields)
+            with Studio(ours, store=place, local_files=True) as studio, self._logged(studio, name):
+                plan = plan_of(self.standard.request(self.files, configuration.fields), studio)
+                with Peaks(studio) as peaks:
+                    quick = {**configuration.fields, "steps": FIRST_STEPS}
+                    first = self._render(studio, quick) if self.first else None
+                    made = self._render(studio, configuration.fields)
+                if self.standard.windows > 1 and (seen := studio.pace.measured(plan)):
+                    made = replace(made, window_seconds=seen.window_seconds)
             row = _with_memory(_with_times(row, self.standard, first, made), peaks)
-            times = made.seconds / self.standard.windows / published
+            assert row.window_seconds is not None, "it was measured"
+            times = row.window_seconds / window_seconds(plan)
             return self._with_picture(replace(row, times_published=times))
         except JobError as error:
             return replace(row, note=f"{error.code}: {str(error).splitlines()[0]}")
 
-    def _published_seconds(self, studio: Studio, configuration: Configuration) -> float:
-        """What others' figures say that an RTX 4090 takes for one window."""
-        request = self.standard.request(self.files, configuration.fields)
-        return window_seconds(plan_of(request, studio))
+    @contextlib.contextmanager
+    def _logged(self, studio: Studio, name: str) -> Iterator[None]:
+        """Keep ComfyUI's log, which goes with its folders."""
+        try:
+            yield
+        finally:
+            if studio.server is not None and studio.server.folders.log.exists():
+                shutil.copyfile(studio.server.folders.log, self.video(name).with_suffix(".log"))
 
     def _render(self, studio: Studio, fields: Mapping[str, Value]) -> Rendered:
         steps = Steps(self.report)
@@ -119,7 +138,7 @@ class Bench:
         job.timeout_seconds = studio.settings.job_timeout_seconds
         result = render(job, self.standard.request(self.files, fields), studio)
         count = result["generation_params"]["steps"]
-        return Rendered(job.timings["render"], steps.step_seconds, count)
+        return Rendered(job.timings["render"], steps.step_seconds, count, steps.rest_seconds)
 
     def _with_picture(self, row: Row) -> Row:
         """The row with what a worker would say of the picture, and its distance from plain."""
@@ -142,18 +161,24 @@ class Bench:
         return replace(row, psnr_db=found.psnr_db, ssim=found.ssim)
 
 
-def _with_times(row: Row, standard: Standard, first: Rendered, made: Rendered) -> Row:
-    """The row, measured: by the second render, and the first by what it took longer."""
-    fewer = standard.windows * (made.steps - first.steps)
-    warm = made.seconds - fewer * (made.step_seconds or 0.0)
+def _with_times(row: Row, standard: Standard, first: Rendered | None, made: Rendered) -> Row:
+    """The row, measured: by the last render, and a first one by what it took longer."""
+    step, seconds = made.step_seconds or 0.0, made.seconds
+    if first is None:
+        window = made.window_seconds or made.steps * step + made.rest_seconds
+        seconds = standard.windows * window
+        load = made.seconds - seconds
+    else:
+        fewer = standard.windows * (made.steps - first.steps)
+        load = first.seconds - (seconds - fewer * step)
     return replace(
         row,
         state="measured",
         measured_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         step_seconds=made.step_seconds,
-        window_seconds=made.seconds / standard.windows,
-        video_second_seconds=made.seconds / standard.seconds,
-        load_seconds=max(0.0, first.seconds - warm),
+        window_seconds=seconds / standard.windows,
+        video_second_seconds=seconds / standard.seconds,
+        load_seconds=max(0.0, load),
     )
 
 

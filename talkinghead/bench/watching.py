@@ -28,11 +28,14 @@ class Steps:
         self._report = report
         self._clock = clock
         self._ends: list[tuple[int, int, float]] = []  # window, step, when
+        self._collected: float | None = None
 
     def see(self, progress: Progress) -> None:
         """Take note of what is reported."""
         if progress.window is not None and progress.step is not None:
             self._ends.append((progress.window, progress.step, self._clock()))
+        if progress.stage == "collect":
+            self._collected = self._clock()
         self._report(progress)
 
     @property
@@ -44,6 +47,11 @@ class Steps:
             if before[0] == after[0] and before[1] < after[1]
         ]
         return statistics.median(taken) if taken else None
+
+    @property
+    def rest_seconds(self) -> float:
+        """From the last step's end to that of the render: what the VAE and the encoder take."""
+        return self._collected - self._ends[-1][2] if self._collected and self._ends else 0.0
 
 
 class Peaks:
