@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo gui test test-fast check test-real test-current test-gui soak replay-soak long-soak \
-	mutants test-image comfyui chromium frontends typescript lock clean
+	mutants test-types test-image comfyui chromium frontends typescript lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -42,6 +42,10 @@ test-current: $(VENV)/.installed
 # short form.
 test-gui: comfyui chromium frontends
 	GUI_LONG=1 $(BIN)/pytest tests/gui --durations=5
+
+# What json-schema-to-typescript and datamodel-code-generator make of the schemas in docs/.
+test-types: $(VENV)/.installed typescript
+	$(BIN)/pytest tests/generated -rA
 
 # The image built and tried, without Docker, a registry or a Git host: root on a Debian, 14 GB of
 # disk. PACKS=DIR names a folder with the real ComfyUI and node packs.

@@ -22,7 +22,7 @@ from talkinghead.bench.run import CannotBench, Run, Told
 from talkinghead.bench.standard import Standard
 from talkinghead.errors import JobError
 from talkinghead.logs import start_logging
-from talkinghead.models.choice import Choice, save_choice
+from talkinghead.models.choice import TUNABLE, Choice, save_choice
 from talkinghead.plan.fields import MAX_SIDE
 from talkinghead.settings import Settings
 
@@ -128,7 +128,7 @@ def _save(settings: Settings, report: Report) -> Path | None:
     best = report.best
     if best is None or best.times_published is None:
         return None
-    chosen = {name: value for name, value in best.settings.items() if name != "model_profile"}
+    chosen = {name: value for name, value in best.settings.items() if name in TUNABLE}
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     choice = Choice(report.machine, report.profile, chosen, day, best.times_published)
     return save_choice(settings, choice)

@@ -34,11 +34,15 @@ class Configuration:
 # In the order in which they are measured: what is worth most comes first. One line each.
 TABLE = (
     Configuration("sageattn", {"attention": "sageattn"}),
+    Configuration("compiled", {"torch_compile": True}),
+    Configuration("compiled, sage", {"torch_compile": True, "attention": "sageattn_compiled"}),
+    Configuration("fp16 sums", {"base_precision": "fp16_fast"}),
     Configuration("weights kept", {"force_offload": False}),
     Configuration("no block swapped", {"blocks_to_swap": 0}),
     Configuration("20 blocks swapped", {"blocks_to_swap": 20}),
     Configuration("40 blocks swapped", {"blocks_to_swap": 40}),
     Configuration("chain", fields={"long": True}),
+    Configuration("chain, light VAE", {"light_vae": True}, {"long": True}),
 )
 
 
@@ -49,6 +53,9 @@ def plain_settings(tuning: Tuning) -> dict[str, Value]:
         "attention": "sdpa",
         "force_offload": tuning.force_offload,
         "blocks_to_swap": tuning.blocks_to_swap,
+        "base_precision": "auto",
+        "torch_compile": False,
+        "light_vae": False,
     }
 
 
@@ -69,7 +76,7 @@ def why_not(
 ) -> str | None:
     """Why it cannot run on this host, as far as that is known before it is tried."""
     settings = {**plain, **configuration.settings}
-    if settings["attention"] == "sageattn" and not host.sage:
+    if str(settings["attention"]).startswith("sageattn") and not host.sage:
         return "SageAttention is not installed beside ComfyUI, or not right and quicker here"
     needs = manifest.profile(str(settings["model_profile"])).needs
     if host.gpu is None or needs is None:

@@ -108,7 +108,10 @@ class Bench:
         place = FilePlace(self.video(name))
         place.path.unlink(missing_ok=True)
         try:
-            with Studio(ours, store=place, local_files=True) as studio, self._logged(studio, name):
+            with (
+                Studio(ours, store=place, local_files=True, is_bench=True) as studio,
+                self._logged(studio, name),
+            ):
                 plan = plan_of(self.standard.request(self.files, configuration.fields), studio)
                 with Peaks(studio) as peaks:
                     quick = {**configuration.fields, "steps": FIRST_STEPS}

@@ -18,8 +18,9 @@ from talkinghead.bench.measure import Bench, Row
 from talkinghead.bench.report import Report
 from talkinghead.bench.standard import Standard, write_files
 from talkinghead.comfy.pins import pins
+from talkinghead.errors import SettingsExcluded
 from talkinghead.models.choice import Value, machine_of
-from talkinghead.models.gpu import Host, choose, read_host
+from talkinghead.models.gpu import Host, choose, read_host, tuning_for
 from talkinghead.models.manifest import Manifest, load_manifest
 from talkinghead.models.store import ModelStore
 from talkinghead.render.progress import Progress
@@ -85,7 +86,7 @@ class Run:
     def _measure(self, each: Configuration, number: int, total: int) -> None:
         self._told.begin(each.name, number, total)
         if self.report.row(each.name) is None:
-            reason = self._missing(each)
+            reason = self._missing(each) or self._refused(each)
             reason = reason or why_not(each, self._plain, self._host, self._manifest)
             row = self._left_out(each, reason) if reason else self._bench.measure(each)
             self.report.add(row)
@@ -99,6 +100,15 @@ class Run:
         files, store = self._manifest.files_of(profile), ModelStore(self._settings)
         missing = [name for name, file in files.items() if not any(store.candidates(name, file))]
         return f"not here: {', '.join(missing)}" if missing else None
+
+    def _refused(self, each: Configuration) -> str | None:
+        """Why settings of it do not go together."""
+        update = {**self._plain, **each.settings}
+        try:
+            tuning_for(self._settings.model_copy(update=update), self._manifest, self._host)
+        except SettingsExcluded as error:
+            return str(error)
+        return None
 
     def _left_out(self, each: Configuration, reason: str) -> Row:
         settings = {**self._plain, **each.settings}

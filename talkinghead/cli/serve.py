@@ -78,6 +78,7 @@ def _serve(settings: Settings, access: Access, host: str, port: int) -> None:
         server = stack.enter_context(ApiServer((host, port), queue, access))
         stack.callback(queue.close)
         studio.record.keep_in(settings.work_dir)
+        stack.callback(studio.record.stop)
         studio.sandboxes.start()
         threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
         queue.start()

@@ -181,6 +181,14 @@ class Request(TypedDict, total=False):
     wav_base64_2: str | None
     # Contract B: the voices
     audio_urls: list[str] | None
+    # `image_url`, as contract C calls it
+    image: str | None
+    # Contract C: the voice
+    audio: str | None
+    # `resolution`, as contract C calls it
+    size: Literal["480p", "720p"] | None
+    # Contract C: taken, and of no effect: this worker checks no content
+    enable_safety_checker: bool | None
     # Native: the people, each `{audio_url, box or mask_url}`
     speakers: list[Speaker] | None
     # What the picture shall show, up to 512 tokens; each contract has one
@@ -191,7 +199,7 @@ class Request(TypedDict, total=False):
     # by window](docs/long.md#more-than-one-prompt)
     prompts: list[TimedPrompt] | None
     # Of the video, with `resolution`; "auto": the source's; if unset "9:16", or the source's if
-    # that would leave out a speaker's face
+    # that would leave out a speaker's face, and with contract C
     aspect_ratio: Literal["16:9", "9:16", "auto"] | None
     # Of the video, with `aspect_ratio`; if unset "480p"
     resolution: Literal["480p", "720p"] | None
@@ -283,7 +291,8 @@ class Request(TypedDict, total=False):
     # Nothing is rendered; the result is an [estimate](docs/long.md#what-it-will-take) of windows,
     # time, price, memory and disk. Default: false
     dry_run: bool | None
-    # What an hour of the GPU costs, for the estimate
+    # What an hour of the worker costs, for the estimate and the result's `cost`; if unset as
+    # `PRICE_PER_HOUR` says
     price_per_hour: float | None
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 from comfy_client import HTTP_SECONDS, ComfyClient, ComfyError, ExecutionFailed, TimedOut
 from talkinghead.comfy.failures import kind_of
 from talkinghead.comfy.health import Health, prove
+from talkinghead.comfy.own_client import OwnClient
 from talkinghead.comfy.pins import pins
 from talkinghead.comfy.process import ComfyProcess, death_of
 from talkinghead.comfy.record import Record
@@ -47,6 +48,7 @@ class Studio:
 
     ComfyUI is a child process of ours, or with COMFYUI_URL a server that somebody else runs, whose
     folders we do not see: there, a job's files stay behind. `server` may have been started before.
+    It takes what a bench found best for hosts like this one, unless it is the bench that asks.
     """
 
     def __init__(
@@ -56,9 +58,12 @@ class Studio:
         store: Place | None = None,
         local_files: bool = False,
         server: ComfyServer | None = None,
+        is_bench: bool = False,
     ) -> None:
         self.host = read_host(settings)
-        self.found = find_choice(settings, self.host, pins(settings, {}))
+        self.found = Found(settings)
+        if not is_bench:
+            self.found = find_choice(settings, self.host, pins(settings, {}))
         self.settings = settings = self.found.settings
         guard = UrlGuard(blocked=()) if settings.allow_private_urls else PUBLIC_ONLY
         self.fetcher = Fetcher(
@@ -75,6 +80,7 @@ class Studio:
         self.cures: list[str] = []  # without which pictures came out black, flat or as noise
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
+        self.is_warm = False  # whether it has rendered
         self.server = server
         if server is None and not settings.comfyui_url:
             self.server = ComfyServer.from_settings(settings)
@@ -229,7 +235,10 @@ class Studio:
             return ComfyClient(str(self.settings.comfyui_url))
         stall = self.settings.stall_seconds
         http = max(HTTP_SECONDS, stall)  # a render is in what is uploaded and downloaded, too
-        return ComfyClient(self.server.url, http_seconds=http, unreachable_seconds=2 * stall)
+        server = self.server
+        return OwnClient(
+            server.url, server.folders, http_seconds=http, unreachable_seconds=2 * stall
+        )
 
     def _ensure_ready(self, check: Callable[[], None]) -> None:
         self._is_open = True

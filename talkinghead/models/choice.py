@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from talkinghead.errors import SettingsExcluded
 from talkinghead.files import read_json
 from talkinghead.models.gpu import Host, read_driver, tuning_for, version_beside_comfyui
 from talkinghead.models.manifest import load_manifest
@@ -20,7 +21,7 @@ from talkinghead.settings import Settings
 
 FILE_NAME = "talkinghead-tuning.json"
 # The settings that may be chosen so; each can be measured by the bench.
-TUNABLE = ("attention", "blocks_to_swap", "force_offload")
+TUNABLE = ("attention", "base_precision", "blocks_to_swap", "force_offload", "torch_compile")
 
 Value = str | int | float | bool
 
@@ -78,11 +79,13 @@ def find_choice(settings: Settings, host: Host, pins: Mapping[str, str]) -> Foun
 
     Raises:
         ModelsMissing: MODEL_PROFILE names no profile.
+        SettingsExcluded: what is set by hand excludes each other.
     """
     if settings.comfyui_url or not any(path.exists() for path in _files(settings)):
         return Found(settings)
     machine = machine_of(settings, host, pins)
-    profile = tuning_for(settings, load_manifest(), host).profile
+    manifest = load_manifest()
+    profile = tuning_for(settings, manifest, host).profile
     others: list[str] = []
     for path in _files(settings):
         try:
@@ -93,7 +96,13 @@ def find_choice(settings: Settings, host: Host, pins: Mapping[str, str]) -> Foun
         for choice in choices:
             difference = _difference(choice, machine, profile, host)
             if difference is None:
-                return Found(_with(settings, choice), choice)
+                chosen = _with(settings, choice)
+                try:
+                    tuning_for(chosen, manifest, host)
+                except SettingsExcluded as error:  # beside what is set by hand
+                    difference = f"other settings: {error}"
+                else:
+                    return Found(chosen, choice)
             others.append(f"{path} has one for {difference}")
     note = f"what was measured is not for this host, and not taken: {'; '.join(others)}"
     return Found(settings, note=note if others else None)
@@ -160,6 +169,6 @@ def _difference(choice: Choice, machine: Machine, profile: str, host: Host) -> s
             return f"{name} {their or 'none'}, here {our or 'none'}"
     if choice.profile != profile:
         return f"profile {choice.profile}, here {profile}"
-    if choice.settings.get("attention") == "sageattn" and not host.sage:
+    if str(choice.settings.get("attention")).startswith("sageattn") and not host.sage:
         return "SageAttention, which does not run here"
     return None

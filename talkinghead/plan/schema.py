@@ -96,12 +96,19 @@ def definitions() -> dict[str, dict[str, Any]]:
 
 
 def _nullable(field: dict[str, Any]) -> dict[str, Any]:
-    if "anyOf" in field:
+    """The rule of a field; null is taken, too."""
+    if "null" in field.get("type", []) or "anyOf" in field:
         return field
-    about: dict[str, Any] = {
-        key: field.pop(key) for key in ("default", "description") if key in field
-    }
-    return {"anyOf": [field, {"type": "null"}], **about}
+    return _in_one(field)
+
+
+def _in_one(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule that takes null, too, without an `anyOf`, in which others lose what it limits."""
+    if "const" in rule:
+        rule["enum"] = [rule.pop("const")]
+    if "enum" in rule:
+        rule["enum"] = [*rule["enum"], None]
+    return {**rule, "type": [rule["type"], "null"]}
 
 
 def _named(schema: dict[str, Any]) -> dict[str, Any]:
@@ -112,10 +119,14 @@ def _named(schema: dict[str, Any]) -> dict[str, Any]:
     """
     found = _renamed(schema)
     for each in [found, *found.get("$defs", {}).values()]:
-        for field in each.get("properties", {}).values():
+        for name, field in each.get("properties", {}).items():
             field.pop("title", None)
             if field.get("default", "") is None:
                 del field["default"]
+            match field.get("anyOf"):
+                case [{"type": _} as rule, {"type": "null"}]:
+                    del field["anyOf"]
+                    each["properties"][name] = {**_in_one(rule), **field}
         each["title"] = _name(each["title"])
     return dict(found)
 

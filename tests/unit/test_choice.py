@@ -112,6 +112,21 @@ def test_sageattention_is_not_taken_where_it_does_not_run(
     assert "SageAttention, which does not run here" in told(studio)[0]
 
 
+def test_a_choice_that_does_not_go_with_what_is_set_by_hand_keeps_no_worker_from_its_jobs(
+    settings: Callable[..., Settings],
+) -> None:
+    save_choice(settings(), replace(BEST, settings={"attention": "sageattn_compiled"}))
+    studio = Studio(settings(fp8_matmul=False))
+    assert attention(studio) == "sageattn_compiled"
+    here = replace(CARD, gpu=Gpu("NVIDIA L40S", 45, 8.6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studios, "read_host", lambda settings: here)
+        save_choice(settings(), replace(BEST, settings={"torch_compile": True}))
+        studio = Studio(settings())
+    assert not studio.settings.torch_compile
+    assert "Triton compiles no e4m3 there" in told(studio)[0]
+
+
 def test_hosts_of_a_fleet_share_the_file_and_each_finds_its_own(
     settings: Callable[..., Settings],
 ) -> None:

@@ -158,6 +158,14 @@ export interface Request {
   wav_base64_2?: string | null;
   /** Contract B: the voices */
   audio_urls?: string[] | null;
+  /** `image_url`, as contract C calls it */
+  image?: string | null;
+  /** Contract C: the voice */
+  audio?: string | null;
+  /** `resolution`, as contract C calls it */
+  size?: "480p" | "720p" | null;
+  /** Contract C: taken, and of no effect: this worker checks no content */
+  enable_safety_checker?: boolean | null;
   /** Native: the people, each `{audio_url, box or mask_url}` */
   speakers?: Speaker[] | null;
   /** What the picture shall show, up to 512 tokens; each contract has one */
@@ -166,7 +174,7 @@ export interface Request {
   positive_prompt?: string | null;
   /** More prompts over a long video, each `{at: seconds, text}`, which holds from then on, [window by window](docs/long.md#more-than-one-prompt) */
   prompts?: TimedPrompt[] | null;
-  /** Of the video, with `resolution`; "auto": the source's; if unset "9:16", or the source's if that would leave out a speaker's face */
+  /** Of the video, with `resolution`; "auto": the source's; if unset "9:16", or the source's if that would leave out a speaker's face, and with contract C */
   aspect_ratio?: "16:9" | "9:16" | "auto" | null;
   /** Of the video, with `aspect_ratio`; if unset "480p" */
   resolution?: "480p" | "720p" | null;
@@ -242,7 +250,7 @@ export interface Request {
   request_id?: string | null;
   /** Nothing is rendered; the result is an [estimate](docs/long.md#what-it-will-take) of windows, time, price, memory and disk. Default: false */
   dry_run?: boolean | null;
-  /** What an hour of the GPU costs, for the estimate */
+  /** What an hour of the worker costs, for the estimate and the result's `cost`; if unset as `PRICE_PER_HOUR` says */
   price_per_hour?: number | null;
 }
 
