@@ -226,6 +226,21 @@ class Settings(BaseSettings):
     bundle: bool = Field(
         False, description="Whether jobs that do not say get a replay bundle with the video"
     )
+    price_per_hour: float | None = Field(
+        None,
+        gt=0,
+        description="What an hour of this worker costs: each result then has the `cost` of its job",
+    )
+    api_token: SecretStr | None = Field(
+        None,
+        description="`talkinghead serve`: the key that callers have to send; without one it "
+        "answers this machine alone",
+    )
+    api_cors_origins: str = Field(
+        "",
+        description="`talkinghead serve`: origins whose pages may call it, separated by commas; "
+        "`*`: any",
+    )
 
     @field_validator("attention", mode="before")
     @classmethod

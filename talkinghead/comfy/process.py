@@ -20,7 +20,15 @@ LOG_TAIL_LINES = 15
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # newer ComfyUIs write them to files too
 LOG_TAIL_BYTES = 8192
 # Names of variables that hold the worker's credentials: ComfyUI and its node packs need none.
-CREDENTIAL_PREFIXES = ("S3_", "AWS_", "BUCKET_", "RUNPOD_", "HF_TOKEN", "HUGGING_FACE_")
+CREDENTIAL_PREFIXES = (
+    "API_TOKEN",
+    "S3_",
+    "AWS_",
+    "BUCKET_",
+    "RUNPOD_",
+    "HF_TOKEN",
+    "HUGGING_FACE_",
+)
 
 
 class ComfyProcess:

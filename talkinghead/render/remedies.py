@@ -12,6 +12,7 @@ from talkinghead.models.manifest import ModelProfile
 from talkinghead.models.speedups import BY_THE_WEIGHTS
 from talkinghead.plan.plan import Plan
 from talkinghead.render.job import Job
+from talkinghead.render.look import SHEET_NAME
 
 
 class Remedy(NamedTuple):
@@ -88,7 +89,11 @@ class Remedies:
         job.notes.append(f"{error}: rendered again {self._how}")
 
     def worked(self) -> None:
-        """Remember for the next render what helped, and tell the doctor."""
+        """Remember for the next render what helped, and tell the doctor.
+
+        No sheet is left of what did not come out right, now or in an earlier run of the request.
+        """
+        self._studio.stores.drop(self._job.place, SHEET_NAME)
         cures = self._studio.cures
         cures.extend(name for name in self._applied if name not in cures)
         if cures:
