@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo gui test test-fast check test-real test-current test-gui soak replay-soak long-soak \
-	mutants test-image comfyui chromium frontends lock clean
+	mutants test-types test-image comfyui chromium frontends typescript lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: comfyui
@@ -13,7 +13,7 @@ demo: comfyui
 gui: comfyui
 	$(BIN)/talkinghead gui
 
-test: comfyui chromium frontends
+test: comfyui chromium frontends typescript
 	scripts/test
 
 # What needs no ComfyUI, without the slowest.
@@ -42,6 +42,10 @@ test-current: $(VENV)/.installed
 # short form.
 test-gui: comfyui chromium frontends
 	GUI_LONG=1 $(BIN)/pytest tests/gui --durations=5
+
+# What json-schema-to-typescript and datamodel-code-generator make of the schemas in docs/.
+test-types: $(VENV)/.installed typescript
+	$(BIN)/pytest tests/generated -rA
 
 # The image built and tried, without Docker, a registry or a Git host: root on a Debian, 14 GB of
 # disk. PACKS=DIR names a folder with the real ComfyUI and node packs.
@@ -75,6 +79,10 @@ chromium: $(VENV)/.installed
 frontends: $(VENV)/.installed
 	$(BIN)/python scripts/install-frontends
 
+# The compiler of the TypeScript client, from npm.
+typescript: $(VENV)/.installed
+	scripts/install-typescript
+
 # The worker and the tests' tools at the versions of the locks, without ComfyUI.
 $(VENV)/.installed: pyproject.toml requirements/worker.lock requirements/test.lock | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[test]' \
@@ -92,4 +100,4 @@ lock: $(BIN)/uv
 	$(BIN)/python scripts/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf $(VENV) .comfyui .frontends out
+	rm -rf $(VENV) .comfyui .frontends clients/typescript/node_modules out

@@ -20,8 +20,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from talkinghead.cli import checkpoints, gui, models
+from talkinghead.cli.endpoint import render_there
 from talkinghead.cli.lint import lint
 from talkinghead.cli.look import look
+from talkinghead.cli.serve import serve
+from talkinghead.client import TalkingheadError
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.file import FilePlace, bundle_path
 from talkinghead.delivery.place import as_json
@@ -41,7 +44,7 @@ from talkinghead.render.run import run_job
 from talkinghead.render.sources import fetch, open_files
 from talkinghead.replay.command import replay
 from talkinghead.replay.sources import BadInput, as_urls, check_target, files_of
-from talkinghead.settings import Settings
+from talkinghead.settings import Settings, wrong_settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.add_typer(models.app, name="models")
@@ -49,6 +52,7 @@ app.add_typer(checkpoints.app, name="checkpoints")
 app.command()(replay)
 app.command()(lint)
 app.command()(look)
+app.command()(serve)
 console = Console(stderr=True)
 
 
@@ -64,6 +68,12 @@ def run(
     draft: Annotated[
         bool, typer.Option(help="A quick preview on the CPU, without the model")
     ] = False,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Render there: a RunPod endpoint's id, or the URL of `talkinghead serve`"
+        ),
+    ] = None,
 ) -> None:
     """Render one request, as the worker would, and write the video to a file."""
     start_logging("plain", level=logging.ERROR)
@@ -74,9 +84,12 @@ def run(
             raise typer.BadParameter(f"{request}: dry_run is for jobs; see `talkinghead estimate`")
         for target in (out, bundle_path(out)):
             check_target(target, [request, *files_of(fields)])
-        settings = Settings()
-        result = _render(fields | ({"draft": True} if draft else {}), settings, out)
-    except (BadInput, JobError, ValidationError) as error:
+        fields |= {"draft": True} if draft else {}
+        if endpoint is not None:
+            result = _render_there(fields, endpoint, out)
+        else:
+            result = _render(fields, Settings(), out)
+    except (BadInput, JobError, TalkingheadError, OSError, ValidationError) as error:
         result = {"error": str(error)}
     if "error" in result:
         console.print(f"[red]failed:[/] {result['error']}", highlight=False)
@@ -98,8 +111,8 @@ def _read_request(path: Path) -> dict[str, Any]:
     return {name: as_urls(name, value, path.parent) for name, value in fields.items()}
 
 
-def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, Any]:
-    bars = Progress(
+def _bars() -> Progress:
+    return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -108,6 +121,20 @@ def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, 
         TextColumn("{task.fields[left]}"),
         console=console,
     )
+
+
+def _render_there(fields: dict[str, Any], endpoint: str, out: Path) -> dict[str, Any]:
+    with _bars() as bars:
+        bar = bars.add_task("sending", total=100, left="")
+
+        def told(percent: float, message: str, eta_seconds: float | None) -> None:
+            bars.update(bar, description=message, completed=percent, left=_time_left(eta_seconds))
+
+        return render_there(fields, endpoint, out, told)
+
+
+def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, Any]:
+    bars = _bars()
     with bars, Studio(settings, store=FilePlace(out), local_files=True) as studio:
         bar = bars.add_task("starting", total=100, left="")
 
@@ -331,7 +358,9 @@ def doctor() -> None:
     try:
         with console.status("looking"), Studio(Settings()) as studio:
             checks = list(examine(studio))
-    except (JobError, ValidationError) as error:
+    except ValidationError as error:
+        checks = [Check("settings", "failed", wrong_settings(error))]
+    except JobError as error:
         checks = [Check("settings", "failed", str(error))]
     table = Table(box=None)
     for column in ("check", "", "found, or what to do"):

@@ -7,8 +7,9 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from talkinghead.errors import ComfyUIDied, ComfyUIKilled, ComfyUIUnavailable, JobError
 
@@ -19,7 +20,15 @@ LOG_TAIL_LINES = 15
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # newer ComfyUIs write them to files too
 LOG_TAIL_BYTES = 8192
 # Names of variables that hold the worker's credentials: ComfyUI and its node packs need none.
-CREDENTIAL_PREFIXES = ("S3_", "AWS_", "BUCKET_", "RUNPOD_", "HF_TOKEN", "HUGGING_FACE_")
+CREDENTIAL_PREFIXES = (
+    "API_TOKEN",
+    "S3_",
+    "AWS_",
+    "BUCKET_",
+    "RUNPOD_",
+    "HF_TOKEN",
+    "HUGGING_FACE_",
+)
 
 
 class ComfyProcess:
@@ -29,13 +38,19 @@ class ComfyProcess:
     what others keep for one process, need not be reset. Any thread may call any method.
     """
 
-    def __init__(self, command: Sequence[str], comfy_dir: Path, log_path: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        comfy_dir: Path,
+        log_path: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.has_answered = False  # since its start; who waits for its answers sets it
         with log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=comfy_dir,
-                env=environment_of_comfyui(),
+                env=environment_of_comfyui() | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -96,6 +111,17 @@ class ComfyProcess:
 def environment_of_comfyui() -> dict[str, str]:
     """Ours without the credentials."""
     return {k: v for k, v in os.environ.items() if not k.startswith(CREDENTIAL_PREFIXES)}
+
+
+def compile_caches(folder: Path) -> dict[str, str]:
+    """The variables by which torch.compile and Triton keep what they compiled in this folder.
+
+    Its entries are named by card, versions and code: workers of several kinds may share it.
+    """
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+    }
 
 
 def log_tail(path: Path) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from talkinghead.files import hash_of
 from talkinghead.net.signatures import without_signature
-from talkinghead.plan.fields import as_given, url_fields
+from talkinghead.plan.fields import url_fields
+from talkinghead.plan.given import as_given
 
 # Where the video goes, when, and what is told of it: none of them decides how it looks.
 DELIVERY_FIELDS = (
@@ -19,6 +20,7 @@ DELIVERY_FIELDS = (
     "continue_later",
     "dry_run",
     "price_per_hour",
+    "enable_safety_checker",
 )
 CHOOSE_A_SEED = (0, -1)
 

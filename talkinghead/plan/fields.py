@@ -24,10 +24,11 @@ from pydantic_core import PydanticCustomError
 
 from talkinghead.net.inline import content_at
 from talkinghead.net.urls import parse_http_url
+from talkinghead.plan.given import as_given
 from talkinghead.plan.talk_models import MODELS
 from talkinghead.redact import is_base64, is_data
 
-Dialect = Literal["A", "B", "native"]
+Dialect = Literal["A", "B", "C", "native"]
 Mode: TypeAlias = str  # a name in the table of talk models
 AudioMode = Literal["parallel", "sequential"]
 VideoMethod = Literal["keyframes", "denoise"]
@@ -44,8 +45,12 @@ Scheduler = Literal[
 
 REQUEST_ID = "^[A-Za-z0-9_-]{1,64}$"  # it becomes a part of storage keys
 MAX_SEED = 2**53 - 1  # larger ones lose digits in the ComfyUI GUI and in JSON readers
-DIALECT_FIELDS: Mapping[str, Dialect] = {"wav_url": "A", "audio_urls": "B", "speakers": "native"}
-PROMPTS = ("prompt", "positive_prompt", "negative_prompt")
+DIALECT_FIELDS: Mapping[str, Dialect] = {
+    "wav_url": "A",
+    "audio_urls": "B",
+    "audio": "C",
+    "speakers": "native",
+}
 # The fields that hold a file itself, as the public worker of this model calls them, and those that
 # hold its URL.
 BASE64_FIELDS: Mapping[str, str] = {
@@ -54,26 +59,6 @@ BASE64_FIELDS: Mapping[str, str] = {
     "wav_base64": "wav_url",
     "wav_base64_2": "wav_url_2",
 }
-
-
-def as_given(data: Mapping[str, Any]) -> dict[str, Any]:
-    """An object without blanks around its texts, but for prompts, and without blank fields.
-
-    A form sends those that nobody filled in; so it does at the end of a list.
-    """
-    trimmed = {name: _without_blanks(name, value) for name, value in data.items()}
-    return {name: value for name, value in trimmed.items() if value not in (None, "")}
-
-
-def _without_blanks(name: str, value: object) -> object:
-    if isinstance(value, str):
-        return value if name in PROMPTS and value.strip() else value.strip()
-    if not isinstance(value, list) or not value:
-        return value
-    count = len(value)
-    while count and isinstance(value[count - 1], str) and not value[count - 1].strip():
-        count -= 1
-    return value[:count] or None
 
 
 def _trimmed(value: object) -> object:
@@ -302,7 +287,9 @@ class Options(BaseModel):
         "[estimate](docs/long.md#what-it-will-take) of windows, time, price, memory and disk",
     )
     price_per_hour: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="What an hour of the GPU costs, for the estimate"
+        None,
+        description="What an hour of the worker costs, for the estimate and the result's `cost`; "
+        "if unset as `PRICE_PER_HOUR` says",
     )
 
 
@@ -326,6 +313,14 @@ class RequestFields(Options):
     audio_urls: Annotated[list[Url], Field(min_length=1, max_length=4)] | None = Field(
         None, description="Contract B: the voices"
     )
+    image: Url | None = Field(None, description="`image_url`, as contract C calls it")
+    audio: Url | None = Field(None, description="Contract C: the voice")
+    size: Literal["480p", "720p"] | None = Field(
+        None, description="`resolution`, as contract C calls it"
+    )
+    enable_safety_checker: bool | None = Field(
+        None, description="Contract C: taken, and of no effect: this worker checks no content"
+    )
     speakers: Annotated[list[SpeakerFields], Field(min_length=1, max_length=4)] | None = Field(
         None, description="Native: the people, each `{audio_url, box or mask_url}`"
     )
@@ -341,7 +336,7 @@ class RequestFields(Options):
     aspect_ratio: Literal["16:9", "9:16", "auto"] | None = Field(
         None,
         description='Of the video, with `resolution`; "auto": the source\'s; if unset "9:16", or '
-        "the source's if that would leave out a speaker's face",
+        "the source's if that would leave out a speaker's face, and with contract C",
     )
     resolution: Literal["480p", "720p"] | None = Field(
         None, description='Of the video, with `aspect_ratio`; if unset "480p"'

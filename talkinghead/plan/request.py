@@ -1,8 +1,7 @@
-"""What the caller asked: both request contracts, read into one `RenderRequest`.
+"""What the caller asked: every request contract, read into one `RenderRequest`.
 
-Which contract a request speaks is decided by its audio fields: `wav_url` is contract A,
-`audio_urls` contract B, `speakers` the native form. The contract only chooses defaults; every
-optional field is open to all three.
+Which one a request speaks is decided by its audio fields: `wav_url` is contract A, `audio_urls` B,
+`audio` C, `speakers` native. It only chooses defaults; every optional field is open to all.
 """
 
 from __future__ import annotations
@@ -17,17 +16,23 @@ from pydantic_core import ErrorDetails
 
 from talkinghead.errors import InvalidRequest
 from talkinghead.plan.fields import (
-    BASE64_FIELDS,
     DIALECT_FIELDS,
     AudioMode,
     Dialect,
     Mode,
     Options,
     RequestFields,
-    as_given,
     field_order,
 )
+from talkinghead.plan.given import as_given
 from talkinghead.plan.mistakes import Problem, json_problem, problem_of
+from talkinghead.plan.same_fields import (
+    SAME_FIELDS,
+    by_one_name,
+    given_of,
+    name_given,
+    one_form_each,
+)
 from talkinghead.redact import redact_urls
 
 _T = TypeVar("_T")
@@ -108,9 +113,9 @@ def parse_request(data: object, *, local_files: bool = False) -> RenderRequest:
     fields, mistakes = _read_fields(sound, {"local_files": local_files})
     problems += mistakes
     bad = {problem.field.split(".")[0] for problem in problems}
-    problems += _one_form_each(fields)
-    fields = _with_files(fields)
-    bad |= {BASE64_FIELDS[name] for name in bad & BASE64_FIELDS.keys()}
+    problems += one_form_each(fields)
+    fields = by_one_name(fields)
+    bad |= {SAME_FIELDS[name] for name in bad & SAME_FIELDS.keys()}
     problems += [p for rule in _RULES for p in rule(fields, bad)]
     if problems:
         raise invalid(problems)
@@ -162,28 +167,6 @@ def _place(mistake: ErrorDetails) -> int:
 _Rule = Callable[[RequestFields, Collection[str]], Iterator[Problem]]
 
 
-def _given(fields: RequestFields, *names: str) -> list[str]:
-    return [name for name in names if getattr(fields, name) is not None]
-
-
-def _one_form_each(fields: RequestFields) -> Iterator[Problem]:
-    for name, url in BASE64_FIELDS.items():
-        if len(_given(fields, name, url)) == 2:
-            yield Problem(name, f"{url} and {name} exclude each other: give one of them")
-
-
-def _with_files(fields: RequestFields) -> RequestFields:
-    """The fields; what holds a file itself is its URL, too."""
-    urls = {BASE64_FIELDS[name]: getattr(fields, name) for name in _given(fields, *BASE64_FIELDS)}
-    return fields.model_copy(update=urls)
-
-
-def _as_given(fields: RequestFields, url: str) -> str:
-    """The field that holds what the field of that URL does."""
-    names = (name for name in _given(fields, *BASE64_FIELDS) if BASE64_FIELDS[name] == url)
-    return next(names, url)
-
-
 def _missing(*alternatives: str) -> Problem:
     first, *others = alternatives
     hint = f" (or {', or '.join(others)})" if others else ""
@@ -191,19 +174,27 @@ def _missing(*alternatives: str) -> Problem:
 
 
 def _one_dialect(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
-    given = _given(fields, *DIALECT_FIELDS)
+    given = given_of(fields, *DIALECT_FIELDS)
     if len(given) > 1:
-        names = [_as_given(fields, name) for name in given]
+        names = [name_given(fields, name) for name in given]
         yield Problem(names[0], f"{' and '.join(names)} exclude each other: give one of them")
     elif not given and not set(DIALECT_FIELDS) & set(bad):
-        second = fields.wav_url_2 is not None or "wav_url_2" in bad
-        yield _missing("wav_url") if second else _missing(*DIALECT_FIELDS)
+        yield _missing(*_voices_asked(fields, bad))
+
+
+def _voices_asked(fields: RequestFields, bad: Collection[str]) -> list[str]:
+    """The fields of which one should hold the voices, by what else is given."""
+    if fields.wav_url_2 is not None or "wav_url_2" in bad:
+        return ["wav_url"]
+    if given_of(fields, "image", "size") or {"image", "size"} & set(bad):
+        return ["audio"]
+    return [name for name in DIALECT_FIELDS if name != "audio"]
 
 
 def _second_voice(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
-    others = _given(fields, "audio_urls", "speakers")
+    others = given_of(fields, "audio_urls", "audio", "speakers")
     if others and fields.wav_url_2 is not None:
-        name = _as_given(fields, "wav_url_2")
+        name = name_given(fields, "wav_url_2")
         yield Problem(name, f"{name} does not go with {others[0]}: add the voice there")
     multi = fields.person_count == "multi"
     if multi and not others and fields.wav_url_2 is None and "wav_url_2" not in bad:
@@ -211,25 +202,28 @@ def _second_voice(fields: RequestFields, bad: Collection[str]) -> Iterator[Probl
 
 
 def _source(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
-    given = _given(fields, "image_url", "video_url")
+    given = given_of(fields, "image_url", "video_url")
     if fields.input_type is None and len(given) == 2:
-        picture, video = (_as_given(fields, name) for name in given)
+        picture, video = (name_given(fields, name) for name in given)
         yield Problem(video, f"{picture} and {video} exclude each other, or give input_type")
     wanted = [f"{fields.input_type}_url"] if fields.input_type else ["image_url", "video_url"]
     if not set(wanted) & (set(given) | set(bad)) and "input_type" not in bad:
-        yield _missing(*wanted)
+        of_c = fields.audio is not None and not fields.input_type
+        yield _missing("image") if of_c else _missing(*wanted)
 
 
 def _one_name_each(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
-    if len(_given(fields, "prompt", "positive_prompt")) == 2:
+    if len(given_of(fields, "prompt", "positive_prompt")) == 2:
         yield Problem("positive_prompt", "prompt and positive_prompt are the same field: give one")
-    if (exact := _given(fields, "width", "height")) and (
-        named := _given(fields, "aspect_ratio", "resolution")
+    if (exact := given_of(fields, "width", "height")) and (
+        named := [
+            name_given(fields, each) for each in given_of(fields, "aspect_ratio", "resolution")
+        ]
     ):
         yield Problem(
             exact[0],
             f"{' and '.join(exact)} and {' and '.join(named)} exclude each other: "
-            "give width and height, or aspect_ratio and resolution",
+            f"give width and height, or aspect_ratio and {name_given(fields, 'resolution')}",
         )
 
 
@@ -272,7 +266,7 @@ def _prompts_ascend(fields: RequestFields, bad: Collection[str]) -> Iterator[Pro
         if other.at <= one.at:
             name, allowed = f"prompts.{index}.at", f"more than {one.at:g}, as of the one before"
             yield Problem(name, f"{name} is {other.at:g}, allowed: {allowed}", other.at, allowed)
-    named = _given(fields, "prompt", "positive_prompt")
+    named = given_of(fields, "prompt", "positive_prompt")
     if named and fields.prompts and fields.prompts[0].at == 0:
         yield Problem(
             "prompts.0.at",
@@ -283,7 +277,7 @@ def _prompts_ascend(fields: RequestFields, bad: Collection[str]) -> Iterator[Pro
 
 
 def _one_delivery(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
-    if len(_given(fields, "delivery", "upload_url")) == 2:
+    if len(given_of(fields, "delivery", "upload_url")) == 2:
         yield Problem("upload_url", "upload_url and delivery exclude each other: give one of them")
 
 
@@ -301,7 +295,7 @@ _RULES: tuple[_Rule, ...] = (
 
 
 def _with_defaults(fields: RequestFields) -> RenderRequest:
-    dialect = DIALECT_FIELDS[_given(fields, *DIALECT_FIELDS)[0]]
+    dialect = DIALECT_FIELDS[given_of(fields, *DIALECT_FIELDS)[0]]
     of_b = dialect == "B"
     width, height = _size(fields, dialect)
     is_video = _is_video(fields)
@@ -315,7 +309,7 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
         dialect=dialect,
         image_url=None if is_video else fields.image_url,
         video_url=fields.video_url if is_video else None,
-        picture_field=_as_given(fields, "video_url" if is_video else "image_url"),
+        picture_field=name_given(fields, "video_url" if is_video else "image_url"),
         speakers=_speakers(fields),
         # MultiTalk has no video to video: there, contract B's default would be an error.
         mode=fields.mode or ("multitalk" if of_b and not is_video else "infinitetalk"),
@@ -326,7 +320,7 @@ def _with_defaults(fields: RequestFields) -> RenderRequest:
         resolution=fields.resolution,
         width=width,
         height=height,
-        size_is_named=bool(_given(fields, "aspect_ratio", "width", "height")),
+        size_is_named=bool(given_of(fields, "aspect_ratio", "width", "height")),
         seed=None if fields.seed in (None, 0, -1) else fields.seed,
         blocks_to_swap=_blocks_to_swap(fields),
         speed_lora_strength=fields.speed_lora_strength if fields.use_speed_lora else 0.0,
@@ -364,7 +358,9 @@ def _prompt(fields: RequestFields, dialect: Dialect) -> str:
 
 def _size(fields: RequestFields, dialect: Dialect) -> tuple[int | None, int | None]:
     named = bool(fields.aspect_ratio or fields.resolution)
-    if fields.aspect_ratio == "auto" or len(_given(fields, "width", "height")) == 1:
+    sides = given_of(fields, "width", "height")
+    is_auto = fields.aspect_ratio == "auto" or (dialect == "C" and not fields.aspect_ratio)
+    if len(sides) == 1 or (is_auto and not sides):
         return fields.width, fields.height
     width, height = (
         (400, 704)
@@ -382,8 +378,10 @@ def _speakers(fields: RequestFields) -> tuple[Speaker, ...]:
             Speaker(f"speakers.{i}", s.audio_url, s.mask_url, _box(s.box))
             for i, s in enumerate(fields.speakers)
         )
+    if fields.audio is not None:
+        return (Speaker("audio", fields.audio),)
     names = ["wav_url", "wav_url_2"] if fields.person_count == "multi" else ["wav_url"]
-    return tuple(Speaker(_as_given(fields, name), getattr(fields, name)) for name in names)
+    return tuple(Speaker(name_given(fields, name), getattr(fields, name)) for name in names)
 
 
 def _box(box: list[float] | None) -> tuple[float, float, float, float] | None:
@@ -392,9 +390,11 @@ def _box(box: list[float] | None) -> tuple[float, float, float, float] | None:
 
 def _ignored(fields: RequestFields) -> Iterator[str]:
     """What the contracts let a client send along, though it has no effect."""
+    if fields.enable_safety_checker:
+        yield "enable_safety_checker has no effect: this worker checks no content"
     if fields.wav_url_2 is not None and fields.person_count != "multi":
-        yield f'{_as_given(fields, "wav_url_2")} has no effect: person_count is "single"'
+        yield f'{name_given(fields, "wav_url_2")} has no effect: person_count is "single"'
     if fields.image_url is not None and _is_video(fields):
-        yield f'{_as_given(fields, "image_url")} has no effect: input_type is "video"'
+        yield f'{name_given(fields, "image_url")} has no effect: input_type is "video"'
     if fields.video_url is not None and not _is_video(fields):
-        yield f'{_as_given(fields, "video_url")} has no effect: input_type is "image"'
+        yield f'{name_given(fields, "video_url")} has no effect: input_type is "image"'

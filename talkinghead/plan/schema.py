@@ -1,10 +1,53 @@
-"""The JSON Schema of a job, for docs/request.schema.json and the table of README.md."""
+"""The JSON Schemas of requests and answers: for docs/, README.md's table, OpenAPI and the clients.
+
+All of it follows from `fields` and `answers`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from talkinghead.plan.answers import (
+    EstimateFields,
+    FailureFields,
+    ProgressFields,
+    ResultFields,
+)
 from talkinghead.plan.fields import RequestFields, field_order
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+ANSWERS: Mapping[str, Any] = {
+    "Progress": ProgressFields,
+    "Result": ResultFields,
+    "Estimate": EstimateFields,
+    "Failure": FailureFields,
+}
+POLICY: dict[str, Any] = {
+    "type": "object",
+    "title": "Policy",
+    "description": "RunPod's limits of this one job, in milliseconds",
+    "properties": {
+        "executionTimeout": {
+            "type": "integer",
+            "minimum": 5000,
+            "description": "A job that runs longer is ended; the endpoint has a default",
+        },
+        "ttl": {
+            "type": "integer",
+            "minimum": 10000,
+            "default": 86400000,
+            "description": "A job that is older is ended, also in the queue",
+        },
+        "lowPriority": {
+            "type": "boolean",
+            "default": False,
+            "description": "true: the job starts no worker",
+        },
+    },
+}
 
 
 def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -13,22 +56,99 @@ def request_schema(examples: list[dict[str, Any]]) -> dict[str, Any]:
     The rules between fields are not in it: `parse_request` tells of those. null is the same as a
     field that is not there, also where the field has a default.
     """
-    fields = RequestFields.model_json_schema()
+    fields = _named(RequestFields.model_json_schema())
     definitions = fields.pop("$defs")
     fields["properties"] = {name: _nullable(fields["properties"][name]) for name in field_order()}
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A job of the talkinghead worker",
+        "$schema": DRAFT,
+        "title": "Job",
+        "description": "The body of /run and /runsync",
         "type": "object",
         "required": ["input"],
-        "properties": {"input": fields},
+        "properties": {
+            "input": fields | {"title": "Request", "description": "What is asked for"},
+            "webhook": {
+                "type": "string",
+                "format": "uri",
+                "description": "Is told the job's last state, as /status has it, by POST",
+            },
+            "policy": POLICY,
+        },
         "$defs": definitions,
         "examples": examples,
     }
 
 
+def answer_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of an answer: one of `ANSWERS`."""
+    schema = _named(TypeAdapter(ANSWERS[name]).json_schema())
+    return {"$schema": DRAFT, **schema, "title": name}
+
+
+def definitions() -> dict[str, dict[str, Any]]:
+    """Every object of a request or an answer by its name; they refer to each other as `$defs`."""
+    job = request_schema([])
+    found = {**job["$defs"], "Request": job["properties"]["input"], "Policy": POLICY}
+    for name in ANSWERS:
+        schema = answer_schema(name)
+        found |= schema.pop("$defs", {}) | {name: _without(schema, "$schema")}
+    return dict(sorted(found.items()))
+
+
 def _nullable(field: dict[str, Any]) -> dict[str, Any]:
-    if "anyOf" in field:
+    """The rule of a field; null is taken, too."""
+    if "null" in field.get("type", []) or "anyOf" in field:
         return field
-    about = {key: field.pop(key) for key in ("default", "title", "description")}
-    return {"anyOf": [field, {"type": "null"}], **about}
+    return _in_one(field)
+
+
+def _in_one(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule that takes null, too, without an `anyOf`, in which others lose what it limits."""
+    if "const" in rule:
+        rule["enum"] = [rule.pop("const")]
+    if "enum" in rule:
+        rule["enum"] = [*rule["enum"], None]
+    return {**rule, "type": [rule["type"], "null"]}
+
+
+def _named(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of pydantic's with our names, and nothing that says nothing.
+
+    A title of a property makes a type of its own in what others generate; a default of null means
+    that there is none.
+    """
+    found = _renamed(schema)
+    for each in [found, *found.get("$defs", {}).values()]:
+        for name, field in each.get("properties", {}).items():
+            field.pop("title", None)
+            if field.get("default", "") is None:
+                del field["default"]
+            match field.get("anyOf"):
+                case [{"type": _} as rule, {"type": "null"}]:
+                    del field["anyOf"]
+                    each["properties"][name] = {**_in_one(rule), **field}
+        each["title"] = _name(each["title"])
+    return dict(found)
+
+
+def _renamed(value: Any) -> Any:  # noqa: ANN401 - a JSON value
+    if isinstance(value, list):
+        return [_renamed(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _renamed(each) for key, each in value.items()}
+    if "$defs" in found:
+        found["$defs"] = {_name(key): each for key, each in found["$defs"].items()}
+    if isinstance(found.get("$ref"), str):
+        found["$ref"] = f"#/$defs/{_name(found['$ref'].rpartition('/')[2])}"
+    if isinstance(found.get("description"), str):
+        found["description"] = " ".join(found["description"].split())
+    return found
+
+
+def _name(model: str) -> str:
+    return {"PromptFields": "TimedPrompt"}.get(model, model.removesuffix("Fields"))
+
+
+def _without(schema: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name != key}

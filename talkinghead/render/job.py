@@ -40,6 +40,7 @@ class Job:
     timeout_seconds: float = math.inf
 
     request_id: str | None = None
+    price_per_hour: float | None = None  # of the worker; each answer then tells the job's cost
     percent: float = 0.0
 
     def tell(self, progress: Progress) -> None:
@@ -75,6 +76,13 @@ class Job:
     def seconds(self) -> float:
         """Time since the job began."""
         return time.monotonic() - self.started
+
+    @property
+    def cost(self) -> float | None:
+        """What the job's time on the worker cost so far, if an hour's price is known."""
+        if self.price_per_hour is None:
+            return None
+        return round(self.seconds / 3600 * self.price_per_hour, 6)
 
     def new_subfolder(self) -> str:
         """A name that never comes twice: ComfyUI would answer from its cache."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from talkinghead.errors import Cancelled, DeadlineExceeded
-from talkinghead.media.lip_sync import LipSync, watch_mouths
+from talkinghead.media.lip_sync import LEAST_SECONDS, LipSync, watch_mouths
 from talkinghead.media.masks import Box
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.windows import delivered, windows
@@ -28,6 +28,8 @@ def with_lip_sync(task: Task, made: Made, video: Path) -> Made:
     """
     if not made.quality:
         return made
+    if made.video.duration < LEAST_SECONDS:  # of less nothing is said, so it is not decoded again
+        return replace(made, quality={**made.quality, "lip_sync": None})
     try:
         voices = {
             speaker.field: sync

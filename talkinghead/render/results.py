@@ -39,10 +39,19 @@ def estimated(job: Job, request: RenderRequest, plan: Plan, studio: Studio) -> d
     return {
         "status": "estimated",
         "job_id": job.id,
-        "estimate": studio.estimate(plan, request.price_per_hour).payload(),
+        "estimate": studio.estimate(plan, job.price_per_hour).payload(),
         "timings": job.timings,
         "speakers_found": plan.speakers_found,
         "warnings": [*plan.warnings, *job.notes],
+    }
+
+
+def named_as_asked(result: dict[str, Any], request: RenderRequest) -> dict[str, Any]:
+    """The result as the request's contract has it: C knows a video by `video_url` alone."""
+    if request.dialect != "C" or "video" not in result:
+        return result
+    return {"video_url": result["video"]} | {
+        name: value for name, value in result.items() if name != "video"
     }
 
 

@@ -23,7 +23,7 @@ from talkinghead.render.one_prompt import OnePrompt
 from talkinghead.render.prepare import decide
 from talkinghead.render.progress import Progress
 from talkinghead.render.rendering import Made, Rendering, Task, Unfinished
-from talkinghead.render.results import bundle_of, completed, estimated, failure
+from talkinghead.render.results import bundle_of, completed, estimated, failure, named_as_asked
 from talkinghead.render.sources import fetch, open_files
 from talkinghead.render.workflow_job.request import is_workflow_job
 from talkinghead.render.workflow_job.run import run_workflow
@@ -35,20 +35,26 @@ def run_job(job: Job, studio: Studio) -> dict[str, Any]:
     """The result of the job, or the account of its failure, as JSON can carry it; never raises."""
     with logs.about(job.id):
         result = encodable(_run_job(job, studio))
+        if (
+            job.cost is not None
+        ):  # of this job: one that finds its video ready costs next to nothing
+            result["cost"] = job.cost
         logs.job_ended(result, job.seconds)
         return result
 
 
 def _run_job(job: Job, studio: Studio) -> dict[str, Any]:
     job.timeout_seconds = studio.settings.job_timeout_seconds
+    job.price_per_hour = studio.settings.price_per_hour
     studio.meet_server()
     try:
         if is_workflow_job(job.input):
             return run_workflow(job, studio)
         request = parse_request(job.input, local_files=studio.fetcher.local_files)
         job.request_id = request.request_id
+        job.price_per_hour = request.price_per_hour or job.price_per_hour
         logs.job_started(request)
-        return render(job, request, studio)
+        return named_as_asked(render(job, request, studio), request)
     except JobError as error:
         return failure(job, error)
     except Exception as error:  # a fault of ours must not stop the worker

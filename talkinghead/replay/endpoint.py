@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from talkinghead.client.flow import BUSY
 from talkinghead.delivery.place import VIDEO_NAME
 from talkinghead.errors import JobError
 from talkinghead.files import sha256_of
@@ -30,7 +31,6 @@ from talkinghead.replay.runs import Run
 FINAL = ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELLED")
 POLL_SECONDS = 2.0
 MAX_RESULT_MB = 10_000.0
-BUSY = (429, 500, 502, 503, 504)
 
 
 class EndpointPlace:

@@ -1,6 +1,6 @@
 """A RunPod endpoint's API, or that of a worker with --rp_serve_api: what it says, or that it won't.
 
-By the SDK's client. Whatever comes, however odd, is an answer or one of two errors.
+By the client's wire. Whatever comes, however odd, is an answer or one of two errors.
 """
 
 from __future__ import annotations
@@ -10,16 +10,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import requests
-import runpod
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
-
+from talkinghead.client.wire import ASK_SECONDS, Unanswered, Wire
+from talkinghead.client.wire import Unheard as WireUnheard
 from talkinghead.redact import redact_url
 from talkinghead.replay.places import Away
 
 UNAUTHORIZED, NOT_FOUND, METHOD_NOT_ALLOWED = 401, 404, 405
-ASK_SECONDS = 30.0
 CANCEL_SECONDS, CANCELS, CANCEL_PAUSE_SECONDS = 10.0, 3, 1.0
 
 
@@ -38,8 +34,8 @@ class NoUse(Exception):
 class EndpointApi:
     """The jobs of an endpoint; `name` is what people are told of it.
 
-    Its methods raise `Away` if no answer comes, `Unheard` if nobody heard the question, and
-    `NoUse` if the answer is a refusal, cut off, or no JSON object.
+    Its methods raise `Away` if no answer comes, or half of one, `Unheard` if nobody heard the
+    question, and `NoUse` if the answer is a refusal, or says nothing.
 
     Args:
         url: of the endpoint, or of a worker that runs with --rp_serve_api.
@@ -48,12 +44,7 @@ class EndpointApi:
 
     def __init__(self, url: str, api_key: str) -> None:
         self.name = redact_url(url)
-        # The client makes URLs as <base>/<id>/run: a worker's own API has no id, so its host is it.
-        base, self._id = url.rstrip("/").rsplit("/", 1)
-        self._client = runpod.Endpoint(self._id, api_key).rp_client
-        self._client.endpoint_url_base = base
-        # The client's own would try five times, for half a minute, and hear no stop.
-        self._client.rp_session.mount("http://", HTTPAdapter())
+        self._wire = Wire(url, api_key)
 
     def reach(self) -> None:
         """Return if anything answers; a worker's own API has no health.
@@ -112,27 +103,13 @@ class EndpointApi:
         self, method: str, path: str, data: object = None, *, seconds: float = ASK_SECONDS
     ) -> Mapping[str, Any]:
         try:
-            if method == "GET":
-                answer = self._client.get(f"{self._id}/{path}", timeout=seconds)
-            else:
-                answer = self._client.post(f"{self._id}/{path}", data, timeout=seconds)
-        except requests.HTTPError as error:
-            raise NoUse(f"HTTP {error.response.status_code}", error.response.status_code) from None
-        except (requests.ConnectionError, requests.Timeout) as error:
-            away = Unheard if _is_unheard(error) else Away
-            raise away(f"{self.name} does not answer ({type(error).__name__})") from None
-        except RuntimeError:  # the client's word for it
-            raise NoUse("RUNPOD_API_KEY is not taken by the endpoint", UNAUTHORIZED) from None
-        except ValueError:  # before requests' own: its error for bad JSON is one of those, too
-            raise NoUse(f"{self.name} did not answer with JSON") from None
-        except requests.RequestException as error:
-            raise NoUse(f"{self.name} gave half an answer ({type(error).__name__})") from None
-        if not isinstance(answer, Mapping):
-            raise NoUse(f"{self.name} did not answer with a JSON object")
-        return answer
-
-
-def _is_unheard(error: requests.RequestException) -> bool:
-    never_there = (requests.ConnectTimeout, requests.exceptions.SSLError)
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, never_there) or isinstance(reason, NewConnectionError)
+            answer = self._wire.ask(method, path, data, seconds=seconds)
+        except WireUnheard as error:
+            raise Unheard(f"{self.name} does not answer ({error})") from None
+        except Unanswered as error:
+            raise Away(f"{self.name} gave no answer of use ({error})") from None
+        if answer.status == UNAUTHORIZED:
+            raise NoUse("RUNPOD_API_KEY is not taken by the endpoint", UNAUTHORIZED)
+        if not answer.is_ok:
+            raise NoUse(answer.reason, answer.status)
+        return answer.content

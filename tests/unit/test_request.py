@@ -322,3 +322,50 @@ def test_a_prompt_loses_what_its_urls_carry_in_secret_and_says_so() -> None:
         "prompt: a URL in it is used without its user name, password and query",
     )
     assert parse_request(A | {"negative_prompt": "//h/?canary"}).negative_prompt == "//h/?..."
+
+
+C = {
+    "prompt": "a cartoon computer talking",
+    "image": "https://example.com/avatar.jpg",
+    "audio": "https://example.com/speech.wav",
+    "size": "480p",
+    "enable_safety_checker": True,
+}
+
+
+def test_the_public_endpoints_request_is_taken_as_it_is_documented() -> None:
+    request = parse_request(C)
+    assert (request.dialect, request.mode, request.prompt) == ("C", "infinitetalk", C["prompt"])
+    assert (request.image_url, request.picture_field) == (C["image"], "image")
+    assert [(each.field, each.audio_url) for each in request.speakers] == [("audio", C["audio"])]
+    assert (size(request), request.resolution) == ((None, None), "480p")  # of the picture's shape
+    assert request.warnings == (
+        "enable_safety_checker has no effect: this worker checks no content",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"audio": None}, "Missing required parameter: audio"),
+        ({"image": None}, "Missing required parameter: image"),
+        ({"size": "4k"}, "size is '4k'"),
+        ({"image": "avatar.jpg"}, "image is 'avatar.jpg'"),
+        ({"wav_url": "https://x/a.wav"}, "wav_url and audio exclude each other"),
+        ({"image_url": "https://x/i.jpg"}, "image_url and image exclude each other"),
+        ({"image_base64": "iVBORw0KGgo="}, "image_base64 and image exclude each other"),
+        ({"resolution": "480p"}, "resolution and size exclude each other"),
+        ({"width": 512}, "width and size exclude each other"),
+        ({"wav_url_2": "https://x/b.wav"}, "wav_url_2 does not go with audio"),
+    ],
+)
+def test_mistakes_of_the_public_endpoints_request_are_told_in_its_names(
+    changes: dict[str, Any], problem: str
+) -> None:
+    assert problem in str(refused({**C, **changes}))
+
+
+def test_the_other_fields_go_with_the_public_endpoints_request() -> None:
+    request = parse_request({**C, "aspect_ratio": "16:9", "size": "720p", "seed": 7})
+    assert (size(request), request.seed) == ((1280, 720), 7)
+    assert size(parse_request({**A, "size": "720p"})) == (720, 1280)

@@ -58,6 +58,10 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "video_base64": CONTENTS,
     "wav_base64": CONTENTS,
     "wav_base64_2": CONTENTS,
+    "image": URLS,
+    "audio": URLS,
+    "size": st.sampled_from(["480p", "720p"]),
+    "enable_safety_checker": st.booleans(),
     "audio_urls": st.lists(URLS, min_size=1, max_size=4),
     "speakers": st.lists(SPEAKER, min_size=1, max_size=4),
     "prompt": st.text(max_size=40),
@@ -110,6 +114,7 @@ CORES: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {"image_url": "https://x/i.jpg", "audio_urls": ["https://x/a.wav", "https://x/b.wav"]},
         {"image_url": "https://x/i.jpg", "speakers": [{"audio_url": "https://x/a.wav"}, {}]},
         {"video_url": "https://x/v.mp4", "wav_url": "https://x/a.wav"},
+        {"image": "https://x/i.jpg", "audio": "https://x/a.wav", "size": "480p"},
         {},
     ]
 )

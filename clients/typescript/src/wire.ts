@@ -1,0 +1,79 @@
+// One call of an endpoint over HTTP. It matters whether a call that failed was heard: only one that
+// surely was not may be sent again.
+
+export const ASK_SECONDS = 30;
+
+/** Nobody was there: what was asked was not heard. */
+export class Unheard extends Error {}
+/** What was asked may have been heard; no answer came, or only a part of one. */
+export class Unanswered extends Error {}
+
+export interface Answer {
+  status: number;
+  ok: boolean;
+  content: Record<string, unknown>;
+  /** What a refusal says. */
+  reason: string;
+}
+
+export class Wire {
+  constructor(
+    private readonly url: string,
+    private readonly apiKey: string,
+    private readonly headers: Record<string, string>,
+  ) {}
+
+  /** Ask the endpoint; throws Unheard or Unanswered. */
+  async ask(method: "GET" | "POST", path: string, body?: unknown): Promise<Answer> {
+    const headers: Record<string, string> = { "Content-Type": "application/json", ...this.headers };
+    if (this.apiKey) headers["Authorization"] = `Bearer ${this.apiKey}`;
+    const asked: RequestInit = {
+      method,
+      headers,
+      redirect: "error", // it would take the key with it to another host
+      signal: AbortSignal.timeout(ASK_SECONDS * 1000),
+    };
+    if (method === "POST") asked.body = JSON.stringify(body ?? {});
+    let answer: Response;
+    let text: string;
+    try {
+      answer = await fetch(`${this.url.replace(/\/+$/, "")}/${path}`, asked);
+      text = await answer.text();
+    } catch (error) {
+      throw isUnheard(error) ? new Unheard(reasonOf(error)) : new Unanswered(reasonOf(error));
+    }
+    const content = objectIn(text);
+    if (answer.ok && content === undefined) {
+      throw new Unanswered("the answer is no JSON object, or half of one");
+    }
+    const said = content?.["error"] ?? content?.["message"] ?? content?.["title"];
+    const reason = `HTTP ${answer.status}${said ? `: ${String(said)}` : ""}`;
+    return { status: answer.status, ok: answer.ok, content: content ?? {}, reason };
+  }
+}
+
+/** Node tells whether a connection came about; a browser never does. */
+function isUnheard(error: unknown): boolean {
+  const never = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"];
+  return causes(error).some((each) => never.includes(String(each["code"])));
+}
+
+function causes(error: unknown): Record<string, unknown>[] {
+  const cause = (error as { cause?: { errors?: unknown[] } }).cause;
+  return [cause, ...(cause?.errors ?? [])].filter(Boolean) as Record<string, unknown>[];
+}
+
+function reasonOf(error: unknown): string {
+  const cause = (error as { cause?: unknown }).cause;
+  return cause instanceof Error && cause.message ? cause.message : String(error);
+}
+
+function objectIn(text: string): Record<string, unknown> | undefined {
+  try {
+    const found: unknown = JSON.parse(text);
+    const isObject = typeof found === "object" && found !== null && !Array.isArray(found);
+    return isObject ? (found as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,40 @@
+"""A video by the Python client:  python call.py me.jpg hello.wav me.mp4 [--draft]
+
+ENDPOINT_ID and RUNPOD_API_KEY name the endpoint; TALKINGHEAD_URL is that of `talkinghead serve`.
+"""
+
+import os
+import sys
+
+from talkinghead_client import Client, JobFailed, JobState, S3Bucket, TalkingheadError
+
+
+def show(state: JobState) -> None:
+    """Print how far it is."""
+    if state.progress:
+        print(f"{state.progress['percent']} % {state.progress['message']}")
+    else:
+        print(state.status)
+
+
+picture, voice, out, *options = sys.argv[1:]
+client = Client(
+    endpoint_id=os.environ.get("ENDPOINT_ID"),
+    url=os.environ.get("TALKINGHEAD_URL"),
+    storage=S3Bucket.from_env(),  # for files of more than 7 MB; None without S3_BUCKET
+    poll_seconds=float(os.environ.get("POLL_SECONDS", "2")),
+)
+try:
+    result = client.render(
+        {"draft": "--draft" in options, "resolution": "480p"},
+        files={"image_url": picture, "wav_url": voice},
+        on_progress=show,
+    )
+    client.save(result, out)
+except JobFailed as error:
+    sys.exit(f"{error.code}: {error}{' (try again later)' if error.retryable else ''}")
+except TalkingheadError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+print(f"{out}: {result.output['video_info']['duration_seconds']} s, cost {result.cost}")
+for warning in result.warnings:
+    print(f"note: {warning}")

@@ -1,0 +1,47 @@
+#!/bin/sh
+# A video by curl and jq alone:  ENDPOINT_ID=… RUNPOD_API_KEY=… ./call.sh me.jpg hello.wav me.mp4
+# TALKINGHEAD_URL=http://127.0.0.1:8000 calls `talkinghead serve` instead; DRAFT=true asks for a draft.
+set -eu
+picture=$1 voice=$2 out=$3
+url=${TALKINGHEAD_URL:-https://api.runpod.ai/v2/$ENDPOINT_ID}
+key="Authorization: Bearer ${RUNPOD_API_KEY:-none}"
+state=$(mktemp)
+trap 'rm -f "$state"' EXIT
+
+as_data() { # a file as a data: URI; 7 MB of files fit into a request
+    printf 'data:%s;base64,' "$2"
+    base64 <"$1" | tr -d '\n'
+}
+
+# Sent once: whoever gets no answer does not know whether the job was started.
+{
+    printf '{"input": {"draft": %s, "image_url": "' "${DRAFT:-false}"
+    as_data "$picture" image/jpeg
+    printf '", "wav_url": "'
+    as_data "$voice" audio/wav
+    printf '"}}'
+} | curl --fail-with-body --silent --show-error "$url/run" \
+    --header "$key" --header 'Content-Type: application/json' --data-binary @- >"$state"
+job=$(jq --raw-output .id "$state")
+trap 'curl --silent --request POST --header "$key" "$url/cancel/$job"; exit 130' INT
+
+while :; do
+    # A poll that fails is no end of the job: the next one tells.
+    curl --fail --silent --show-error --retry 5 --header "$key" "$url/status/$job" >"$state" || true
+    case $(jq --raw-output .status "$state") in
+        COMPLETED) break ;;
+        FAILED | CANCELLED | TIMED_OUT)
+            jq --raw-output '"\(.status): \(.error) (\(.output.error_code))"' "$state" >&2
+            exit 1
+            ;;
+    esac
+    jq --raw-output '"\(.status) \(.output.percent // 0) % \(.output.message // "")"' "$state" >&2
+    sleep "${POLL_SECONDS:-2}"
+done
+
+if jq --exit-status .output.video_url "$state" >/dev/null; then # a bucket's
+    curl --fail --silent --show-error --location "$(jq --raw-output .output.video_url "$state")" >"$out"
+else # in the result itself
+    jq --raw-output .output.video "$state" | cut -d, -f2 | base64 -d >"$out"
+fi
+jq --raw-output '.output.warnings[]' "$state" >&2

@@ -1,0 +1,44 @@
+// What stands between a page and the endpoint, so that the key stays here:  node proxy.mjs [port]
+//
+// It serves page.html and the client, and passes /api/run, /api/status, /api/cancel on with the key.
+// A shop's own would ask who is there, and for what, before it passes a /run on.
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+
+const { ENDPOINT_ID, TALKINGHEAD_URL, RUNPOD_API_KEY = "none", CLIENT_DIST } = process.env;
+const endpoint = TALKINGHEAD_URL ?? `https://api.runpod.ai/v2/${ENDPOINT_ID}`;
+const here = new URL(".", import.meta.url);
+const client = new URL(CLIENT_DIST ? `file://${CLIENT_DIST}/` : "../../clients/typescript/dist/", here);
+const PASSED = /^\/api\/(run|status\/[\w-]+|cancel\/[\w-]+)$/;
+
+async function passOn(request, path) {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  const answer = await fetch(`${endpoint}/${path}`, {
+    method: request.method,
+    headers: { Authorization: `Bearer ${RUNPOD_API_KEY}`, "Content-Type": "application/json" },
+    ...(request.method === "POST" && { body: Buffer.concat(chunks) }),
+  });
+  return [answer.status, "application/json", Buffer.from(await answer.arrayBuffer())];
+}
+
+async function file(path) {
+  if (path === "/") return [200, "text/html", await readFile(new URL("page.html", here))];
+  const name = /^\/client\/(\w+\.js)$/.exec(path)?.[1];
+  if (name) return [200, "text/javascript", await readFile(new URL(name, client))];
+  return [404, "text/plain", "not found"];
+}
+
+const server = createServer(async (request, response) => {
+  let answer;
+  try {
+    const passed = PASSED.exec(request.url);
+    answer = await (passed ? passOn(request, passed[1]) : file(request.url));
+  } catch (error) {
+    answer = [502, "application/json", JSON.stringify({ error: String(error) })];
+  }
+  response.writeHead(answer[0], { "Content-Type": answer[1] }).end(answer[2]);
+});
+server.listen(Number(process.argv[2] ?? 8080), "127.0.0.1", () => {
+  console.log(`open http://127.0.0.1:${server.address().port}`);
+});

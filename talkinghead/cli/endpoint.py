@@ -1,0 +1,59 @@
+"""`talkinghead run --endpoint`: the same render, on a RunPod endpoint or a `talkinghead serve`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from talkinghead.client import Client, JobState, S3Bucket
+from talkinghead.plan.fields import url_fields
+from talkinghead.replay.sources import path_of
+
+Told = Callable[[float, str, float | None], None]  # percent, what is done, seconds left
+
+
+def render_there(fields: dict[str, Any], endpoint: str, out: Path, told: Told) -> dict[str, Any]:
+    """Render the request on the endpoint and bring the video to `out`; returns its result.
+
+    Its local files go along: in the request, or through the bucket that S3_BUCKET, S3_KEY and
+    S3_SECRET name here, where they are too large for it.
+
+    Args:
+        fields: the request's, with local files as file:// URLs.
+        endpoint: its id, or a URL.
+
+    Raises:
+        typer.BadParameter: there is no key.
+        TalkingheadError
+    """
+    is_url = "://" in endpoint
+    if not is_url and not os.environ.get("RUNPOD_API_KEY"):
+        raise typer.BadParameter("--endpoint needs the environment variable RUNPOD_API_KEY")
+    storage = S3Bucket.from_env()
+    client = Client(None if is_url else endpoint, endpoint if is_url else None, storage=storage)
+
+    def seen(state: JobState) -> None:
+        progress = state.progress
+        if progress is None:
+            told(0.0, state.status.lower().replace("_", " "), None)
+        else:
+            told(progress["percent"], progress["message"], progress["eta_seconds"])
+
+    files = dict(_local_files("", "", fields))
+    result = client.render(fields, files, seen)
+    client.save(result, out)
+    return dict(result.output)
+
+
+def _local_files(name: str, field: str, value: object) -> Iterator[tuple[str, Path]]:
+    """The local files of a request by the fields that they are for, as the client names these."""
+    inner = dict(enumerate(value)) if isinstance(value, list) else value
+    for key, item in inner.items() if isinstance(inner, Mapping) else ():
+        own = key if isinstance(key, str) else field
+        yield from _local_files(f"{name}.{key}".lstrip("."), own, item)
+    if field in url_fields() and isinstance(value, str) and value.startswith("file://"):
+        yield name, path_of(value)

@@ -1,0 +1,295 @@
+"""The two clients: the same calls, in place or to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from .files import Files, Storage
+from .flow import Do, Flow, OnProgress, Pace, Pause, Step, Story, Tell, prepared
+from .jobs import JobState, Result, Submitted
+from .types import Estimate, Request
+from .wire import Wire
+
+T = TypeVar("T")
+RUNPOD_URL = "https://api.runpod.ai/v2"
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """What both clients are made of.
+
+    Args:
+        endpoint_id: of a RunPod endpoint.
+        url: instead of it, that of an endpoint, or of `talkinghead serve`.
+        api_key: RunPod's, or API_TOKEN of `talkinghead serve`; RUNPOD_API_KEY if None.
+        storage: where files go that are too large for the request; `S3Bucket`, or your own.
+        poll_seconds: from one look at a job to the next.
+        patience_seconds: how long an endpoint may say nothing of use.
+    """
+
+    endpoint_id: str | None = None
+    url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    storage: Storage | None = None
+    poll_seconds: float = 2.0
+    patience_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if bool(self.endpoint_id) == bool(self.url):
+            raise ValueError("give endpoint_id, or url: one of the two")
+
+    @property
+    def _story(self) -> Story:
+        url = self.url or f"{RUNPOD_URL}/{self.endpoint_id}"
+        key = os.environ.get("RUNPOD_API_KEY", "") if self.api_key is None else self.api_key
+        return Story(Wire(url, key), Pace(self.poll_seconds, self.patience_seconds))
+
+    def _start(
+        self,
+        request: Request | Mapping[str, Any],
+        files: Files | None,
+        webhook: str | None,
+        policy: Mapping[str, Any] | None,
+    ) -> Flow[dict[str, Any]]:
+        """The body of /run, its files uploaded."""
+        body, uploads = yield Do(
+            lambda: prepared(request, files or {}, self.storage, webhook=webhook, policy=policy)
+        )
+        for each in uploads:
+            yield from self._story.upload(each)
+        return cast("dict[str, Any]", body)
+
+    def _render(
+        self,
+        request: Request | Mapping[str, Any],
+        files: Files | None,
+        on_progress: OnProgress | None,
+        policy: Mapping[str, Any] | None,
+        retries: int,
+    ) -> Flow[Result]:
+        body = yield from self._start(request, files, None, policy)
+        return (yield from self._story.render(body, on_progress, retries))
+
+    def _submit(
+        self,
+        request: Request | Mapping[str, Any],
+        files: Files | None,
+        webhook: str | None,
+        policy: Mapping[str, Any] | None,
+    ) -> Flow[Submitted]:
+        body = yield from self._start(request, files, webhook, policy)
+        return (yield from self._story.submit(body))
+
+    def _estimate(
+        self, request: Request | Mapping[str, Any], files: Files | None
+    ) -> Flow[Estimate]:
+        asked = {**request, "dry_run": True}
+        result = yield from self._render(asked, files, None, None, 0)
+        return cast("Estimate", result.output.get("estimate") or {})
+
+
+class Client(_Calls):
+    """Calls that return when they are done."""
+
+    def render(
+        self,
+        request: Request | Mapping[str, Any],
+        files: Files | None = None,
+        on_progress: Callable[[JobState], object] | None = None,
+        *,
+        policy: Mapping[str, Any] | None = None,
+        retries: int = 0,
+    ) -> Result:
+        """Send a request, follow its job, and return its result; Ctrl-C cancels the job.
+
+        Args:
+            files: local files by the fields that they are for: `{"image_url": "me.jpg"}`, also
+                `audio_urls.0` or `speakers.1.audio_url`. They go into the request, 7 MB in all,
+                what is larger into `storage`.
+            on_progress: is told every state that is seen.
+            policy: RunPod's `executionTimeout` and `ttl`, in milliseconds.
+            retries: how often a job that failed, and may succeed later, is followed by another.
+
+        Raises:
+            TalkingheadError: one of the tree in `errors`; `JobFailed` by the worker's code.
+        """
+        return _done(self._render(request, files, on_progress, policy, retries))
+
+    def submit(
+        self,
+        request: Request | Mapping[str, Any],
+        files: Files | None = None,
+        *,
+        webhook: str | None = None,
+        policy: Mapping[str, Any] | None = None,
+    ) -> Submitted:
+        """Send a request and return at once: its job's id is for `wait`, `state` and `cancel`."""
+        return _done(self._submit(request, files, webhook, policy))
+
+    def wait(self, job_id: str, on_progress: Callable[[JobState], object] | None = None) -> Result:
+        """The result of a job that was sent before, by whomever; Ctrl-C leaves it running."""
+        return _done(self._story.wait(job_id, None, on_progress))
+
+    def state(self, job_id: str) -> JobState:
+        """How a job is now."""
+        return _done(self._story.state(job_id))
+
+    def cancel(self, job_id: str) -> JobState | None:
+        """Have a job end; None if nobody heard it."""
+        return _done(self._story.cancel(job_id))
+
+    def estimate(
+        self, request: Request | Mapping[str, Any], files: Files | None = None
+    ) -> Estimate:
+        """What a render would take; nothing is rendered."""
+        return _done(self._estimate(request, files))
+
+    def health(self) -> Mapping[str, Any]:
+        """How many jobs and workers the endpoint has."""
+        return _done(self._story.health())
+
+    def save(self, result: Result, target: str | os.PathLike[str]) -> Path:
+        """Bring a result's video to a file."""
+        return _done(self._story.save(result, Path(target)))
+
+
+class AsyncClient(_Calls):
+    """The same calls, to be awaited; who cancels a `render` cancels its job."""
+
+    async def render(
+        self,
+        request: Request | Mapping[str, Any],
+        files: Files | None = None,
+        on_progress: Callable[[JobState], object] | None = None,
+        *,
+        policy: Mapping[str, Any] | None = None,
+        retries: int = 0,
+    ) -> Result:
+        """As `Client.render`; `on_progress` may be a coroutine function."""
+        return await _awaited(self._render(request, files, on_progress, policy, retries))
+
+    async def submit(
+        self,
+        request: Request | Mapping[str, Any],
+        files: Files | None = None,
+        *,
+        webhook: str | None = None,
+        policy: Mapping[str, Any] | None = None,
+    ) -> Submitted:
+        """As `Client.submit`."""
+        return await _awaited(self._submit(request, files, webhook, policy))
+
+    async def wait(
+        self, job_id: str, on_progress: Callable[[JobState], object] | None = None
+    ) -> Result:
+        """As `Client.wait`."""
+        return await _awaited(self._story.wait(job_id, None, on_progress))
+
+    async def state(self, job_id: str) -> JobState:
+        """As `Client.state`."""
+        return await _awaited(self._story.state(job_id))
+
+    async def cancel(self, job_id: str) -> JobState | None:
+        """As `Client.cancel`."""
+        return await _awaited(self._story.cancel(job_id))
+
+    async def estimate(
+        self, request: Request | Mapping[str, Any], files: Files | None = None
+    ) -> Estimate:
+        """As `Client.estimate`."""
+        return await _awaited(self._estimate(request, files))
+
+    async def health(self) -> Mapping[str, Any]:
+        """As `Client.health`."""
+        return await _awaited(self._story.health())
+
+    async def save(self, result: Result, target: str | os.PathLike[str]) -> Path:
+        """As `Client.save`."""
+        return await _awaited(self._story.save(result, Path(target)))
+
+
+def _done(flow: Flow[T]) -> T:
+    """Do each step, one after the other."""
+    late: BaseException | None = None
+    try:
+        step = next(flow)
+        while True:
+            try:
+                if late is not None:
+                    error, late = late, None
+                    raise error
+                value, late = _do(step)
+            except BaseException as error:  # noqa: BLE001 - Ctrl-C, too: it cancels the job
+                step = flow.throw(error)
+            else:
+                step = flow.send(value)
+    except StopIteration as end:
+        return cast("T", end.value)
+
+
+def _do(step: Step) -> tuple[Any, BaseException | None]:
+    """What the step gives, and what interrupted one that is not to be cut short."""
+    if isinstance(step, Pause):
+        time.sleep(step.seconds)
+        return None, None
+    if isinstance(step, Tell):
+        return step.to(step.state), None
+    if not step.whole:
+        return step.what(), None
+    late: BaseException | None = None
+    with ThreadPoolExecutor(1) as pool:
+        doing = pool.submit(step.what)
+        while not doing.done():
+            try:
+                wait_for([doing])
+            except KeyboardInterrupt as error:
+                late = error
+    return doing.result(), late
+
+
+async def _awaited(flow: Flow[T]) -> T:
+    """Await each step, one after the other."""
+    late: BaseException | None = None
+    try:
+        step = next(flow)
+        while True:
+            try:
+                if late is not None:
+                    error, late = late, None
+                    raise error
+                value, late = await _await_step(step)
+            except BaseException as error:  # noqa: BLE001 - that the task is cancelled, too
+                step = flow.throw(error)
+            else:
+                step = flow.send(value)
+    except StopIteration as end:
+        return cast("T", end.value)
+
+
+async def _await_step(step: Step) -> tuple[Any, BaseException | None]:
+    """As `_do`, of a task that may be cancelled."""
+    if isinstance(step, Pause):
+        await asyncio.sleep(step.seconds)
+        return None, None
+    if isinstance(step, Tell):
+        told = step.to(step.state)
+        return (await cast("Awaitable[object]", told) if inspect.isawaitable(told) else told), None
+    doing = asyncio.ensure_future(asyncio.to_thread(step.what))
+    late: BaseException | None = None
+    while not doing.done():
+        try:
+            await asyncio.wait([doing])
+        except asyncio.CancelledError as error:
+            if not step.whole:
+                raise
+            late = error
+    return doing.result(), late

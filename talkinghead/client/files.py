@@ -1,0 +1,214 @@
+"""Local files in a request: within it as data: URIs while they are small, else uploaded first."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import datetime
+import hashlib
+import hmac
+import mimetypes
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Union
+from urllib.parse import quote, urlsplit
+
+from .errors import FileTooLarge
+
+LocalFile = Union[str, "os.PathLike[str]", bytes]
+Files = Mapping[str, LocalFile]
+
+# /run takes 10 MiB, and base64 makes 4 bytes of 3; the rest is for the request itself.
+INLINE_BYTES = 7_000_000
+SIGNED_SECONDS = 86_400  # a job may wait for a day in the queue
+UTC = datetime.timezone(datetime.timedelta(0))  # datetime.UTC is of Python 3.11
+_UNKNOWN_TYPE = "application/octet-stream"
+# What mimetypes does not know everywhere.
+_TYPES = {
+    ".webp": "image/webp",
+    ".heic": "image/heic",
+    ".opus": "audio/opus",
+    ".flac": "audio/flac",
+}
+
+
+@dataclass(frozen=True)
+class Presigned:
+    """Where a file may be put, and where the worker gets it from."""
+
+    put_url: str
+    get_url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Storage(Protocol):
+    """Somewhere to upload files to, such as `S3Bucket`, or your own server that signs URLs."""
+
+    def presign(self, name: str, content_type: str, size: int) -> Presigned:
+        """A place for a file of this name, type and size in bytes."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A local file of a request, and its field, such as `wav_url` or `speakers.0.audio_url`."""
+
+    field: str
+    name: str
+    data: Path | bytes
+    size: int
+
+    @classmethod
+    def of(cls, name: str, given: LocalFile) -> Content:
+        """The file that was given for the field.
+
+        Raises:
+            OSError: it is not there.
+        """
+        if isinstance(given, bytes):
+            return cls(name, name.replace(".", "-"), given, len(given))
+        path = Path(given)
+        return cls(name, path.name, path, path.stat().st_size)
+
+    @property
+    def content_type(self) -> str:
+        """By its name."""
+        known = _TYPES.get(Path(self.name).suffix.lower())
+        return known or mimetypes.guess_type(self.name)[0] or _UNKNOWN_TYPE
+
+    def data_uri(self) -> str:
+        """The file itself, as a URI."""
+        data = self.data if isinstance(self.data, bytes) else self.data.read_bytes()
+        return f"data:{self.content_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file to be put somewhere, whose URL then stands in the request."""
+
+    content: Content
+    where: Presigned
+
+
+class Attached:
+    """A request with its files: `uploads` are to be done before `request` is sent.
+
+    Raises:
+        FileTooLarge: they do not fit into the request, and there is no storage.
+        OSError: a file is not there.
+    """
+
+    def __init__(self, request: Mapping[str, Any], files: Files, storage: Storage | None) -> None:
+        self.request: dict[str, Any] = copy.deepcopy(dict(request))
+        self.uploads: list[Upload] = []
+        contents = [Content.of(name, given) for name, given in files.items()]
+        inline = set(_that_fit(contents))
+        for content in contents:
+            if content.field in inline:
+                _set(self.request, content.field, content.data_uri())
+                continue
+            if storage is None:
+                raise FileTooLarge(
+                    f"{content.name} has {content.size / 1e6:.1f} MB: requests take "
+                    f"{INLINE_BYTES / 1e6:g} MB of files in all. Give a storage to upload it to, "
+                    "or its URL"
+                )
+            where = storage.presign(content.name, content.content_type, content.size)
+            self.uploads.append(Upload(content, where))
+            _set(self.request, content.field, where.get_url)
+
+
+def _that_fit(contents: list[Content]) -> Iterator[str]:
+    """The fields of the files that go into the request: the small ones, as many as it holds."""
+    room = INLINE_BYTES
+    for content in sorted(contents, key=lambda each: each.size):
+        room -= content.size
+        if room >= 0:
+            yield content.field
+
+
+def _set(request: dict[str, Any], name: str, url: str) -> None:
+    """Put the URL into the field, as `speakers.0.audio_url`; what leads to it is made."""
+    *way, last = name.split(".")
+    inner: Any = request
+    for step, after in zip(way, [*way, last][1:], strict=True):
+        empty: Any = [] if after.isdecimal() else {}
+        if isinstance(inner, list):
+            _reach(inner, int(step), empty)
+            inner = inner[int(step)]
+        else:
+            inner = inner.setdefault(step, empty)
+    if isinstance(inner, list):
+        _reach(inner, int(last), "")
+        inner[int(last)] = url
+    else:
+        inner[last] = url
+
+
+def _reach(values: list[Any], index: int, empty: Any) -> None:  # noqa: ANN401 - a JSON value
+    while len(values) <= index:
+        values.append(copy.copy(empty))
+
+
+@dataclass(frozen=True)
+class S3Bucket:
+    """Your own bucket as storage: files are put and read by URLs that are signed for a day.
+
+    Args:
+        endpoint: of a store other than AWS: R2, B2, MinIO. RunPod's network volumes sign no URLs.
+        prefix: of the keys; a lifecycle rule on it may delete old files.
+    """
+
+    bucket: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    region: str = "us-east-1"
+    endpoint: str | None = None
+    prefix: str = "talkinghead/uploads"
+    session_token: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_env(cls) -> S3Bucket | None:
+        """The bucket that S3_BUCKET, S3_KEY, S3_SECRET, S3_REGION, S3_ENDPOINT name, if they do."""
+        get = os.environ.get
+        bucket, key, secret = get("S3_BUCKET"), get("S3_KEY"), get("S3_SECRET")
+        if not (bucket and key and secret):
+            return None
+        return cls(bucket, key, secret, get("S3_REGION") or "us-east-1", get("S3_ENDPOINT") or None)
+
+    def presign(self, name: str, content_type: str, size: int) -> Presigned:
+        """URLs to put and get a file under a key that nobody can guess."""
+        key = f"{self.prefix}/{uuid.uuid4().hex}{Path(name).suffix.lower()}"
+        return Presigned(
+            self._signed("PUT", key), self._signed("GET", key), {"Content-Type": content_type}
+        )
+
+    def _signed(self, method: str, key: str) -> str:
+        """AWS's signature 4, in the query. Source: AWS, Signature Version 4, query parameters."""
+        base = self.endpoint or f"https://s3.{self.region}.amazonaws.com"
+        parts = urlsplit(base.rstrip("/"))
+        path = f"{parts.path}/{quote(self.bucket)}/{quote(key)}"
+        now = datetime.datetime.now(tz=UTC)
+        stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+        scope = f"{day}/{self.region}/s3/aws4_request"
+        query = {
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": f"{self.access_key}/{scope}",
+            "X-Amz-Date": stamp,
+            "X-Amz-Expires": str(SIGNED_SECONDS),
+            "X-Amz-SignedHeaders": "host",
+        }
+        if self.session_token:
+            query["X-Amz-Security-Token"] = self.session_token
+        pairs = sorted(query.items())
+        encoded = "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in pairs)
+        asked = f"{method}\n{path}\n{encoded}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
+        sum_ = hashlib.sha256(asked.encode()).hexdigest()
+        secret = f"AWS4{self.secret_key}".encode()
+        for step in (day, self.region, "s3", "aws4_request"):
+            secret = hmac.new(secret, step.encode(), hashlib.sha256).digest()
+        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{sum_}"
+        signature = hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+        return f"{parts.scheme}://{parts.netloc}{path}?{encoded}&X-Amz-Signature={signature}"

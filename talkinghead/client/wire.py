@@ -1,0 +1,171 @@
+"""One call of an endpoint over HTTP: what it answered, or how it did not.
+
+It matters whether a call that failed was heard: only one that surely was not may be sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ASK_SECONDS = 30.0
+FILE_SECONDS = 300.0  # without a byte of a file, up or down
+# urllib's own name is refused by the platform's front, as a robot's.
+AGENT = "talkinghead-client/0.1"
+
+
+class Unheard(Exception):
+    """Nobody was there: what was asked was not heard."""
+
+
+class Unanswered(Exception):
+    """What was asked may have been heard; no answer came, or only a part of one."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: HTTP's status, and the JSON object, empty where there was none."""
+
+    status: int
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the call did what was asked."""
+        return 200 <= self.status < 300
+
+    @property
+    def reason(self) -> str:
+        """What a refusal says."""
+        said = self.content.get("error") or self.content.get("message") or self.content.get("title")
+        return f"HTTP {self.status}: {said}" if said else f"HTTP {self.status}"
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: Any) -> None:
+        """A redirect would take the key with it to another host."""
+
+
+_API = urllib.request.build_opener(_NoRedirect)
+_FILES = urllib.request.build_opener()
+
+
+@dataclass(frozen=True)
+class Wire:
+    """The endpoint at `url`: https://api.runpod.ai/v2/ID, or that of `talkinghead serve`."""
+
+    url: str
+    api_key: str = ""
+
+    def ask(
+        self, method: str, path: str, body: object = None, *, seconds: float = ASK_SECONDS
+    ) -> Answer:
+        """Ask the endpoint, as `ask("POST", "run", {"input": …})`.
+
+        Raises:
+            Unheard, Unanswered
+        """
+        headers = {"User-Agent": AGENT, "Content-Type": "application/json"}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        data = None if body is None and method == "GET" else json.dumps(body or {}).encode()
+        request = urllib.request.Request(
+            f"{self.url.rstrip('/')}/{path}", data, headers, method=method
+        )
+        try:
+            with _API.open(request, timeout=seconds) as answer:
+                status, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, _refusal(error))
+        except urllib.error.URLError as error:
+            away = Unheard if _is_unheard(error.reason) else Unanswered
+            raise away(str(error.reason) or type(error.reason).__name__) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise Unanswered(str(error) or type(error).__name__) from None
+        found = _object(content)
+        if found is None:
+            raise Unanswered("the answer is no JSON object, or half of one")
+        return Answer(status, found)
+
+
+def _is_unheard(reason: object) -> bool:
+    """Whether a connection did not come about. A timeout may be of the sending: that is none."""
+    never = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
+    return isinstance(reason, never)
+
+
+def _refusal(error: urllib.error.HTTPError) -> Mapping[str, Any]:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return _object(error.read()) or {}
+    return {}
+
+
+def _object(content: bytes) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def put_file(url: str, content: Path | bytes, headers: Mapping[str, str]) -> None:
+    """PUT a file to a URL.
+
+    Raises:
+        OSError: it was not taken; the message says why.
+    """
+    with contextlib.ExitStack() as stack:
+        if isinstance(content, bytes):
+            data: Any = content
+            size = len(content)
+        else:
+            data = stack.enter_context(content.open("rb"))
+            size = content.stat().st_size
+        sent = {"User-Agent": AGENT, "Content-Length": str(size), **headers}
+        request = urllib.request.Request(url, data, sent, method="PUT")
+        _transfer(request).close()
+
+
+def get_file(url: str, target: Path) -> None:
+    """Download a file, to `target` whole or not at all.
+
+    Raises:
+        OSError: it did not come; the message says why.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with _transfer(urllib.request.Request(url, headers={"User-Agent": AGENT})) as answer:
+            with part.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+            length = answer.headers.get("Content-Length")
+        if length is not None and part.stat().st_size != int(length):
+            raise OSError("it was cut off")
+        part.replace(target)
+    except http.client.HTTPException as error:
+        raise OSError(f"it was cut off ({type(error).__name__})") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _transfer(request: urllib.request.Request) -> Any:  # noqa: ANN401 - urllib's response
+    """The answer; an error tells no URL, which may be signed."""
+    try:
+        return _FILES.open(request, timeout=FILE_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise OSError(f"HTTP {error.code}") from None
+    except urllib.error.URLError as error:
+        raise OSError(str(error.reason) or type(error.reason).__name__) from None
+    except http.client.HTTPException as error:
+        raise OSError(type(error).__name__) from None

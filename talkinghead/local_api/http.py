@@ -1,0 +1,250 @@
+"""RunPod's verbs over HTTP: /run, /runsync, /status, /stream, /cancel and /health.
+
+Each also below /v2/<any id>, as clients of RunPod write it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import http.server
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from talkinghead.local_api.jobs import TTL_SECONDS, JobQueue, Submission, TooManyJobs
+from talkinghead.net.urls import parse_http_url
+
+# RunPod's, in bytes of the request's body.
+RUN_BYTES, RUNSYNC_BYTES = 10 * 1024**2, 20 * 1024**2
+WAIT_SECONDS, LEAST_WAIT_SECONDS, MOST_WAIT_SECONDS = 90.0, 1.0, 300.0  # of /runsync
+LEAST_EXECUTION_MS, LEAST_TTL_MS = 5_000, 10_000
+IDLE_SECONDS = 120.0  # a connection that says nothing for so long is closed
+PREFLIGHT_SECONDS = 600
+_PATH = re.compile(r"/(?:v2/[^/]+/)?(run|runsync|health|status|stream|cancel)(?:/([^/]+))?/?")
+_WITH_ID = ("status", "stream", "cancel")
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may call: with this token, if there is one, and from pages of these origins."""
+
+    token: str | None = None
+    origins: frozenset[str] = frozenset()
+
+    def admits_page(self, origin: str) -> bool:
+        """Whether pages of this origin may call."""
+        return "*" in self.origins or origin in self.origins
+
+    def admits(self, authorization: str) -> bool:
+        """Whether the Authorization header has the token, with or without "Bearer"."""
+        if self.token is None:
+            return True
+        given = authorization.removeprefix("Bearer ").strip()
+        return hmac.compare_digest(given.encode(), self.token.encode())
+
+
+class Refused(Exception):
+    """The call is answered with this HTTP status, and the sentence as `error`."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ApiServer(http.server.ThreadingHTTPServer):
+    """The API at `address`; each call has a thread of its own."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], queue: JobQueue, access: Access) -> None:
+        self.queue, self.access = queue, access
+        super().__init__(address, _Handler)
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{self.server_address[0]!s}:{self.server_port}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: ApiServer
+    protocol_version = "HTTP/1.1"
+    timeout = IDLE_SECONDS
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_OPTIONS(self) -> None:
+        """A browser asks whether its page may call."""
+        if self._page_is_refused():
+            self._send(HTTPStatus.FORBIDDEN, _error(_NO_PAGES))
+            return
+        self.send_response(HTTPStatus.NO_CONTENT)
+        self._send_cors()
+        self.send_header("Access-Control-Allow-Methods", "GET, POST")
+        self.send_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
+        self.send_header("Access-Control-Max-Age", str(PREFLIGHT_SECONDS))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _answer(self) -> None:
+        try:
+            body = self._body()
+            self._check_access()
+            self._send(HTTPStatus.OK, self._do(body))
+        except Refused as error:
+            self._send(error.status, _error(str(error)))
+        except TooManyJobs:
+            self._send(HTTPStatus.TOO_MANY_REQUESTS, _error("the queue is full: try again later"))
+
+    def _do(self, body: bytes) -> dict[str, Any]:
+        """What the call asks for.
+
+        Raises:
+            Refused, TooManyJobs
+        """
+        parts = urlsplit(self.path)
+        found = _PATH.fullmatch(parts.path)
+        if found is None or (found[1] in _WITH_ID) != (found[2] is not None):
+            raise Refused(HTTPStatus.NOT_FOUND, f"there is no {parts.path}: {_VERBS}")
+        verb, name = found[1], found[2]
+        method = "POST" if verb in ("run", "runsync", "cancel") else "GET"
+        if self.command != method:
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"/{verb} is called by {method}")
+        queue = self.server.queue
+        match verb:
+            case "run":
+                return queue.submit(_submission(body, is_sync=False))
+            case "runsync":
+                seconds = _wait_seconds(parts.query)
+                job = queue.submit(_submission(body, is_sync=True))
+                return queue.wait(job["id"], seconds) or job
+            case "health":
+                return queue.health()
+        state = queue.cancel(name) if verb == "cancel" else queue.state(name)
+        if state is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "job not found: unknown, or its result expired")
+        # This worker yields nothing, so that nothing is streamed: progress is in /status.
+        return {"status": state["status"], "stream": []} if verb == "stream" else state
+
+    def _check_access(self) -> None:
+        if self._page_is_refused():
+            raise Refused(HTTPStatus.FORBIDDEN, _NO_PAGES)
+        if not self.server.access.admits(self.headers.get("Authorization", "")):
+            self.close_connection = True
+            raise Refused(HTTPStatus.UNAUTHORIZED, "the Authorization header has no token of ours")
+
+    def _page_is_refused(self) -> bool:
+        """Whether a page asks that may not: else any page that is open could use the GPU."""
+        origin = self.headers.get("Origin")
+        return origin is not None and not self.server.access.admits_page(origin)
+
+    def _body(self) -> bytes:
+        text = self.headers.get("Content-Length", "0")
+        length = int(text) if text.isdecimal() else 0
+        limit = RUNSYNC_BYTES if "/runsync" in self.path else RUN_BYTES
+        if length > limit:
+            self.close_connection = True
+            self._read_away(min(length, 4 * limit))  # who is still sending hears no answer
+            raise Refused(HTTPStatus.BAD_REQUEST, f"exceeded max body size of {limit >> 20}MiB")
+        return self.rfile.read(length)
+
+    def _read_away(self, length: int) -> None:
+        while length > 0 and (read := len(self.rfile.read(min(length, 1 << 16)))):
+            length -= read
+
+    def _send(self, status: HTTPStatus, content: Mapping[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self._send_cors()
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _send_cors(self) -> None:
+        origin = self.headers.get("Origin")
+        if origin is not None and self.server.access.admits_page(origin):
+            self.send_header("Access-Control-Allow-Origin", origin)
+            self.send_header("Vary", "Origin")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Jobs are logged, not polls."""
+
+
+_VERBS = "/run, /runsync, /status/ID, /stream/ID, /cancel/ID and /health are"
+_NO_PAGES = "pages of this origin may not call: API_CORS_ORIGINS names those that may"
+_SHAPE = 'the body must be a JSON object with the request as `input`: {"input": {…}}'
+
+
+def _error(message: str) -> dict[str, Any]:
+    return {"error": message}
+
+
+def _submission(body: bytes, *, is_sync: bool) -> Submission:
+    """The job in a call's body.
+
+    Raises:
+        Refused: it holds none.
+    """
+    try:
+        content = json.loads(body)
+    except ValueError:  # RecursionError aside, which is no JSON that anybody means
+        content = None
+    fields = content.get("input") if isinstance(content, Mapping) else None
+    if not isinstance(fields, Mapping) or not fields:
+        raise Refused(HTTPStatus.BAD_REQUEST, _SHAPE)
+    policy = content.get("policy") or {}
+    if not isinstance(policy, Mapping):
+        raise Refused(HTTPStatus.BAD_REQUEST, "policy must be a JSON object")
+    execution = _ms(policy, "executionTimeout", LEAST_EXECUTION_MS)
+    ttl = _ms(policy, "ttl", LEAST_TTL_MS)
+    return Submission(
+        fields,
+        is_sync,
+        _webhook(content.get("webhook")),
+        execution,
+        TTL_SECONDS if ttl is None else ttl,
+    )
+
+
+def _ms(policy: Mapping[str, Any], name: str, least: int) -> float | None:
+    """A time of the policy, in seconds."""
+    value = policy.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not least <= value <= TTL_SECONDS * 7000:
+        raise Refused(
+            HTTPStatus.BAD_REQUEST, f"policy.{name} must be {least} or more, milliseconds"
+        )
+    return value / 1000
+
+
+def _webhook(url: object) -> str | None:
+    if not url:
+        return None
+    try:
+        return url if isinstance(url, str) and parse_http_url(url) else _refuse_webhook()
+    except ValueError:
+        return _refuse_webhook()
+
+
+def _refuse_webhook() -> str:
+    raise Refused(HTTPStatus.BAD_REQUEST, "webhook must be an http:// or https:// URL")
+
+
+def _wait_seconds(query: str) -> float:
+    """How long /runsync waits: `?wait=` in milliseconds, as RunPod takes it."""
+    text = parse_qs(query).get("wait", [""])[0]
+    if not text.isdecimal():
+        return WAIT_SECONDS
+    return min(max(int(text) / 1000, LEAST_WAIT_SECONDS), MOST_WAIT_SECONDS)

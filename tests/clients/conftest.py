@@ -1,0 +1,49 @@
+"""A stand-in of RunPod's API, and each client behind the same interface."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.drivers import DIST, NODE, AsyncDriver, Driver, NodeDriver, PythonDriver
+from tests.clients.runpod import RunPod
+
+TYPESCRIPT = DIST.parent
+
+
+@pytest.fixture
+def api() -> Iterator[RunPod]:
+    api = RunPod()
+    yield api
+    api.close()
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The TypeScript client as JavaScript: it is compiled with --strict."""
+    tsc = TYPESCRIPT / "node_modules" / "typescript" / "bin" / "tsc"
+    assert tsc.exists(), "run scripts/install-typescript"
+    made = subprocess.run(
+        [NODE, str(tsc), "--project", str(TYPESCRIPT)], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stdout
+    return DIST
+
+
+@pytest.fixture(scope="session")
+def node(built: Path) -> Iterator[NodeDriver]:
+    driver = NodeDriver()
+    yield driver
+    driver.close()
+
+
+@pytest.fixture(params=["python", "async", "typescript"])
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
+    """Each of the clients."""
+    if request.param == "typescript":
+        driver: Driver = request.getfixturevalue("node")
+        return driver
+    return PythonDriver(tmp_path) if request.param == "python" else AsyncDriver(tmp_path)

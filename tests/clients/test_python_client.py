@@ -1,0 +1,136 @@
+"""What is Python's alone: where the client is installed, its errors, its bucket, its two forms."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+import requests
+
+from talkinghead import client
+from talkinghead.client import CODES, AsyncClient, Client, JobState, S3Bucket
+from talkinghead.errors import JobError
+from talkinghead.settings import PROJECT_DIR
+from tests.clients.runpod import KEY, RUNNING, RunPod
+from tests.store import BUCKET, S3Server
+from tests.timing import LAST_RESORT_SECONDS, wait_until
+
+SOURCES = sorted(Path(client.__file__).parent.glob("*.py"))
+SCRIPT = f"""
+import sys
+from talkinghead_client import Client, JobFailed
+print([name for name in ("pydantic", "requests", "talkinghead") if name in sys.modules])
+result = Client(url=sys.argv[1], api_key={KEY!r}, poll_seconds=0.01).render({{"wav_url": "x"}})
+print(result.status)
+"""
+
+
+def test_it_is_installed_without_anything_else(tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    uv = Path(sys.executable).with_name("uv")
+    package = PROJECT_DIR / "clients" / "python"
+    install = [str(uv), "pip", "install", "--quiet", "--python", str(python), str(package)]
+    subprocess.run(install, check=True)
+    api = RunPod()
+    script = tmp_path / "call.py"
+    script.write_text(SCRIPT)
+    said = subprocess.run(
+        [str(python), str(script), api.url], check=True, capture_output=True, text=True
+    )
+    api.close()
+    assert said.stdout.split("\n")[:2] == ["[]", "completed"]
+
+
+def test_it_is_written_for_python_3_10_and_needs_nothing_beyond_it() -> None:
+    for path in SOURCES:
+        tree = ast.parse(path.read_text("utf-8"), feature_version=(3, 10))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                assert all(each.name.split(".")[0] in STANDARD for each in node.names), path
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                assert str(node.module).split(".")[0] in STANDARD, path
+
+
+STANDARD = sys.stdlib_module_names
+
+
+def test_every_code_of_the_worker_has_a_class_of_the_same_name() -> None:
+    worker = {error.code: error.__name__ for error in JobError.__subclasses__()}
+    assert {code: kind.__name__ for code, kind in CODES.items()} == worker
+    assert [name for name in client.__all__ if not hasattr(client, name)] == []
+
+
+def test_a_bucket_of_ones_own_takes_files_and_the_worker_gets_them(s3: S3Server) -> None:
+    environment = s3.environment
+    bucket = S3Bucket(
+        BUCKET,
+        environment["S3_KEY"],
+        environment["S3_SECRET"],
+        region=environment["S3_REGION"],
+        endpoint=environment["S3_ENDPOINT"],
+    )
+    where = bucket.presign("me & you.MP4", "video/mp4", 3)
+    put = requests.put(
+        where.put_url, data=b"abc", headers=where.headers, timeout=LAST_RESORT_SECONDS
+    )
+    assert put.ok, put.text
+    got = requests.get(where.get_url, timeout=LAST_RESORT_SECONDS)
+    assert (got.content, got.headers["Content-Type"]) == (b"abc", "video/mp4")
+    assert environment["S3_SECRET"] not in repr(bucket)
+
+
+def test_to_cancel_the_task_cancels_the_job(api: RunPod) -> None:
+    api.script = [RUNNING]
+
+    async def give_up() -> None:
+        caller = AsyncClient(url=api.url, api_key=KEY, poll_seconds=0.01)
+        task = asyncio.ensure_future(caller.render({"wav_url": "x"}))
+        while not api.bodies:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(give_up())
+    assert api.cancelled == ["job-1"]
+
+
+def test_ctrl_c_cancels_the_job(api: RunPod) -> None:
+    def press(state: JobState) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Client(url=api.url, api_key=KEY).render({"wav_url": "x"}, on_progress=press)
+    assert api.cancelled == ["job-1"]
+
+
+def test_many_renders_wait_at_once(api: RunPod) -> None:
+    async def all_of_them() -> int:
+        caller = AsyncClient(url=api.url, api_key=KEY, poll_seconds=0.01)
+        results = await asyncio.gather(*(caller.render({"wav_url": "x"}) for _ in range(8)))
+        return len({result.job_id for result in results})
+
+    assert asyncio.run(all_of_them()) == 8
+
+
+def test_the_key_is_runpods_variable_and_is_not_shown(
+    api: RunPod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    caller = Client(url=api.url)
+    assert caller.health()["workers"] == {"idle": 1}
+    assert KEY not in repr(Client(url=api.url, api_key=KEY))
+    wait_until(lambda: api.asked, "it was asked")
+
+
+def test_an_endpoint_is_named_once() -> None:
+    with pytest.raises(ValueError, match="one of the two"):
+        Client()
+    with pytest.raises(ValueError, match="one of the two"):
+        Client("abc", url="http://127.0.0.1:8000")

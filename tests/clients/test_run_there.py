@@ -1,0 +1,62 @@
+"""`talkinghead run --endpoint`: a request with local files, rendered elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from talkinghead.cli.app import app
+from tests.clients.runpod import KEY, SHA256, VIDEO, RunPod, completed, failed
+
+INFO = {"width": 64, "height": 64, "frames": 5, "duration_seconds": 0.2, "sha256": SHA256}
+MADE = {"video_info": INFO, "generation_params": {"seed": 7}, "generation_time_seconds": 1.0}
+
+
+@pytest.fixture
+def request_file(tmp_path: Path) -> Path:
+    for name in ("me.jpg", "a.wav"):
+        (tmp_path / name).write_bytes(b"xxx")
+    path = tmp_path / "asked.json"
+    path.write_text(
+        json.dumps({"image_url": "me.jpg", "speakers": [{"audio_url": "a.wav"}], "prompt": "a.wav"})
+    )
+    return path
+
+
+def run(api: RunPod, request_file: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    out = request_file.with_name("out.mp4")
+    arguments = ["run", str(request_file), "--endpoint", api.url, "--out", str(out), "--draft"]
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_request_is_rendered_on_an_endpoint_and_its_video_comes(
+    api: RunPod, request_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.script = [completed(**MADE)]
+    said = run(api, request_file, monkeypatch)
+    assert said.exit_code == 0, said.output
+    assert request_file.with_name("out.mp4").read_bytes() == VIDEO
+    fields = api.bodies[0]["input"]
+    assert fields["image_url"] == "data:image/jpeg;base64,eHh4"
+    assert fields["speakers"][0]["audio_url"].endswith("base64,eHh4")
+    assert (fields["prompt"], fields["draft"]) == ("a.wav", True)
+
+
+def test_what_the_endpoint_says_of_a_failure_is_told(
+    api: RunPod, request_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.script = [failed("the picture holds no picture", error_code="media_invalid")]
+    said = run(api, request_file, monkeypatch)
+    assert said.exit_code == 1
+    assert "failed: the picture holds no picture" in said.output
+
+
+def test_an_endpoint_needs_its_key(request_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNPOD_API_KEY")
+    said = CliRunner().invoke(app, ["run", str(request_file), "--endpoint", "abc123"])
+    assert said.exit_code == 2
+    assert "RUNPOD_API_KEY" in said.output

@@ -1,0 +1,323 @@
+"""`talkinghead serve` behaves as RunPod's API does: verbs, states, bodies, limits, who may call."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests
+import typer
+
+from talkinghead.cli.serve import access_of
+from talkinghead.local_api.http import Access, ApiServer
+from talkinghead.local_api.jobs import MOST_QUEUED, JobQueue
+from talkinghead.local_api.webhook import tell
+from talkinghead.render.job import Job
+from talkinghead.render.progress import Progress
+from talkinghead.settings import Settings
+from tests.timing import LAST_RESORT_SECONDS, wait_until
+
+DONE = {"status": "completed", "video": "data:video/mp4;base64,AA=="}
+
+
+class Renders:
+    """In the place of renders: each says how far it is, and waits until it is let go on."""
+
+    def __init__(self) -> None:
+        self.begun: list[Job] = []
+        self.go_on = threading.Event()
+        self.result: dict[str, Any] = dict(DONE)
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        self.begun.append(job)
+        job.tell(Progress("render", "window 1 of 2", 0.5, window=1, windows=2))
+        while not self.go_on.wait(0.01):
+            if job.cancelled.is_set():
+                return {"error": "the job was cancelled", "error_code": "cancelled"}
+        return dict(self.result)
+
+
+class Api:
+    """The API with such renders, and a clock that a test sets."""
+
+    def __init__(self, access: Access) -> None:
+        self.renders, self.now = Renders(), 0.0
+        self.queue = JobQueue(self.renders, tell, clock=lambda: self.now)
+        self.queue.start()
+        self.server = ApiServer(("127.0.0.1", 0), self.queue, access)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
+        url = f"{self.server.url}/{path}"
+        return requests.request(method, url, timeout=LAST_RESORT_SECONDS, **options)
+
+    def run(self, **beside: Any) -> str:
+        answer = self.ask("POST", "run", json={"input": {"image_url": "x"}, **beside}).json()
+        assert answer["status"] == "IN_QUEUE"
+        return str(answer["id"])
+
+    def state(self, job: str) -> dict[str, Any]:
+        content: dict[str, Any] = self.ask("GET", f"status/{job}").json()
+        return content
+
+    def until(self, job: str, status: str) -> dict[str, Any]:
+        wait_until(lambda: self.state(job)["status"] == status, f"{job} is {status}")
+        return self.state(job)
+
+    def close(self) -> None:
+        self.queue.close()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def api_with() -> Iterator[Callable[[Access], Api]]:
+    started: list[Api] = []
+
+    def start(access: Access) -> Api:
+        started.append(Api(access))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+@pytest.fixture
+def api(api_with: Callable[[Access], Api]) -> Api:
+    return api_with(Access())
+
+
+def test_progress_is_in_output_while_a_job_runs_and_the_result_after(api: Api) -> None:
+    job = api.run()
+    wait_until(lambda: "output" in api.state(job), "its progress")
+    running = api.state(job)
+    assert running["status"] == "IN_PROGRESS"
+    assert running["output"]["message"] == "window 1 of 2"
+    assert running["output"]["percent"] == 51.5
+    api.now = 2.0
+    api.renders.go_on.set()
+    done = api.until(job, "COMPLETED")
+    assert done == {
+        "id": job,
+        "status": "COMPLETED",
+        "delayTime": 0,
+        "executionTime": 2000,
+        "workerId": "local",
+        "output": DONE,
+    }
+
+
+def test_a_failed_job_has_its_sentence_as_error_and_the_code_in_output(api: Api) -> None:
+    api.renders.result = {"error": "wav_url is missing", "error_code": "invalid_request"}
+    api.renders.go_on.set()
+    failed = api.until(api.run(), "FAILED")
+    assert failed["error"] == "wav_url is missing"
+    assert failed["output"] == {"error_code": "invalid_request"}
+
+
+def test_jobs_are_done_one_at_a_time_in_their_order(api: Api) -> None:
+    jobs = [api.run() for _ in range(3)]
+    wait_until(lambda: len(api.renders.begun) == 1, "the first begins")
+    assert [api.state(job)["status"] for job in jobs] == ["IN_PROGRESS", "IN_QUEUE", "IN_QUEUE"]
+    health = api.ask("GET", "health").json()
+    assert (health["jobs"]["inProgress"], health["jobs"]["inQueue"]) == (1, 2)
+    assert health["workers"]["running"] == 1
+    api.renders.go_on.set()
+    api.until(jobs[2], "COMPLETED")
+    assert [job.id for job in api.renders.begun] == jobs
+    assert api.ask("GET", "health").json()["jobs"]["completed"] == 3
+
+
+def test_a_running_job_that_is_cancelled_is_so_at_once_and_the_next_begins(api: Api) -> None:
+    first, second = api.run(), api.run()
+    wait_until(lambda: api.renders.begun, "it begins")
+    assert api.ask("POST", f"cancel/{first}").json()["status"] == "CANCELLED"
+    assert api.state(first)["status"] == "CANCELLED"
+    wait_until(lambda: len(api.renders.begun) == 2, "the next begins")
+    assert api.renders.begun[0].cancelled.is_set()
+    api.renders.go_on.set()
+    api.until(second, "COMPLETED")
+    assert api.state(first)["status"] == "CANCELLED", "what it made meanwhile does not count"
+
+
+def test_a_queued_job_that_is_cancelled_never_begins(api: Api) -> None:
+    api.run()
+    waiting = api.run()
+    api.ask("POST", f"cancel/{waiting}")
+    api.renders.go_on.set()
+    api.until(api.run(), "COMPLETED")
+    assert waiting not in [job.id for job in api.renders.begun]
+
+
+def test_a_job_that_has_ended_stays_as_it_ended_when_it_is_cancelled(api: Api) -> None:
+    api.renders.go_on.set()
+    job = api.run()
+    api.until(job, "COMPLETED")
+    assert api.ask("POST", f"cancel/{job}").json()["status"] == "COMPLETED"
+
+
+def test_runsync_waits_for_the_result(api: Api) -> None:
+    api.renders.go_on.set()
+    answer = api.ask("POST", "runsync", json={"input": {"image_url": "x"}}).json()
+    assert answer["id"].startswith("sync-")
+    assert (answer["status"], answer["output"]) == ("COMPLETED", DONE)
+
+
+def test_runsync_says_how_the_job_is_when_its_wait_is_over(api: Api) -> None:
+    answer = api.ask("POST", "runsync?wait=1000", json={"input": {"image_url": "x"}}).json()
+    assert answer["status"] == "IN_PROGRESS"
+    api.renders.go_on.set()
+    api.until(answer["id"], "COMPLETED")
+
+
+@pytest.mark.parametrize(("verb", "kept"), [("run", 1800), ("runsync", 60)])
+def test_results_are_kept_as_long_as_runpod_keeps_them(api: Api, verb: str, kept: int) -> None:
+    api.renders.go_on.set()
+    job = api.ask("POST", verb, json={"input": {"image_url": "x"}}).json()["id"]
+    api.until(job, "COMPLETED")
+    api.now = kept
+    assert api.state(job)["status"] == "COMPLETED"
+    api.now = kept + 1
+    assert api.ask("GET", f"status/{job}").status_code == 404
+
+
+def test_a_job_runs_no_longer_than_its_execution_timeout(api: Api) -> None:
+    job = api.run(policy={"executionTimeout": 5000})
+    state = api.until(job, "TIMED_OUT")
+    assert state["error"] == "executionTimeout exceeded"
+    assert api.renders.begun[0].cancelled.is_set()
+
+
+def test_a_job_that_waits_longer_than_its_ttl_is_not_begun(api: Api) -> None:
+    api.run()
+    waiting = api.run(policy={"ttl": 10_000})
+    api.now = 11.0
+    assert api.state(waiting)["status"] == "TIMED_OUT"
+
+
+def test_streaming_gives_nothing_as_on_runpod_where_nothing_is_yielded(api: Api) -> None:
+    job = api.run()
+    wait_until(lambda: api.renders.begun, "it begins")
+    answer = api.ask("GET", f"stream/{job}").json()
+    assert answer == {"status": "IN_PROGRESS", "stream": []}
+
+
+def test_the_paths_of_runpods_clients_are_taken_too(api: Api) -> None:
+    api.renders.go_on.set()
+    answer = api.ask("POST", "v2/my-endpoint/run", json={"input": {"image_url": "x"}}).json()
+    api.until(answer["id"], "COMPLETED")
+    assert api.ask("GET", f"v2/my-endpoint/status/{answer['id']}").json()["status"] == "COMPLETED"
+
+
+def test_the_webhook_is_told_the_last_state_and_again_until_it_says_200(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talkinghead.local_api.webhook.PAUSE_SECONDS", 0.0)
+    told: list[dict[str, Any]] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200 if len(told) > 1 else 500)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Requests are not part of a test's output."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
+        threading.Thread(target=hook.serve_forever, args=(0.01,), daemon=True).start()
+        job = api.run(webhook=f"http://127.0.0.1:{hook.server_port}/done?order=17")
+        api.renders.go_on.set()
+        wait_until(lambda: len(told) == 2, "the webhook is told twice")
+        hook.shutdown()
+    assert told[0] == told[1] == api.state(job)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b'{"image_url": "x"}', "the request as `input`"),
+        (b"[]", "the request as `input`"),
+        (b'{"input": {}}', "the request as `input`"),
+        (b"{", "the request as `input`"),
+        (b'{"input": {"a": 1}, "policy": {"ttl": "1"}}', "policy.ttl"),
+        (b'{"input": {"a": 1}, "policy": {"executionTimeout": 10}}', "5000 or more"),
+        (b'{"input": {"a": 1}, "webhook": "example.com"}', "webhook must be"),
+        (b'{"input": {"a": "' + b"x" * 11_000_000 + b'"}}', "max body size of 10MiB"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_body_that_is_no_job_is_refused_in_words(api: Api, body: bytes, problem: str) -> None:
+    answer = api.ask("POST", "run", data=body)
+    assert answer.status_code == 400
+    assert problem in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "status/nobody", 404),
+        ("POST", "cancel/nobody", 404),
+        ("GET", "status", 404),
+        ("GET", "nothing", 404),
+        ("GET", "run", 405),
+        ("POST", "status/x", 405),
+    ],
+)
+def test_what_there_is_not_is_said_to_be_so(api: Api, method: str, path: str, status: int) -> None:
+    answer = api.ask(method, path)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+def test_a_full_queue_says_429(api: Api) -> None:
+    for _ in range(MOST_QUEUED + 1):
+        api.run()
+    answer = api.ask("POST", "run", json={"input": {"image_url": "x"}})
+    assert answer.status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("Bearer secret", 200), ("secret", 200), ("Bearer other", 401), (None, 401)],
+)
+def test_with_a_token_only_who_has_it_may_call(
+    api_with: Callable[[Access], Api], header: str | None, status: int
+) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    answer = api_with(Access("secret")).ask("GET", "health", headers=headers)
+    assert answer.status_code == status
+
+
+def test_a_page_may_call_only_if_its_origin_is_named(api_with: Callable[[Access], Api]) -> None:
+    api = api_with(Access(origins=frozenset({"http://shop.test"})))
+    good, bad = {"Origin": "http://shop.test"}, {"Origin": "http://evil.test"}
+    asked = api.ask("OPTIONS", "run", headers=good)
+    assert asked.status_code == 204
+    assert asked.headers["Access-Control-Allow-Origin"] == "http://shop.test"
+    assert "Authorization" in asked.headers["Access-Control-Allow-Headers"]
+    answer = api.ask("GET", "health", headers=good)
+    assert answer.headers["Access-Control-Allow-Origin"] == "http://shop.test"
+    assert api.ask("OPTIONS", "run", headers=bad).status_code == 403
+    refused = api.ask("POST", "run", headers=bad, json={"input": {"image_url": "x"}})
+    assert refused.status_code == 403
+    assert "API_CORS_ORIGINS" in refused.json()["error"]
+    assert not api.renders.begun
+
+
+def test_without_a_token_it_listens_to_this_machine_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for host in ("127.0.0.1", "localhost", "::1"):
+        assert access_of(Settings(), host).token is None
+    with pytest.raises(typer.BadParameter, match="Set API_TOKEN"):
+        access_of(Settings(), "0.0.0.0")
+    monkeypatch.setenv("API_TOKEN", "secret")
+    monkeypatch.setenv("API_CORS_ORIGINS", "http://a.test/, http://b.test")
+    access = access_of(Settings(), "0.0.0.0")
+    assert access == Access("secret", frozenset({"http://a.test", "http://b.test"}))
