@@ -106,6 +106,8 @@ ENV COMFYUI_DIR=/opt/ComfyUI \
 
 # A file a layer: registries take 10 GB in one, or upload it for hours. The largest profile has nine.
 ARG PROFILE=""
+# `auto` would take the profile that the card holds, which is not always the one that is baked.
+ENV MODEL_PROFILE=${PROFILE:-auto}
 RUN test -z "${PROFILE}" || talkinghead models fetch --profile "${PROFILE}" --most 1
 RUN test -z "${PROFILE}" || talkinghead models fetch --profile "${PROFILE}" --most 1
 RUN test -z "${PROFILE}" || talkinghead models fetch --profile "${PROFILE}" --most 1

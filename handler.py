@@ -5,14 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 
+from pydantic import ValidationError
+
 from talkinghead.comfy.server import ComfyServer
-from talkinghead.settings import Settings
+from talkinghead.settings import Settings, wrong_settings
 
 
 def main() -> None:
     """Start ComfyUI, and take jobs until RunPod ends the worker."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit, unlike a kill, ends ComfyUI
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit(f"the worker cannot start: {wrong_settings(error)}")
     server = None if settings.comfyui_url else ComfyServer.from_settings(settings)
     if server is not None:
         server.start()
@@ -25,7 +30,7 @@ def main() -> None:
     start_logging(settings.log_format)
     try:
         studio = Studio(settings, server=server)
-    except JobError as error:  # its models cannot be fetched, or its profile is not known
+    except JobError as error:  # its models cannot be fetched, or its settings exclude each other
         if server is not None:
             server.stop(for_good=True)
         sys.exit(f"the worker cannot start: {error}")

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from talkinghead.media.defects import Quality, judge
-from talkinghead.media.looking import Eye, frames_of, glance, luma_of
+from talkinghead.media.looking import frames_of, glance, luma_of
 from talkinghead.media.masks import Framing
+from talkinghead.media.quality import Quality
+from talkinghead.media.watching import Watch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "custom_nodes"))
 
@@ -72,12 +73,11 @@ def decode(path: Path) -> None:
 
 
 def look(path: Path, picture: Image.Image) -> None:
-    source, shown, quality = glance(luma_of(picture)), frames_of(path), Quality()
+    source, shown, watch = glance(luma_of(picture)), frames_of(path), Watch(float(FPS), Quality())
     for number, frames in enumerate(WINDOWS, 1):
-        eye = Eye()
         for _ in range(frames):
-            eye.see(glance(luma_of(next(shown))), source)
-        quality = quality.with_window(judge(eye.seen(), number, quality, fps=float(FPS)))
+            watch.see(next(shown), lambda _: source)
+        watch.keep(watch.judged(number, None, is_last=number == len(WINDOWS))[0])
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_client import ComfyClient, Event, Graph, Outcome
+from comfy_client import Event, Graph, Outcome
 from talkinghead import worker as _worker  # noqa: F401 - what one has loaded at its first job
+from talkinghead.comfy.folders import Folders
+from talkinghead.comfy.own_client import OwnClient
 from talkinghead.comfy.studio import Studio, Turn
 from talkinghead.comfy.warm_up import warm_up
 from talkinghead.render.job import Job
@@ -157,11 +159,11 @@ def share(rows: list[Row], stage: str, percent: int) -> float:
 # ---- In the worker's process
 
 
-class WatchedClient(ComfyClient):
+class WatchedClient(OwnClient):
     """Notes when ComfyUI executed the first of its prompts, by ComfyUI's own clock."""
 
-    def __init__(self, url: str, after: Callable[[Outcome], None]) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, folders: Folders, after: Callable[[Outcome], None]) -> None:
+        super().__init__(url, folders)
         self.times: dict[str, float] = {}
         self._after = after
 
@@ -208,7 +210,9 @@ class WatchedStudio(Studio):
     @contextlib.contextmanager
     def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[Turn]:
         with super().comfy(folder, check) as turn:
-            turn.client = self.client = WatchedClient(turn.client.url, self._replace)
+            assert self.server is not None
+            folders = self.server.folders
+            turn.client = self.client = WatchedClient(turn.client.url, folders, self._replace)
             yield turn
 
     def _replace(self, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import logging
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ from talkinghead.workflow.gui_file import ConvertError
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import traps
 from talkinghead.workflow.schemas import Schemas
+from talkinghead.workflow.slots import Slots
 from talkinghead.workflow.template import fill, load_template
 
 log = logging.getLogger("talkinghead")
@@ -105,8 +107,9 @@ def _gpu(settings: Settings) -> Check:
     if host.gpu is not None:
         tuning = tuning_for(settings, load_manifest(), host)
         capability = f", compute capability {host.gpu.capability}" if host.gpu.capability else ""
-        found = f"{host.gpu.name}, {host.gpu.vram_gib:.0f} GB{capability}: {tuning}"
-        return Check("GPU", "ok", f"{found}; host memory {host.ram_gib:.0f} GB")
+        card = f"{host.gpu.name}, {host.gpu.vram_gib:.0f} GB{capability}: {tuning}"
+        found = (card, f"host memory {host.ram_gib:.0f} GB", *host.found)
+        return Check("GPU", "ok", "; ".join(found))
     if settings.comfyui_url:
         return Check("GPU", "skipped", "the server at COMFYUI_URL tells of none")
     if settings.on_cpu:
@@ -273,9 +276,16 @@ def _workflow(path: Path, studio: Studio, schemas: Schemas) -> Check:
     return Check(name, "ok", "node classes, inputs and model files are there")
 
 
+def _fillings(template: str, profile: ModelProfile) -> Iterator[Slots]:
+    """With each talk model, with and without the speed LoRA, and what settings add to a chain."""
+    optional = profile.optional if template == "infinitetalk_window" else {}
+    for talk, speed_lora in itertools.product(profile.talk_models, (True, False)):
+        yield {**profile.slots_for(talk, speed_lora=speed_lora), **optional}
+
+
 def _problems(template: str, profile: ModelProfile | None, schemas: Schemas) -> Iterator[str]:
     """What ComfyUI would refuse or compute wrongly, with each talk model of the profile."""
-    fillings = [profile.slots_for(talk) for talk in profile.talk_models] if profile else [{}]
+    fillings = list(_fillings(template, profile)) if profile else [{}]
     for slots in fillings:
         try:
             graph = to_api(fill(load_template(template), slots, schemas), schemas)

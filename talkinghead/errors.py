@@ -40,6 +40,10 @@ class UnsupportedCombination(JobError):
     code = "unsupported_combination"
 
 
+class SettingsExcluded(UnsupportedCombination):
+    """Settings of the worker that the nodes refuse together."""
+
+
 class UrlBlocked(JobError):
     """The URL, or one it redirects to, may not be fetched."""
 

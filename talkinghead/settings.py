@@ -6,7 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from talkinghead.bucket import BUCKET_FIELDS, Bucket, BucketNames, find_bucket
@@ -16,6 +23,17 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent
 DEFAULT_VOLUME_DIR = Path("/runpod-volume")  # where RunPod mounts an endpoint's network volume
 
 LogFormat = Literal["plain", "json"]
+BasePrecision = Literal["auto", "fp16", "fp16_fast", "bf16", "fp32"]
+StepCache = Literal["off", "teacache", "magcache", "easycache"]
+# What else the pinned WanVideoModelLoader lists, and why it is not taken.
+OTHER_ATTENTION = {
+    "flash_attn_2": "needs flash-attn, which the image lacks",
+    "flash_attn_3": "needs FlashAttention 3, which the image lacks",
+    "sageattn_3": "needs SageAttention 3, which the image lacks",
+    "radial_sage_attention": "takes only sizes whose sides are multiples of 128",
+    "sageattn_ultravico": "computes another attention, for clips longer than a window",
+    "comfy": "fails in the audio attention of a talk model",
+}
 
 
 class Settings(BaseSettings):
@@ -71,8 +89,35 @@ class Settings(BaseSettings):
         description="Which set of model files of model_manifest.yaml to use; `auto`: what the GPU "
         "holds",
     )
-    attention: Literal["auto", "sdpa", "sageattn"] = Field(
-        "auto", description="The sampler's attention; `auto`: SageAttention if it runs on this GPU"
+    attention: Literal["auto", "sdpa", "sageattn", "sageattn_compiled"] = Field(
+        "auto",
+        description="The sampler's attention; `auto`: `sageattn` if it runs on this GPU. "
+        "`sageattn_compiled` lets TORCH_COMPILE look into it",
+    )
+    base_precision: BasePrecision = Field(
+        "auto",
+        description="What the base model computes in; `auto`: as the profile says, which is fp16. "
+        "`fp16_fast` also adds up in fp16",
+    )
+    fp8_matmul: bool | None = Field(
+        None,
+        description="Whether scaled fp8 weights are multiplied in fp8 (`_fast`); if unset, with "
+        "the profile `fp8-distill` and where that is right and quicker on this GPU",
+    )
+    torch_compile: bool = Field(
+        False,
+        description="Compile the base model's blocks: for long renders, and for others once the "
+        "worker has rendered. What was compiled is kept beside the models",
+    )
+    step_cache: StepCache = Field(
+        "off",
+        description="Leave out steps that would change little, in long renders of 10 steps and "
+        "more",
+    )
+    light_vae: bool = Field(
+        False,
+        description="Decode long renders with a small VAE; the frames that the next window begins "
+        "with are the full VAE's",
     )
     force_offload: bool | None = Field(
         None,
@@ -197,6 +242,13 @@ class Settings(BaseSettings):
         "`*`: any",
     )
 
+    @field_validator("attention", mode="before")
+    @classmethod
+    def _says_why_not(cls, value: object) -> object:
+        if why := OTHER_ATTENTION.get(str(value)):
+            raise ValueError(f"{value} {why}")
+        return value
+
     @model_validator(mode="after")
     def _delivery_is_possible(self) -> Self:
         self.bucket  # noqa: B018 - raises for what is half configured
@@ -233,6 +285,11 @@ class Settings(BaseSettings):
         return base.absolute() / "models"
 
     @property
+    def kept_dir(self) -> Path:
+        """What is ours beside the fetched models, for all workers that share them."""
+        return self.fetched_models_dir / ".talkinghead"
+
+    @property
     def on_cpu(self) -> bool:
         """Whether our own ComfyUI runs without a GPU."""
         if self.comfyui_cpu is None:
@@ -243,3 +300,12 @@ class Settings(BaseSettings):
     def drafts_only(self) -> bool:
         """A host without GPU, and nobody asks for models: it renders the CPU preview."""
         return self.comfyui_url is None and self.on_cpu and self.model_profile == "auto"
+
+
+def wrong_settings(error: ValidationError) -> str:
+    """What is wrong with the environment, by the names of its variables."""
+    found = (
+        f"{'_'.join(map(str, each['loc'])).upper()}: {each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors()
+    )
+    return "; ".join(text.removeprefix(": ") for text in found)

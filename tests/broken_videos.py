@@ -7,6 +7,7 @@ tests.broken_videos` prints what the worker's eyes make of each.
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from talkinghead.media.defects import Finding, Quality, judge
-from talkinghead.media.looking import Eye, frames_of, glance, luma_of
+from talkinghead.media.looking import frames_of, glance, luma_of
 from talkinghead.media.masks import Framing
 from talkinghead.media.mux import yuv_frame
+from talkinghead.media.quality import Finding, Quality
+from talkinghead.media.watching import Watch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "custom_nodes"))
 
@@ -37,7 +39,6 @@ Change: TypeAlias = Callable[[Pixels], Pixels]
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 FPS, SEAMS = 25, (81, 153)
 FRAMES = 225
-WINDOWS = tuple(zip((0, *SEAMS), (*SEAMS, FRAMES), strict=True))
 CRF = {"crf": "19", "preset": "veryfast"}
 
 
@@ -55,14 +56,16 @@ def looked_at(clip: Clip) -> tuple[list[Finding], Quality]:
         path = Path(folder) / "clip.mp4"
         encode(clip.frames, path)
         source = glance(luma_of(Image.fromarray(clip.picture[0])))
-        shown, found, quality = frames_of(path), list[Finding](), Quality()
-        for number, (start, stop) in enumerate(WINDOWS, 1):
-            eye = Eye()
-            for _ in range(start, stop):
-                eye.see(glance(luma_of(next(shown))), source)
-            sight = judge(eye.seen(), number, quality, fps=FPS)
-            found, quality = [*found, *sight.findings], quality.with_window(sight)
-    return found, quality
+        shown, found, watch = frames_of(path), list[Finding](), Watch(FPS, Quality())
+        starts = [0, *range(SEAMS[0], len(clip.frames), SEAMS[1] - SEAMS[0])]
+        for number, start in enumerate(starts, 1):
+            stop = starts[number] if number < len(starts) else len(clip.frames)
+            for frame in itertools.islice(shown, stop - start):
+                watch.see(frame, lambda _: source)
+            sight, _ = watch.judged(number, None, is_last=number == len(starts))
+            watch.keep(sight)
+            found += sight.findings
+    return found, watch.quality
 
 
 def encode(frames: Rgb, path: Path) -> None:
@@ -204,6 +207,28 @@ def latents(frames: Pixels) -> Rgb:
     return noise(frames.shape, cell=8, every=4)
 
 
+def still_noise(frames: Pixels) -> Rgb:
+    return noise(frames.shape, every=FRAMES)
+
+
+def inverted(frames: Pixels) -> Pixels:
+    return np.asarray(255 - frames)
+
+
+def gradient(frames: Pixels) -> Pixels:
+    width = frames.shape[2]
+    return np.broadcast_to(np.linspace(0, 255, width)[None, None, :, None], frames.shape)
+
+
+def shuffled(frames: Pixels) -> Pixels:
+    """In blocks of 16 pixels."""
+    count, height, width, _ = frames.shape
+    blocks = frames.reshape(count, height // 16, 16, width // 16, 16, 3).swapaxes(2, 3)
+    mixed = blocks.reshape(count, -1, 16, 16, 3)
+    mixed = mixed[:, np.random.default_rng(6).permutation(mixed.shape[1])]
+    return mixed.reshape(blocks.shape).swapaxes(2, 3).reshape(frames.shape)
+
+
 # Name -> what is done to the frames, the kind and the window that have to be told.
 BROKEN: dict[str, tuple[Change, str, int]] = {
     "black from the first frame on": (put(black, 0), "black", 1),
@@ -222,11 +247,15 @@ BROKEN: dict[str, tuple[Change, str, int]] = {
     "pixel noise from the second frame on": (put(pixels, 1), "noise", 1),
     "latent noise": (put(latents, 0), "noise", 1),
     "latent noise from the second window on": (put(latents, 81), "noise", 2),
-    "fading to noise": (fading_to_noise, "noise", 2),
+    "fading to noise": (fading_to_noise, "noisy frames", 2),
     "a few frames of noise": (put(pixels, 90, 100), "noisy frames", 2),
     "frozen": (frozen(0), "frozen", 1),
     "half of a window is frozen": (frozen(81, 122), "frozen", 2),
     "another picture than the source": (mirrored, "another picture", 1),
+    "inverted from the second frame on": (put(inverted, 1), "another picture", 1),
+    "a gradient from the second frame on": (put(gradient, 1), "another picture", 1),
+    "its blocks are shuffled from the second window on": (put(shuffled, 81), "another picture", 2),
+    "noise that stands still": (put(still_noise, 81), "another picture", 2),
     "the brightness jumps by 5 after the first frame": (add(5, 1), "jump", 1),
     "the brightness jumps by 5 at each seam": (add(5, *SEAMS), "jump", 2),
     "the brightness falls by 12 at a seam": (add(-12, SEAMS[1]), "jump", 3),

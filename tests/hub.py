@@ -35,13 +35,15 @@ class HubFile:
 class Hub:
     """Serves `files` ("org/name/path" -> file); counts GETs, ranges and bytes that were sent.
 
-    When `limit` bytes were sent in all, it holds back the others until the limit is another.
+    When `limit` bytes were sent in all, it holds back the others until the limit is another; and
+    `held_back`, which names a file, until it is None.
     """
 
     def __init__(self, files: Mapping[str, HubFile], *, pause_seconds: float = 0) -> None:
         self.files = files
         self.pause_seconds = pause_seconds
         self.limit = math.inf
+        self.held_back: str | None = None
         self.gets: Counter[str] = Counter()
         self.ranges: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
@@ -55,12 +57,12 @@ class Hub:
         try:
             yield self
         finally:
-            self.limit = math.inf
+            self.limit, self.held_back = math.inf, None
             self._server.shutdown()
             self._server.server_close()
 
-    def _may_send(self) -> bool:
-        return self.sent.total() < self.limit
+    def _may_send(self, name: str) -> bool:
+        return self.sent.total() < self.limit and name != self.held_back
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         hub = self
@@ -112,7 +114,7 @@ class Hub:
             def _send(self, name: str, content: bytes) -> None:
                 with contextlib.suppress(ConnectionError):  # a client that was killed
                     for at in range(0, len(content), PIECE):
-                        wait_until(hub._may_send, "leave to send more")
+                        wait_until(lambda: hub._may_send(name), "leave to send more")
                         piece = content[at : at + PIECE]
                         self.wfile.write(piece)
                         hub.sent[name] += len(piece)

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 async def comfy_entrypoint() -> WindowsExtension:
     """What ComfyUI calls to learn this pack's nodes."""
     # Here, so that audio, colour and boxes can be used and tested without ComfyUI.
+    from server import PromptServer  # noqa: PLC0415
+
+    from .collection import freeze_before_the_first_prompt  # noqa: PLC0415
     from .node import WindowsExtension  # noqa: PLC0415
 
+    freeze_before_the_first_prompt(PromptServer.instance)
     return WindowsExtension()

@@ -25,6 +25,8 @@ MultiTalkEmbeds = io.Custom("MULTITALK_EMBEDS")
 Model = io.Custom("WANVIDEOMODEL")
 ImageEmbeds = io.Custom("WANVIDIMAGE_EMBEDS")
 WanVae = io.Custom("WANVAE")
+# Latents that the full VAE decodes before the motion frames, where the pictures are another's.
+LOOK_BACK = 5
 SILENCE_FILE = "encoded_silence.safetensors"  # of the pack, beside the node that listens
 
 
@@ -104,7 +106,8 @@ class DecodeWindow(io.ComfyNode):  # type: ignore[misc]
             node_id="TalkingHeadDecodeWindow",
             display_name="Talking Head Decode Window",
             category=CATEGORY,
-            description="Decodes a window, and encodes its last frames for the one after it.",
+            description="Decodes a window, and encodes its last frames for the one after it. With "
+            "`light_vae` the pictures are that one's, and the last frames still the VAE's.",
             inputs=[
                 WanVae.Input("vae"),
                 io.Latent.Input("samples"),
@@ -116,6 +119,9 @@ class DecodeWindow(io.ComfyNode):  # type: ignore[misc]
                     tooltip="Give the window mean and contrast of the reference.",
                 ),
                 io.Boolean.Input("tiled_vae", default=False),
+                WanVae.Input(
+                    "light_vae", optional=True, tooltip="Of WanVideoTinyVAELoader; it only decodes."
+                ),
             ],
             outputs=[io.Image.Output(), io.Latent.Output("motion")],
         )
@@ -130,7 +136,17 @@ class DecodeWindow(io.ComfyNode):  # type: ignore[misc]
         motion_frames: int,
         match_colours: bool,
         tiled_vae: bool,
+        light_vae: Any = None,  # noqa: ANN401
     ) -> io.NodeOutput:
+        """Raises ValueError for colours to be matched of a light VAE's pictures."""
+        if light_vae is not None:
+            if match_colours:
+                raise ValueError("match_colours needs the pictures of the VAE: take light_vae off")
+            images = _decoded_lightly(light_vae, samples["samples"])
+            tail = samples["samples"][:, :, -last_latents(motion_frames) :]
+            pixels = _decoded(vae, tail, tiled_vae)
+            motion = _encoded(vae, pixels[:, -motion_frames:], tiled_vae)
+            return io.NodeOutput(images, Latent(samples=motion))
         pixels = _decoded(vae, samples["samples"], tiled_vae)
         images = pixels.float().permute(1, 2, 3, 0).clamp(-1, 1) / 2 + 0.5
         if match_colours:
@@ -234,6 +250,22 @@ def _decoded(vae: Any, latents: torch.Tensor, tiled: bool) -> torch.Tensor:  # n
         there = latents.to(device, vae.dtype)
         pixels: torch.Tensor = vae.decode(there, device=device, tiled=tiled, pbar=False)[0]
         return pixels.cpu()
+
+
+def _decoded_lightly(vae: Any, latents: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
+    """IMAGE [T, H, W, 3], 0..1, as WanVideoDecode has it of WanVideoWrapper's TAEHV."""
+    with _on_gpu(vae) as device:
+        frames = latents.to(device, vae.dtype).permute(0, 2, 1, 3, 4)
+        images: torch.Tensor = vae.decode_video(frames)[0].permute(0, 2, 3, 1)
+        return images.clamp(0, 1).cpu().float()
+
+
+def last_latents(motion_frames: int) -> int:
+    """How many of a window's latents decode to its last frames as all of them would.
+
+    The VAE looks back: the first of those that it gets are decoded without what was before.
+    """
+    return (motion_frames - 1) // 4 + 1 + LOOK_BACK
 
 
 def _encoded(vae: Any, pixels: torch.Tensor, tiled: bool) -> torch.Tensor:  # noqa: ANN401

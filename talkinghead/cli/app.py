@@ -44,7 +44,7 @@ from talkinghead.render.run import run_job
 from talkinghead.render.sources import fetch, open_files
 from talkinghead.replay.command import replay
 from talkinghead.replay.sources import BadInput, as_urls, check_target, files_of
-from talkinghead.settings import Settings
+from talkinghead.settings import Settings, wrong_settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.add_typer(models.app, name="models")
@@ -358,7 +358,9 @@ def doctor() -> None:
     try:
         with console.status("looking"), Studio(Settings()) as studio:
             checks = list(examine(studio))
-    except (JobError, ValidationError) as error:
+    except ValidationError as error:
+        checks = [Check("settings", "failed", wrong_settings(error))]
+    except JobError as error:
         checks = [Check("settings", "failed", str(error))]
     table = Table(box=None)
     for column in ("check", "", "found, or what to do"):

@@ -88,8 +88,8 @@ def gather(
     if missing := [name for name, path in places.items() if path is None]:
         console.print(f"[red]missing or damaged:[/] {', '.join(missing)}", highlight=False)
         raise typer.Exit(1)
-    if folder.exists() and any(folder.iterdir()):
-        raise typer.BadParameter(f"{folder} is not empty", param_hint="DIR")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise typer.BadParameter(f"{folder} is no empty folder", param_hint="DIR")
     for name, path in places.items():
         if path is not None:
             _put(path, folder / files[name].folder / name)

@@ -7,8 +7,9 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from talkinghead.errors import ComfyUIDied, ComfyUIKilled, ComfyUIUnavailable, JobError
 
@@ -37,13 +38,19 @@ class ComfyProcess:
     what others keep for one process, need not be reset. Any thread may call any method.
     """
 
-    def __init__(self, command: Sequence[str], comfy_dir: Path, log_path: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        comfy_dir: Path,
+        log_path: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.has_answered = False  # since its start; who waits for its answers sets it
         with log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=comfy_dir,
-                env=environment_of_comfyui(),
+                env=environment_of_comfyui() | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -104,6 +111,17 @@ class ComfyProcess:
 def environment_of_comfyui() -> dict[str, str]:
     """Ours without the credentials."""
     return {k: v for k, v in os.environ.items() if not k.startswith(CREDENTIAL_PREFIXES)}
+
+
+def compile_caches(folder: Path) -> dict[str, str]:
+    """The variables by which torch.compile and Triton keep what they compiled in this folder.
+
+    Its entries are named by card, versions and code: workers of several kinds may share it.
+    """
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+    }
 
 
 def log_tail(path: Path) -> str:

@@ -19,7 +19,7 @@ from comfy_client import ComfyClient, ComfyError
 from talkinghead.comfy.claim import new_name
 from talkinghead.comfy.folders import Folders, command_line
 from talkinghead.comfy.options import memory_options
-from talkinghead.comfy.process import ComfyProcess, unavailable
+from talkinghead.comfy.process import ComfyProcess, compile_caches, unavailable
 from talkinghead.errors import ComfyUIUnavailable
 from talkinghead.memory import GIB, ram_gib
 from talkinghead.settings import Settings
@@ -55,6 +55,7 @@ class ComfyServer:
         args: Sequence[str] = (),
         start_seconds: float = 300,
         max_memory_mb: float = math.inf,
+        compiled_dir: Path | None = None,
     ) -> None:
         self.folders = Folders(work_dir)
         self.port = _free_port()
@@ -66,6 +67,7 @@ class ComfyServer:
         self._node_dirs = node_dirs
         self._start_seconds = start_seconds
         self._max_memory_mb = max_memory_mb
+        self._environment = compile_caches(compiled_dir) if compiled_dir else {}
         self._models: Mapping[str, Path] = {}
         self._changing = threading.RLock()  # held while a process is started or ended
         self._ended = False
@@ -84,6 +86,7 @@ class ComfyServer:
             args=[*memory, *args],
             start_seconds=settings.comfyui_start_seconds,
             max_memory_mb=_max_memory_mb(settings),
+            compiled_dir=settings.kept_dir / "compiled" if settings.torch_compile else None,
         )
 
     def use_models(self, models: Mapping[str, Path]) -> None:
@@ -110,7 +113,9 @@ class ComfyServer:
                 "COMFYUI_DIR or COMFYUI_URL"
             )
         self.folders.make(self._models, self._node_dirs)
-        self.process = ComfyProcess(self._command(), self._comfy_dir, self.folders.log)
+        self.process = ComfyProcess(
+            self._command(), self._comfy_dir, self.folders.log, self._environment
+        )
         atexit.register(self.stop)
 
     def stop(self, *, for_good: bool = False) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 from comfy_client import HTTP_SECONDS, ComfyClient, ComfyError, ExecutionFailed, TimedOut
 from talkinghead.comfy.failures import kind_of
 from talkinghead.comfy.health import Health, prove
+from talkinghead.comfy.own_client import OwnClient
 from talkinghead.comfy.process import ComfyProcess, death_of
 from talkinghead.comfy.record import Record
 from talkinghead.comfy.revival import Pauses, revive
@@ -75,6 +76,7 @@ class Studio:
         self.cures: list[str] = []  # without which pictures came out black, flat or as noise
         self.models = {} if settings.comfyui_url else found_models(settings, self.profile)
         self.idle_seconds = IDLE_SECONDS
+        self.is_warm = False  # whether it has rendered
         self.server = server
         if server is None and not settings.comfyui_url:
             self.server = ComfyServer.from_settings(settings)
@@ -229,7 +231,10 @@ class Studio:
             return ComfyClient(str(self.settings.comfyui_url))
         stall = self.settings.stall_seconds
         http = max(HTTP_SECONDS, stall)  # a render is in what is uploaded and downloaded, too
-        return ComfyClient(self.server.url, http_seconds=http, unreachable_seconds=2 * stall)
+        server = self.server
+        return OwnClient(
+            server.url, server.folders, http_seconds=http, unreachable_seconds=2 * stall
+        )
 
     def _ensure_ready(self, check: Callable[[], None]) -> None:
         self._is_open = True

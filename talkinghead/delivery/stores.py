@@ -163,6 +163,15 @@ class Stores:
             return None
         return store.path(job, name)
 
+    def drop(self, job: str, name: str) -> None:
+        """Remove from the volume what `keep` put there, if it did."""
+        if self._volume is None:
+            return
+        try:
+            self._volume.store.delete(job, [name])
+        except StoreError as error:
+            log.warning("the volume does not give up %s: %s", name, error)
+
     def _or_keep(
         self,
         place: P,

@@ -6,36 +6,36 @@ flat or still scene is no fault. Where the numbers come from: docs/quality.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from talkinghead.media.looking import Figures, Seen, Track
+from talkinghead.media.quality import Defect, End, Finding, Quality, Sight
 
-Defect = Literal["black", "flat", "noise"]
-Kind = (
-    Defect
-    | Literal["black frames", "flat frames", "noisy frames", "frozen", "another picture", "jump"]
-)
 Flags: TypeAlias = npt.NDArray[np.bool_]  # [frames]
 
 DEFECTIVE_SHARE = 0.5  # of a window's frames
 BLACK_LEVEL = 6.0  # mean and contrast of black are below; a scene at 5 % of its light has 3 and 3
 DARK_MEAN, DARK_STD = 16.0, 12.0  # a source below both may be shown black
+LEFT_STD, LEFT_LIKE = 2.0, 0.5  # contrast and likeness of a black frame that shows its source still
 # Of the source's contrast, and levels: fog and dimmed scenes have less than the first alone.
 FLAT_SHARE, FLAT_STD = 0.25, 3.0
 LEAST_STD = 4.0  # of a source whose contrast means something
 UNKNOWN_STD = 6.0  # taken for the contrast of a source that is not known
-FADE_SHARE = 0.25  # of the source's brightness: black beside brighter frames is no fade
-UNLIKE = 0.35  # a source that is moved by 40 pixels has 0.49; mirrored 0.17, noise 0.0
-NOISY_ROUGH, NOISY_FINE = 1.6, 3.0  # times the source's; noise has 4 and 8 times as much
-UNLIKE_LEVELS, LIKE_LEVELS = 4.0, 8.0  # and so much more, fine, if it is unlike the source, or like
-NOISY_CHANGE, NOISY_ROUGHNESS = 0.6, 0.6  # noise by itself changes so much, and is so rough
-LEAST_ROUGHNESS = 0.45  # of noise at all: photographs have 0.1 to 0.35, noise 0.7 and more
-ODD_FRAMES = 3  # that are noise or of one colour: fewer in a window are not told
+# A picture with half of its contrast three frames before is fading: one that fails is whole, or it
+# is gone.
+FADING_SHARE, FADING_FRAMES = 0.5, 3
+FLASH_SECONDS = 0.5  # lights go on and off: for less, nothing to be seen is no failure of a window
+END_SECONDS = 1.0  # of a video: the lights may go out
+UNLIKE, ALIKE = 0.35, 0.7  # a source that is moved by 40 pixels has 0.49; mirrored 0.17, noise 0.0
+# Noise is rougher than its source, as rough as no picture is, and nothing of a frame is in the
+# next, wherever it moved to.
+NOISY_TIMES, NOISY_ROUGHNESS, NOISY_GRAIN, UNSTEADY = 1.6, 0.5, 0.5, 0.2
+ODD_FRAMES = 6  # that are noise or of one colour: fewer in a window are not told
 STILL = 0.02  # levels, of the cell that moves most; a face at 3 % of its motion has 0.09
 STILL_SHARE = 0.95  # of a stretch: a keyframe in it may differ
 FROZEN_SECONDS = 1.2  # of half of a window; a codec takes the rest to come to rest
@@ -47,147 +47,52 @@ STAYS = 0.6  # of a jump: a flash is none
 NEAR_FRAMES, LEAST_FRAMES = 6, 3
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with a window; a defect is a reason not to take it."""
-
-    kind: Kind
-    text: str
-    is_defect: bool = False
-
-
-@dataclass(frozen=True)
-class Sight:
-    """One window as it was judged; windows are counted from 1.
-
-    `brightness` and `contrast` are medians, less those of the source if it is known; `jump` is the
-    step in brightness at its first frame, or in the first window after that, if it can be told.
-    `ends` are the brightnesses of its last frames, and that of its source.
-    """
-
-    window: int
-    findings: tuple[Finding, ...]
-    black_frames: int
-    frozen_seconds: float
-    likeness: float | None
-    brightness: float
-    contrast: float
-    jump: float | None
-    ends: tuple[tuple[float, ...], float]
-
-    @property
-    def defect(self) -> Finding | None:
-        """Why it is not to be taken."""
-        return next((each for each in self.findings if each.is_defect), None)
-
-
-@dataclass(frozen=True)
-class Quality:
-    """The figures of a video's picture over its windows; as `state`, they can be kept.
-
-    `worst` are the black frames, frozen seconds, jump and drift of the worst window. `first` and
-    `ends` are for those that follow: brightness and contrast of the first, and the last one's ends.
-    """
-
-    windows: int = 0
-    worst_window: int = 0
-    worst: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    black_frames: int = 0
-    frozen_seconds: float = 0.0
-    first_frame_likeness: float | None = None
-    brightness_drift: float = 0.0
-    contrast_drift: float = 0.0
-    seam_jump: float = 0.0
-    first: tuple[float, float] = (0.0, 0.0)
-    ends: tuple[tuple[float, ...], float] = ((), 0.0)
-
-    def state(self) -> dict[str, Any]:
-        """All of it, as JSON can carry it."""
-        return asdict(self)
-
-    def payload(self) -> dict[str, Any]:
-        """What a caller is told; nothing if it was not looked at."""
-        if not self.windows:
-            return {}
-        black, frozen, jump, drift = self.worst
-        return {
-            "windows": self.windows,
-            "black_frames": self.black_frames,
-            "frozen_seconds": round(self.frozen_seconds, 2),
-            "first_frame_likeness": _rounded(self.first_frame_likeness),
-            "brightness_drift": round(self.brightness_drift, 2),
-            "contrast_drift": round(self.contrast_drift, 2),
-            "seam_jump": round(self.seam_jump, 2),
-            "worst_window": {
-                "window": self.worst_window,
-                "black_frames": int(black),
-                "frozen_seconds": round(frozen, 2),
-                "seam_jump": round(jump, 2),
-                "brightness_drift": round(drift, 2),
-            },
-        }
-
-    def with_window(self, sight: Sight) -> Quality:
-        """These and those of the next window, which is kept."""
-        first = self.first if self.windows else (sight.brightness, sight.contrast)
-        brightness, contrast = sight.brightness - first[0], sight.contrast - first[1]
-        jump = sight.jump or 0.0
-        worst = float(sight.black_frames), sight.frozen_seconds, jump, brightness
-        is_worst = not self.windows or [*map(abs, worst)] > [*map(abs, self.worst)]
-        return replace(
-            self,
-            windows=self.windows + 1,
-            worst_window=sight.window if is_worst else self.worst_window,
-            worst=worst if is_worst else self.worst,
-            black_frames=self.black_frames + sight.black_frames,
-            frozen_seconds=self.frozen_seconds + sight.frozen_seconds,
-            first_frame_likeness=sight.likeness if sight.window == 1 else self.first_frame_likeness,
-            brightness_drift=max(self.brightness_drift, brightness, key=abs),
-            contrast_drift=max(self.contrast_drift, contrast, key=abs),
-            seam_jump=max(self.seam_jump, jump, key=abs),
-            first=first,
-            ends=sight.ends,
-        )
-
-
-def _rounded(figure: float | None) -> float | None:
-    return None if figure is None else round(figure, 2)
-
-
 def judge(
-    seen: Seen, window: int, before: Quality, *, fps: float, voiced: Flags | None = None
+    seen: Seen,
+    window: int,
+    before: Quality,
+    *,
+    fps: float,
+    voiced: Flags | None = None,
+    is_last: bool = False,
 ) -> Sight:
     """Judge a window's frames, of which there are some; what is known `before` is of those before.
 
     Args:
         window: its number, from 1.
-        voiced: [frames], whether somebody speaks; None: all the time.
+        voiced: [frames], whether somebody speaks; None: it is not known.
+        is_last: whether the video ends with it.
     """
     source_mean, source_std = _source(seen)
     flags = _nothing(seen)
-    defect = _defect(flags, window)
-    black = flags["black"]
-    if defect is None:
-        black = _abrupt(black, seen.frames.mean, source_mean, before)
-    speaks = np.ones(len(seen), np.bool_) if voiced is None else voiced
-    frozen = _frozen(seen, fps, speaks, but=_any(flags))
+    spans = [*_spans(seen, flags, before, fps, is_last=is_last)]
+    defect = _defect(_failed(seen, flags, spans, fps), window)
+    gone = _marked(len(seen), [span for span in spans if not span.fades])
+    frozen = _frozen(seen, fps, voiced, but=_any(flags))
     jump = _jump(seen.frames.mean, source_mean, window, before)
     likeness = _first_likeness(seen, flags) if window == 1 else None
     sight = Sight(
         window=window,
         findings=(),
-        black_frames=int(black.sum()),
+        black_frames=int((flags["black"] & gone).sum()),
         frozen_seconds=float(frozen.sum() / fps),
         likeness=likeness,
         brightness=float(np.median(seen.frames.mean - source_mean)),
         contrast=float(np.median(seen.frames.std - source_std)),
         jump=jump.step if jump else None,
         ends=(tuple(seen.frames.mean[-NEAR_FRAMES:].tolist()), float(source_mean[-1])),
+        end=_end(seen, spans),
     )
+    if defect:
+        return replace(sight, findings=(defect,))
+    odd = {"flat": int((flags["flat"] & gone).sum()), "noise": int(flags["noise"].sum())}
     is_abrupt = jump is not None and jump.is_abrupt
-    odd = {kind: int(flags[kind].sum()) for kind in ("flat", "noise")}
-    lesser = _lesser(sight, odd, is_abrupt=is_abrupt)
-    return replace(sight, findings=(defect,) if defect else tuple(lesser))
+    lesser = (
+        *_other_picture(seen, flags, sight, before),
+        *_lesser(sight, odd, is_abrupt=is_abrupt, speaks=voiced is not None),
+        *_faded(spans, len(seen), window),
+    )
+    return replace(sight, findings=lesser)
 
 
 def _source(seen: Seen) -> tuple[Track, Track]:
@@ -195,6 +100,15 @@ def _source(seen: Seen) -> tuple[Track, Track]:
     if seen.source is None:
         return np.zeros(len(seen)), np.zeros(len(seen))
     return seen.source.mean, seen.source.std
+
+
+def _end(seen: Seen, spans: Sequence[_Span]) -> End:
+    last = spans[-1] if spans else None
+    return End(
+        contrasts=tuple(seen.frames.std[-FADING_FRAMES:].tolist()),
+        likeness=None if seen.likeness is None else float(seen.likeness[-1]),
+        empty=last.length if last and last.stop == len(seen) and not last.fades else 0,
+    )
 
 
 # ---- Nothing to be seen
@@ -223,27 +137,88 @@ def _flat(frames: Figures, source: Figures | None) -> Flags:
 
 
 def _noise(seen: Seen) -> Flags:
+    """What is rough in space, and not steady in time; and unlike a source that is neither."""
     frames, source, like = seen.frames, seen.source, seen.likeness
-    changed = _held_back(frames.changed) > NOISY_CHANGE
+    rough, grain = frames.rough > NOISY_ROUGHNESS, frames.grain > NOISY_GRAIN
+    rough &= frames.std > LEAST_STD
+    grain &= frames.fine > LEAST_STD
+    unsteady = _held_back(frames.steady) < UNSTEADY
     if source is None or like is None:
-        return changed & (frames.rough > NOISY_ROUGHNESS)
-    changed &= ~(_held_back(source.changed) > NOISY_CHANGE)  # which is cut there
-    fine = frames.fine - NOISY_FINE * source.fine
-    rough = (frames.rough > NOISY_ROUGH * source.rough) | (fine > UNLIKE_LEVELS)
-    rough &= frames.rough > LEAST_ROUGHNESS  # a sharp room behind a soft portrait is none
-    unlike = (like < UNLIKE) & (rough | changed)
-    over_it = (like >= UNLIKE) & (fine > LIKE_LEVELS)
-    return unlike | over_it | (changed & (frames.rough > NOISY_ROUGHNESS))
+        return unsteady & rough
+    rough &= frames.rough > NOISY_TIMES * source.rough
+    grain &= frames.grain > NOISY_TIMES * source.grain
+    unsteady &= ~(_held_back(source.steady) < UNSTEADY)  # which is cut there
+    return unsteady & (rough | grain) & (like < UNLIKE)
 
 
-def _held_back(changed: Track) -> Track:
+def _held_back(steady: Track) -> Track:
     """The first number that there is for the frames before it, too."""
-    known = np.flatnonzero(~np.isnan(changed))
-    return changed if not len(known) else changed[np.maximum(np.arange(len(changed)), known[0])]
+    known = np.flatnonzero(~np.isnan(steady))
+    return steady if not len(known) else steady[np.maximum(np.arange(len(steady)), known[0])]
 
 
 def _any(flags: Mapping[Defect, Flags]) -> Flags:
     return np.asarray(np.logical_or.reduce([*flags.values()]))
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Frames one after another, of a window, that are black or flat.
+
+    `length` counts those of the windows before, too. `fades`: the picture fades to them, or the
+    video begins with a fade. `is_end`: the lights go out at its end.
+    """
+
+    start: int
+    stop: int
+    length: int
+    fades: bool
+    is_end: bool
+
+
+def _spans(
+    seen: Seen, flags: Mapping[Defect, Flags], before: Quality, fps: float, *, is_last: bool
+) -> Iterator[_Span]:
+    empty, std = flags["black"] | flags["flat"], seen.frames.std
+    lead = before.end.contrasts
+    contrast = np.array([*lead, *std])
+    whole = np.full(len(std), contrast.max()) if seen.source is None else seen.source.std
+    edges = np.flatnonzero(np.diff(empty, prepend=False, append=False))
+    for start, stop in edges.reshape(-1, 2).tolist():
+        goes_on = before.end.empty if start == 0 else 0
+        place = start + len(lead) - FADING_FRAMES
+        if start + len(lead) == 0:  # the video begins so
+            place = stop - 1 + FADING_FRAMES
+        fades = (
+            not goes_on
+            and place < len(contrast)
+            and (float(contrast[max(place, 0)]) < FADING_SHARE * float(whole[start]))
+        )
+        length = stop - start + goes_on
+        # A window that fails does so from its beginning, or from near the video's.
+        shown = goes_on or start >= (1 if before.windows else END_SECONDS * fps)
+        is_end = is_last and stop == len(empty) and length <= END_SECONDS * fps
+        yield _Span(start, stop, length, fades, bool(is_end and shown))
+
+
+def _marked(count: int, spans: Sequence[_Span]) -> Flags:
+    marked = np.zeros(count, np.bool_)
+    for span in spans:
+        marked[span.start : span.stop] = True
+    return marked
+
+
+def _failed(
+    seen: Seen, flags: Mapping[Defect, Flags], spans: Sequence[_Span], fps: float
+) -> dict[Defect, Flags]:
+    """The flags without those that a film may have: fades, flashes, and something in the dark."""
+    least, count = FLASH_SECONDS * fps, len(seen)
+    long = [each for each in spans if each.length >= least or each.stop == count]
+    gone = _marked(count, [span for span in long if not (span.fades or span.is_end)])
+    black = flags["black"] & gone
+    if seen.likeness is not None:
+        black &= (seen.frames.std < LEFT_STD) | (seen.likeness < LEFT_LIKE)
+    return {"black": black, "flat": flags["flat"] & gone, "noise": flags["noise"]}
 
 
 def _defect(flags: Mapping[Defect, Flags], window: int) -> Finding | None:
@@ -271,52 +246,75 @@ class _Jump:
     is_abrupt: bool
 
 
-def _lesser(sight: Sight, odd: Mapping[str, int], *, is_abrupt: bool) -> Iterator[Finding]:
+def _lesser(
+    sight: Sight, odd: Mapping[str, int], *, is_abrupt: bool, speaks: bool
+) -> Iterator[Finding]:
     """What a person would see, in a window that shows something."""
-    where, like = f"in window {sight.window}", sight.likeness
-    if sight.black_frames:
-        yield Finding("black frames", f"{sight.black_frames} frames {where} are black")
+    where = f"in window {sight.window}"
+    if black := sight.black_frames:
+        count = "1 frame" if black == 1 else f"{black} frames"
+        yield Finding("black frames", f"{count} {where} {'is' if black == 1 else 'are'} black")
     if odd["flat"] >= ODD_FRAMES:
         yield Finding("flat frames", f"{odd['flat']} frames {where} are of one colour")
     if odd["noise"] >= ODD_FRAMES:
         yield Finding("noisy frames", f"{odd['noise']} frames {where} are noise")
     if sight.frozen_seconds:
-        still = f"nothing moves for {sight.frozen_seconds:.1f} s {where}, though somebody speaks"
+        though = ", though somebody speaks" if speaks else ""
+        still = f"nothing moves for {sight.frozen_seconds:.1f} s {where}{though}"
         yield Finding("frozen", still)
-    if like is not None and like < UNLIKE:
-        unlike = f"the first frame shows another picture than the source (likeness {like:.2f})"
-        yield Finding("another picture", unlike)
     if is_abrupt:
         place = "after the first frame" if sight.window == 1 else f"where {where[3:]} begins"
         yield Finding("jump", f"the brightness jumps by {sight.jump:+.1f} of 255 {place}")
 
 
-def _abrupt(black: Flags, mean: Track, source_mean: Track, before: Quality) -> Flags:
-    """The black frames, without those that a fade comes from or goes to."""
-    ends, last = before.ends
-    mean, source_mean = np.append(ends[-1:], mean), np.append([last] * bool(ends), source_mean)
-    lead = len(mean) - len(black)
-    found, bright = black.copy(), mean > np.maximum(FADE_SHARE * source_mean, BLACK_LEVEL)
-    edges = np.flatnonzero(np.diff(black, prepend=False, append=False))
-    for start, stop in edges.reshape(-1, 2) + lead:
-        beside = [*bright[max(0, start - 1) : start], *bright[stop : stop + 1]]
-        if not any(beside):
-            found[start - lead : stop - lead] = False
-    return found
+def _faded(spans: Sequence[_Span], frames: int, window: int) -> Iterator[Finding]:
+    """A picture that fades out and is gone, though it may be meant."""
+    for span in spans:
+        if span.fades and span.stop == frames and span.length >= ODD_FRAMES:
+            count = span.stop - span.start
+            gone = f"the last {count} frames of window {window} show nothing"
+            yield Finding("black frames", f"the picture has faded out: {gone}")
 
 
-def _frozen(seen: Seen, fps: float, voiced: Flags, *, but: Flags) -> Flags:
+def _other_picture(
+    seen: Seen, flags: Mapping[Defect, Flags], sight: Sight, before: Quality
+) -> Iterator[Finding]:
+    """The source is not what the video begins with, or from one frame to the next it is gone."""
+    first, like = sight.likeness, seen.likeness
+    if first is not None and first < UNLIKE:
+        unlike = f"the first frame shows another picture than the source (likeness {first:.2f})"
+        yield Finding("another picture", unlike)
+        return
+    if like is None or seen.source is None:
+        return
+    earlier = np.append(np.nan if before.end.likeness is None else before.end.likeness, like[:-1])
+    gone = (earlier > ALIKE) & (like < UNLIKE) & ~_any(flags)
+    # Foliage is another picture as soon as it moves, and a plain one is like nothing.
+    gone &= (seen.source.rough < NOISY_ROUGHNESS) & (seen.source.std > LEAST_STD)
+    for place in np.flatnonzero(gone):
+        near = float(np.median(like[place : place + NEAR_FRAMES]))
+        if near < UNLIKE and len(like) - place >= NEAR_FRAMES:
+            yield Finding(
+                "another picture",
+                f"from frame {place + 1} of window {sight.window} on, the picture is another than "
+                f"the source (likeness {near:.2f})",
+            )
+            return
+
+
+def _frozen(seen: Seen, fps: float, voiced: Flags | None, *, but: Flags) -> Flags:
     """Frames in stretches in which nothing moves, while somebody speaks, and the source does.
 
     `but` are frames that show nothing, which is told already.
     """
+    speaks = np.ones(len(seen), np.bool_) if voiced is None else voiced
     still = (seen.frames.moved < STILL) & ~but
     if seen.source is not None:
         still &= ~(seen.source.moved < STILL)
     length, found = round(FROZEN_SECONDS * fps), np.zeros(len(still), np.bool_)
     for start in range(len(still) - length + 1):
         stretch = slice(start, start + length)
-        if still[stretch].mean() >= STILL_SHARE and voiced[stretch].mean() >= VOICED_SHARE:
+        if still[stretch].mean() >= STILL_SHARE and speaks[stretch].mean() >= VOICED_SHARE:
             found[stretch] = True
     return found
 

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ from talkinghead.errors import MediaInvalid
 from talkinghead.media import charts
 from talkinghead.media.contact_sheet import tile
 from talkinghead.media.containers import decoding
-from talkinghead.media.defects import Finding, Quality, judge
 from talkinghead.media.lip_sync import Flags, Mouth, voiced, watch_mouths
-from talkinghead.media.looking import Eye, Glance, glance, likeness, luma_of
+from talkinghead.media.looking import Glance, glance, likeness, luma_of
 from talkinghead.media.masks import Framing
 from talkinghead.media.picture import open_small
 from talkinghead.media.player import Index, read_index
+from talkinghead.media.quality import Finding, Quality
 from talkinghead.media.readers import open_reader
 from talkinghead.media.sound import SPEECH_RATE_HZ, Voice, probe_sound, save_speech
+from talkinghead.media.watching import Watch
 
 CUTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a source of another shape: which part of it may be shown
 MOST_TILES = 24
@@ -45,33 +47,41 @@ class Look:
 class _Picture:
     """What is seen of the picture, window by window, beside the source if there is one."""
 
-    def __init__(self, source: Path | None, max_megapixels: float, voiced: Flags | None) -> None:
+    def __init__(
+        self, source: Path | None, max_megapixels: float, voiced: Flags | None, fps: float
+    ) -> None:
         self._source, self._max_megapixels, self._voiced = source, max_megapixels, voiced
         self._beside: Glance | None = None
-        self.quality = Quality()
+        self._watch = Watch(fps, Quality())
         self.findings: list[Finding] = []
         self.tiles: list[tuple[str, Image.Image]] = []
         self.brightness: list[float] = []
 
-    def see(self, frames: Iterator[VideoFrame], start: int, fps: float) -> None:
-        """Look at the frames of the next window, which begins with frame `start`."""
-        eye, number = Eye(), self.quality.windows + 1
-        for place, frame in enumerate(frames):
-            seen = glance(luma_of(frame))
-            if self._source is not None and self._beside is None:
-                size = frame.width, frame.height
-                self._beside = _framed(self._source, size, seen, self._max_megapixels)
-            eye.see(seen, self._beside)
-            if place == 0 and len(self.tiles) < MOST_TILES:
+    @property
+    def quality(self) -> Quality:
+        """The figures of all windows."""
+        return self._watch.quality
+
+    def see(self, frames: Iterator[VideoFrame], *, is_last: bool) -> None:
+        """Look at the frames of the next window."""
+        watch, number, start = self._watch, self.quality.windows + 1, len(self.brightness)
+        for frame in frames:
+            watch.see(frame, partial(self._framed, frame.width, frame.height))
+            if watch.count == 1 and len(self.tiles) < MOST_TILES:
                 self.tiles.append((f"window {number}", tile(frame)))
-        figures = eye.seen()
-        if not len(figures):  # fewer frames can be decoded than the file tells
+        if not watch.count:  # fewer frames can be decoded than the file tells
             return
-        voiced = None if self._voiced is None else self._voiced[start : start + len(figures)]
-        sight = judge(figures, number, self.quality, fps=fps, voiced=voiced)
-        self.quality = self.quality.with_window(sight)
+        voiced = None if self._voiced is None else self._voiced[start : start + watch.count]
+        sight, seen = watch.judged(number, voiced, is_last=is_last)
+        watch.keep(sight)
         self.findings += sight.findings
-        self.brightness += figures.frames.mean.tolist()
+        self.brightness += seen.frames.mean.tolist()
+
+    def _framed(self, width: int, height: int, first: Glance) -> Glance | None:
+        if self._source is not None and self._beside is None:
+            size = width, height
+            self._beside = _framed(self._source, size, first, self._max_megapixels)
+        return self._beside
 
 
 def look_at(
@@ -102,11 +112,12 @@ def look_at(
     starts = [*_starts(index, fps, *window_seconds)]
     track = _track(name, video, sound, folder / "speech.wav", index.seconds)
     heard = None if track is None else voiced(track, index.frames, fps)
-    picture = _Picture(source, max_megapixels, heard)
+    picture = _Picture(source, max_megapixels, heard, fps)
     with decoding(name, "video"), open_reader(name, video) as reader:
         frames = (timed.frame for timed in reader.frames())
         for start, end in itertools.pairwise([*starts, index.frames]):
-            picture.see(itertools.islice(frames, end - start), start, fps)
+            is_last = end == index.frames
+            picture.see(itertools.islice(frames, end - start), is_last=is_last)
     mouths: Sequence[Mouth] = ()
     if track is not None:
         mouths = watch_mouths(name, video, [track], faces=[None], starts=starts)

@@ -31,7 +31,8 @@ Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 SMALL_SIDE = 96  # about so many pixels: enough to tell a picture from noise, and quick
 FINE_EVERY_ROWS = 8
 CELL = 8  # pixels of the small picture: a mouth is about one cell
-CHANGED_FRAMES = 4  # noise that comes out of latents stays for four frames
+LATENT_SIDE, LATENT_FRAMES = 8, 4  # what one value of the model's latents becomes: pixels, frames
+STEADY = 0.6  # as like as this where they are, two frames need not be moved to be compared
 BLACK, LEVELS = 16, 255 / 219  # of the luma in a video
 BT709_LUMA = (0.2126, 0.7152, 0.0722, 0)  # as our videos have it; Pillow's own is BT.601
 TO_VIDEO_RANGE = [round(BLACK + level / LEVELS) for level in range(256)]
@@ -39,10 +40,19 @@ TO_VIDEO_RANGE = [round(BLACK + level / LEVELS) for level in range(256)]
 
 @dataclass(frozen=True)
 class Glance:
-    """What is kept of a frame: small, and how much neighbours differ at its full size (levels)."""
+    """What is kept of a frame: small, and how much neighbours differ.
+
+    Attributes:
+        fine: at full size, levels.
+        grain: the same as a share of the contrast, in the direction in which it is less: 1.1 for
+            noise, 0 for stripes.
+        rough: as `grain`, of what is left if a pixel is as large as one of the latents'.
+    """
 
     small: Small
     fine: float
+    grain: float
+    rough: float
 
 
 @dataclass(frozen=True)
@@ -51,20 +61,20 @@ class Figures:
 
     Attributes:
         mean, std: brightness and contrast, levels.
-        rough: how much neighbours of the small picture differ, as a share of its contrast.
-        fine: how much neighbours differ at full size, levels.
+        fine, grain, rough: how much neighbours differ, as a `Glance` has it.
         moved: how much the cell changed that changed most since the frame before, levels. Not a
             number for the first frame.
-        changed: how much the picture changed in four frames, as a share of its contrast. Not a
-            number for the first four.
+        steady: the likeness to the frame before, wherever that moved to: the least of the last
+            four. Not a number for the first frame.
     """
 
     mean: Track
     std: Track
-    rough: Track
     fine: Track
+    grain: Track
+    rough: Track
     moved: Track
-    changed: Track
+    steady: Track
 
 
 @dataclass(frozen=True)
@@ -109,27 +119,26 @@ class _Measurer:
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, ...]] = []
-        self._recent: deque[Small] = deque(maxlen=CHANGED_FRAMES)
+        self._steady: deque[float] = deque(maxlen=LATENT_FRAMES)
         self._last: Glance | None = None
 
     def add(self, glance: Glance) -> None:
         """Measure the next frame; the same one again stands still, and is no motion."""
         if glance is self._last:
-            self._rows.append((*self._rows[-1][:4], np.nan, np.nan))
+            self._rows.append((*self._rows[-1][:5], np.nan, np.nan))
             return
-        self._last, small = glance, glance.small
-        std = float(small.std())
-        rough = float(np.abs(np.diff(small, axis=1)).mean()) / max(std, 1.0)
-        moved = _peak(small - self._recent[-1]) if self._recent else np.nan
-        changed = np.nan
-        if len(self._recent) == CHANGED_FRAMES:
-            changed = float(np.abs(small - self._recent[0]).mean()) / max(std, 1.0)
-        self._recent.append(small)
-        self._rows.append((float(small.mean()), std, rough, glance.fine, moved, changed))
+        small, moved = glance.small, np.nan
+        if self._last is not None:
+            moved = _peak(small - self._last.small)
+            self._steady.append(_followed(self._last.small, small))
+        steady = min(self._steady, default=np.nan)
+        self._last = glance
+        still = float(small.mean()), float(small.std()), glance.fine, glance.grain, glance.rough
+        self._rows.append((*still, moved, steady))
 
     def figures(self) -> Figures:
         """Those of all frames so far."""
-        return Figures(*np.array(self._rows, np.float64).reshape(-1, 6).T)
+        return Figures(*np.array(self._rows, np.float64).reshape(-1, 7).T)
 
 
 def _peak(difference: Small) -> float:
@@ -148,16 +157,47 @@ def likeness(one: Small, other: Small) -> float:
     return float(np.vdot(one, other)) / norm if norm > 1e-3 else 0.0
 
 
+def _followed(one: Small, other: Small) -> float:
+    """The likeness of two pictures where one was moved to lie best on the other."""
+    at_rest = likeness(one, other)
+    if at_rest > STEADY:
+        return at_rest
+    one, other = one - one.mean(), other - other.mean()
+    norm = float(np.sqrt(np.vdot(one, one) * np.vdot(other, other)))
+    if norm <= 1e-3:
+        return 0.0
+    moves = np.fft.irfft2(np.fft.rfft2(one).conj() * np.fft.rfft2(other), s=one.shape)
+    return float(moves.max()) / norm
+
+
 # ---- Frames
 
 
 def glance(luma: Luma) -> Glance:
     """What is kept of a frame."""
     height, width = luma.shape
-    small = np.asarray(Image.fromarray(luma).reduce(_factor(width, height)), np.float32)
-    rows = luma[::FINE_EVERY_ROWS].astype(np.int16)
-    fine = float(np.abs(np.diff(rows, axis=1)).mean()) * LEVELS if width > 1 else 0.0
-    return Glance(np.asarray((small - BLACK) * np.float32(LEVELS)), fine)
+    picture, factor = Image.fromarray(luma), _factor(width, height)
+    small = np.asarray(picture.reduce(factor), np.float32)
+    coarse = small
+    if (more := round(LATENT_SIDE / factor)) > 1:
+        coarse = np.asarray(picture.reduce(more * factor), np.float32)
+    rows, below = (luma[start::FINE_EVERY_ROWS].astype(np.int16) for start in (0, 1))
+    across = float(np.abs(np.diff(rows, axis=1)).mean()) if width > 1 else 0.0
+    down = float(np.abs(rows[: len(below)] - below).mean()) if height > 1 else 0.0
+    return Glance(
+        np.asarray((small - BLACK) * np.float32(LEVELS)),
+        across * LEVELS,
+        min(across, down) / max(float(rows.std()), 1.0),
+        _roughness(coarse),
+    )
+
+
+def _roughness(picture: Small) -> float:
+    """How much neighbours differ, in the direction in which it is less, of the contrast."""
+    if min(picture.shape) < 2:
+        return 0.0
+    steps = min(float(np.abs(np.diff(picture, axis=axis)).mean()) for axis in (0, 1))
+    return steps / max(float(picture.std()), 1.0)
 
 
 def _factor(width: int, height: int) -> int:
@@ -213,7 +253,7 @@ def save_glances(sources: Sequence[Path], target: Path, *, box: Box) -> None:
             left, top, right, bottom = box
             kept = glance(np.ascontiguousarray(luma_of(frame)[top:bottom, left:right]))
             file.write(kept.small.astype("<f2").tobytes())
-            file.write(np.array([kept.fine], "<f4").tobytes())
+            file.write(np.array([kept.fine, kept.grain, kept.rough], "<f4").tobytes())
 
 
 def _opened(sources: Sequence[Path]) -> Iterator[VideoFrame | Image.Image]:
@@ -232,7 +272,8 @@ class Glances:
         factor = _factor(width, height)
         self._path = path
         self._shape = -(-height // factor), -(-width // factor)
-        self._bytes = self._shape[0] * self._shape[1] * 2 + 4
+        self._pixels = self._shape[0] * self._shape[1] * 2  # bytes, of its record
+        self._bytes = self._pixels + 3 * 4
         self._last: tuple[int, Glance] | None = None
         with contextlib.suppress(FileNotFoundError):
             self._count = path.stat().st_size // self._bytes
@@ -243,6 +284,7 @@ class Glances:
             with self._path.open("rb") as file:
                 file.seek(index * self._bytes)
                 record = file.read(self._bytes)
-            small = np.frombuffer(record[:-4], "<f2").astype(np.float32).reshape(self._shape)
-            self._last = index, Glance(small, float(np.frombuffer(record[-4:], "<f4")[0]))
+            pixels, rest = record[: self._pixels], np.frombuffer(record[self._pixels :], "<f4")
+            small = np.frombuffer(pixels, "<f2").astype(np.float32).reshape(self._shape)
+            self._last = index, Glance(small, *map(float, rest))
         return self._last[1]

@@ -184,9 +184,16 @@ def retime_segment(
 
 
 def count_frames(path: Path) -> int:
-    """How many frames the video has, by its index: nothing is decoded."""
-    with av.open(str(path)) as container:
-        return container.streams.video[0].frames
+    """How many frames a video of ours has, by its index: nothing is decoded.
+
+    Raises:
+        RenderFailed: it has none that can be read.
+    """
+    try:
+        with av.open(str(path)) as container:
+            return container.streams.video[0].frames
+    except (av.FFmpegError, IndexError) as error:
+        raise RenderFailed(f"what was rendered cannot be read: {error}") from error
 
 
 def yuv_frame(picture: Image.Image) -> VideoFrame:

@@ -6,11 +6,13 @@ file that the next attempt goes on with, and a rename once size and sum are righ
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -54,10 +56,13 @@ class ModelFetcher:
         found = {name: path for name, path in places.items() if path is not None}
         if not missing:
             return found
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            hub = dict(zip(missing, pool.map(ask_hub, missing, missing.values()), strict=True))
+        # Its threads keep no process that ends: neither a worker's SIGTERM nor the failure of one
+        # file waits until the others have come.
+        with ThreadPool(PARALLEL) as pool:
+            seen = pool.imap(lambda name: ask_hub(name, missing[name]), missing)
+            hub = dict(zip(missing, seen, strict=True))
             self._check_space(hub)
-            fetched = pool.map(lambda name: self._fetch(name, missing[name], hub[name]), hub)
+            fetched = pool.imap(lambda name: self._fetch(name, missing[name], hub[name]), hub)
             found |= dict(zip(hub, fetched, strict=True))
         return {name: found[name] for name in files}
 
@@ -65,19 +70,25 @@ class ModelFetcher:
         folder = self._store.folder
         try:
             self._store.private.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self._store.private).close()
             free = shutil.disk_usage(folder).free
         except OSError as error:
             raise ModelsMissing(
                 f"{folder} cannot be written ({error.strerror}): set MODELS_DIR"
             ) from None
-        parts = (part for name in hub for part in self._incoming(name).rglob("*.incomplete"))
-        there = sum(part.stat().st_size for part in parts)
-        needed = sum(each.bytes for each in hub.values()) - there
+        needed = sum(each.bytes for each in hub.values()) - sum(map(self._bytes_there, hub))
         if needed > free:
             raise ModelsMissing(
                 f"{folder} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB are to be "
                 f"fetched ({', '.join(hub)}): make room, or set MODELS_DIR"
             )
+
+    def _bytes_there(self, name: str) -> int:
+        """Of a file that is being fetched or summed; 0 where another worker is done with it."""
+        with contextlib.suppress(FileNotFoundError):
+            parts = self._incoming(name).rglob("*")
+            return sum(part.stat().st_size for part in parts if part.is_file())
+        return 0
 
     def _fetch(self, name: str, file: ModelFile, hub: HubFile) -> Path:
         """Fetch one file, or take it from the worker that fetches the same and holds the lock."""

@@ -8,17 +8,20 @@ import math
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
 from comfy_client import ComfyClient, ComfyError
+from talkinghead.errors import SettingsExcluded
 from talkinghead.memory import GIB, ram_gib
+from talkinghead.models.exclusions import Choice, refusals
 from talkinghead.models.manifest import Manifest, ModelProfile, load_manifest
+from talkinghead.models.probes import ATTENTION, FP8, Finding, probe
+from talkinghead.models.speedups import NO_SPEEDUPS, Speedups, wants_fp8
 from talkinghead.settings import Settings
 
-Attention = Literal["sdpa", "sageattn"]
+Attention = Literal["sdpa", "sageattn", "sageattn_compiled"]
 
 MODEL_BLOCKS = 40  # transformer blocks of the 14B model: each holds a fortieth of the weights
 SWAP_STEP = 5
@@ -28,9 +31,6 @@ AMPERE = 8.0  # compute capability of the first cards with bf16
 WORKING_GIB = 8.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 QUERY_SECONDS = 15.0  # nvidia-smi on a host without its persistence daemon takes a few seconds
-PROBE = Path(__file__).with_name("probe_attention.py")
-WAN_TOKENS = 32_760  # of a window of 81 frames at 832x480
-CALL_SECONDS = 120.0  # importing torch from a cold disk, and SageAttention compiling its kernels
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,18 @@ class Gpu:
 class Host:
     """What renders: `ram_gib` is what the container may use, `sage` whether SageAttention runs.
 
-    It is not known while the server at COMFYUI_URL does not answer.
+    `has_sage` is whether it is there at all, None where nobody can tell; `fp8` whether the card
+    multiplies in fp8; both by the probes, of which `found` says what they found. It is not known
+    while the server at COMFYUI_URL does not answer.
     """
 
     gpu: Gpu | None
     ram_gib: float
     sage: bool = False
     is_known: bool = True
+    has_sage: bool | None = None
+    fp8: bool = False
+    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,11 @@ class Tuning:
     blocks_to_swap: int
     force_offload: bool
     bf16: bool = True
+    speedups: Speedups = NO_SPEEDUPS
 
     def apply(self, profile: ModelProfile) -> ModelProfile:
         """The profile with these settings in its slots; the profile itself stays as it is."""
+        profile = self.speedups.apply(profile)
         slots = dict(profile.slots)
         slots["Wan model"] = {**(slots.get("Wan model") or {}), "attention_mode": self.attention}
         slots["Sampler"] = {"force_offload": self.force_offload}
@@ -81,7 +88,8 @@ class Tuning:
     def __str__(self) -> str:
         swap = f"{self.blocks_to_swap} of {MODEL_BLOCKS} blocks swapped"
         kept = "off the GPU between jobs" if self.force_offload else "kept on the GPU"
-        return f"profile {self.profile}, {self.attention}, {swap}, weights {kept}"
+        more = f", {self.speedups}" if str(self.speedups) else ""
+        return f"profile {self.profile}, {self.attention}, {swap}, weights {kept}{more}"
 
 
 def choose(
@@ -91,6 +99,7 @@ def choose(
     profile: str = "auto",
     attention: Attention | Literal["auto"] = "auto",
     force_offload: bool | None = None,
+    speedups: Speedups = NO_SPEEDUPS,
 ) -> Tuning:
     """The largest profile that the host has room for, and what it needs to run there.
 
@@ -98,11 +107,15 @@ def choose(
 
     Raises:
         ModelsMissing: there is no profile of that name.
+        SettingsExcluded: what is given by hand, the nodes refuse.
     """
     name = _largest_that_fits(host, manifest) if profile == "auto" else profile
     chosen = manifest.profile(name)
     if attention == "auto":
         attention = "sageattn" if host.sage else "sdpa"
+    _check_choice(host, name, chosen, attention, speedups)
+    if speedups.fp8_matmul is None and wants_fp8(chosen):
+        speedups = replace(speedups, fp8_matmul=host.fp8)
     if force_offload is None:
         force_offload = not _holds_two_copies(host, chosen)
     blocks = _blocks_to_swap(host, chosen)
@@ -112,7 +125,25 @@ def choose(
         blocks_to_swap=blocks,
         force_offload=force_offload,
         bf16=_computes_bf16(host.gpu),
+        speedups=speedups,
     )
+
+
+def _check_choice(
+    host: Host, name: str, profile: ModelProfile, attention: Attention, speedups: Speedups
+) -> None:
+    """Raise SettingsExcluded for what the nodes would refuse."""
+    choice = Choice(
+        base=str((profile.slots.get("Wan model") or {}).get("model", "")),
+        has_lora=profile.slots.get("Speed LoRA") is not None,
+        attention=attention,
+        fp8_matmul=bool(speedups.fp8_matmul),
+        torch_compile=speedups.torch_compile,
+        capability=host.gpu.capability if host.gpu else None,
+        has_sage=host.has_sage,
+    )
+    if found := list(refusals(choice)):
+        raise SettingsExcluded(f"{'; '.join(found)} (the profile is {name})")
 
 
 def _computes_bf16(gpu: Gpu | None) -> bool:
@@ -122,7 +153,9 @@ def _computes_bf16(gpu: Gpu | None) -> bool:
 def _largest_that_fits(host: Host, manifest: Manifest) -> str:
     """The last profile of the manifest whose needs are met, else the first."""
     by_size = sorted(
-        ((p.needs.gpu, p.needs.host, name) for name, p in manifest.profiles.items() if p.needs)
+        (each.needs.gpu, each.needs.host, name)
+        for name, each in manifest.profiles.items()
+        if each.needs and not each.only_by_name
     )
     vram = host.gpu.vram_gib if host.gpu else 0
     fit = [name for gpu, ram, name in by_size if gpu <= vram and ram <= host.ram_gib]
@@ -154,6 +187,7 @@ def tuning_for(settings: Settings, manifest: Manifest, host: Host) -> Tuning:
 
     Raises:
         ModelsMissing: MODEL_PROFILE names no profile.
+        SettingsExcluded: two settings exclude each other.
     """
     return choose(
         host,
@@ -161,6 +195,7 @@ def tuning_for(settings: Settings, manifest: Manifest, host: Host) -> Tuning:
         profile=settings.model_profile,
         attention=settings.attention,
         force_offload=settings.force_offload,
+        speedups=Speedups.of(settings),
     )
 
 
@@ -169,6 +204,7 @@ def active_profile(settings: Settings, host: Host) -> ModelProfile:
 
     Raises:
         ModelsMissing: MODEL_PROFILE names no profile, or the manifest is not valid.
+        SettingsExcluded: two settings exclude each other.
     """
     manifest = load_manifest()
     tuning = tuning_for(settings, manifest, host)
@@ -184,8 +220,33 @@ def read_host(settings: Settings) -> Host:
     if settings.comfyui_url:
         return _host_of_server(settings.comfyui_url)
     gpu = None if settings.on_cpu else read_gpu()
-    python = str(settings.comfyui_python or sys.executable)
-    return Host(gpu, ram_gib(), sage=gpu is not None and sage_runs(python))
+    if gpu is None:
+        return Host(None, ram_gib(), has_sage=False)
+    found: dict[str, Finding | None] = {}
+    ask = functools.partial(
+        probe,
+        python=str(settings.comfyui_python or sys.executable),
+        card=gpu.name,
+        kept=settings.kept_dir / "probes",
+    )
+    if settings.attention != "sdpa":
+        found["SageAttention"] = ask(ATTENTION)
+    if settings.fp8_matmul is None and _is_for_fp8(settings.model_profile):
+        found["fp8 arithmetic"] = ask(FP8)
+    sage, fp8 = found.get("SageAttention"), found.get("fp8 arithmetic")
+    return Host(
+        gpu,
+        ram_gib(),
+        sage=sage is not None and sage.is_good,
+        has_sage=sage.is_there if sage else None,
+        fp8=fp8 is not None and fp8.is_good,
+        found=tuple(f"{name} {each or 'gives no answer'}" for name, each in found.items()),
+    )
+
+
+def _is_for_fp8(profile: str) -> bool:
+    known = load_manifest().profiles
+    return profile in known and wants_fp8(known[profile])
 
 
 @functools.cache
@@ -206,15 +267,6 @@ def parse_gpu(said: str) -> Gpu | None:
         known = capability.replace(".", "", 1).isdigit()
         return Gpu(name, float(mebibytes) / 1024, float(capability) if known else None)
     return None
-
-
-@functools.cache
-def sage_runs(python: str, device: str = "cuda", tokens: int = WAN_TOKENS) -> bool:
-    """Whether SageAttention is beside ComfyUI, computes rightly on this card, and is quicker.
-
-    `python` is ComfyUI's own. Asked once of each: compiling the kernels takes up to CALL_SECONDS.
-    """
-    return _said([python, str(PROBE), device, str(tokens)], CALL_SECONDS, fallback="no") != "no"
 
 
 def _said(command: list[str], seconds: float, fallback: str = "") -> str:

@@ -9,7 +9,9 @@ from typing import Literal, get_args
 import yaml
 
 # The folders of ComfyUI's models/ that the loaders of our templates read.
-Folder = Literal["diffusion_models", "loras", "vae", "text_encoders", "clip_vision", "wav2vec2"]
+Folder = Literal[
+    "diffusion_models", "loras", "vae", "vae_approx", "text_encoders", "clip_vision", "wav2vec2"
+]
 
 
 def link_models(models: Mapping[str, Path], folder: Path) -> None:

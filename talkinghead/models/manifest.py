@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -9,8 +10,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from talkinghead.errors import ModelsMissing
+from talkinghead.models.exclusions import left_out
 from talkinghead.models.links import Folder
 from talkinghead.plan.fields import CheckPicture
+from talkinghead.plan.plan import Plan
 from talkinghead.plan.talk_models import talk_files
 from talkinghead.settings import PROJECT_DIR
 from talkinghead.workflow.file_inputs import MODEL_SUFFIXES
@@ -70,28 +73,64 @@ class Needs(_Entry):
     beside: float
 
 
+Widgets = dict[str, str | int | float | bool]
+
+
 class ModelProfile(_Entry):
     """A set of files that go together, as slots of the templates.
 
-    `blocks_to_swap` and `check_picture` are for requests that do not say.
+    `without_speed_lora` is what else a render without it gets, where the base model itself is
+    distilled. `light_vae` is for LIGHT_VAE, and in no template; what is switched on by settings is
+    in `optional`. `auto` never takes what is `only_by_name`. `blocks_to_swap` and `check_picture`
+    are for requests that do not say.
     """
 
-    slots: dict[str, dict[str, str | int | float | bool] | None]
+    slots: dict[str, Widgets | None]
     talk_models: dict[Annotated[str, AfterValidator(_known)], str]
+    without_speed_lora: dict[str, Widgets] = {}
+    light_vae: Widgets | None = None
+    optional: dict[str, Widgets] = {}
     needs: Needs | None = None
+    only_by_name: bool = False
     blocks_to_swap: int = 0
     check_picture: CheckPicture = "fail"
 
-    def slots_for(self, talk_model: str) -> Slots:
-        """What the profile puts into a template for a render with this talk model."""
-        return self.slots | {"Talk model": {"model": self.talk_models[talk_model]}}
+    def slots_for(self, talk_model: str, *, speed_lora: bool = True) -> Slots:
+        """What the profile puts into any template for a render with this talk model."""
+        slots = self.slots | {"Talk model": {"model": self.talk_models[talk_model]}}
+        for title, widgets in ({} if speed_lora else self.without_speed_lora).items():
+            slots[title] = {**(slots.get(title) or {}), **widgets}
+        return slots
+
+    def filling(self, plan: Plan) -> Slots:
+        """What the profile puts into the plan's template, and the nodes that it adds to it."""
+        slots = self.slots_for(plan.talk_model, speed_lora=plan.request.speed_lora_strength > 0)
+        added = self.optional.keys() - left_out(plan)
+        return {**slots, **{title: self.optional[title] for title in sorted(added)}}
+
+    def without(self, title: str) -> ModelProfile:
+        """The profile without one of the nodes that it adds."""
+        left = {each: widgets for each, widgets in self.optional.items() if each != title}
+        return self.model_copy(update={"optional": left})
 
     @property
     def file_names(self) -> frozenset[str]:
         """The names of all model files that a render with this profile may load."""
-        widgets = [value for slot in self.slots.values() for value in (slot or {}).values()]
-        named = {value for value in widgets if str(value).endswith(MODEL_SUFFIXES)}
-        return frozenset(map(str, named)) | frozenset(self.talk_models.values())
+        return self._files_in(self.slots, self.optional, self.without_speed_lora) | frozenset(
+            self.talk_models.values()
+        )
+
+    @property
+    def all_file_names(self) -> frozenset[str]:
+        """Those, and what a setting may add."""
+        return self.file_names | self._files_in({"Light VAE": self.light_vae})
+
+    @staticmethod
+    def _files_in(*slots: Mapping[str, Widgets | None]) -> frozenset[str]:
+        widgets = [
+            value for each in slots for slot in each.values() for value in (slot or {}).values()
+        ]
+        return frozenset(str(value) for value in widgets if str(value).endswith(MODEL_SUFFIXES))
 
 
 class Manifest(_Entry):
@@ -103,7 +142,7 @@ class Manifest(_Entry):
     @model_validator(mode="after")
     def _files_are_listed(self) -> Self:
         for name, profile in self.profiles.items():
-            if unlisted := sorted(profile.file_names - self.files.keys()):
+            if unlisted := sorted(profile.all_file_names - self.files.keys()):
                 raise ValueError(f"profiles.{name} names {', '.join(unlisted)}, not in files")
         return self
 

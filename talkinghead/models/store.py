@@ -43,8 +43,8 @@ class ModelStore:
         self.scanned = (self.folder, own)
         self.folders = tuple(dict.fromkeys([self.folder, own, volume / "models", *extra]))
         self.caches = (volume / VOLUME_CACHE, Path(constants.HF_HUB_CACHE))
-        self.private = self.folder / ".talkinghead"
-        self.sums = KnownSums(self.private / "sums")
+        self.private = settings.kept_dir
+        self.sums = KnownSums(self.private / "sums", self.folder)
 
     def find(self, name: str, file: ModelFile) -> Path | None:
         """A place where the file lies whole, if there is one."""
@@ -97,15 +97,17 @@ class ModelStore:
         """
         for name, file in files.items():
             for path in self.candidates(name, file):
+                seen = stamp_of(path)
                 if problem := self.problem(path, file):
                     log.warning("%s %s: not used", path, problem)
                     if any(path.is_relative_to(folder) for folder in self.scanned):
-                        self._set_aside(path, problem)
+                        self._set_aside(path, problem, seen)
 
-    def _set_aside(self, path: Path, problem: str) -> None:
+    def _set_aside(self, path: Path, problem: str, seen: list[int]) -> None:
         try:
-            path.replace(path.with_name(path.name + BAD_SUFFIX))
-            self.sums.forget(path)
+            if stamp_of(path) == seen:  # else another worker has fetched it while it was summed
+                path.replace(path.with_name(path.name + BAD_SUFFIX))
+                self.sums.forget(path)
         except FileNotFoundError:  # another worker was quicker
             return
         except OSError as error:

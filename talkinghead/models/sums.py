@@ -26,12 +26,15 @@ def stamp_of(path: Path) -> list[int]:
 class KnownSums:
     """Notes in a folder, one for each file that was summed.
 
+    Files below `root`, which the folder is in, are known by their places there: a volume is
+    mounted elsewhere on a Pod that fills it than on the workers.
     Workers of a shared volume share them: a note appears whole, by a rename, and the last one wins,
     which says the same as the others.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path) -> None:
         self._folder = folder
+        self._root = root
 
     def known(self, path: Path) -> Sum | None:
         """What was noted of the file, whether or not it has changed since."""
@@ -60,5 +63,8 @@ class KnownSums:
         self._note(path).unlink(missing_ok=True)
 
     def _note(self, path: Path) -> Path:
-        key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+        place, root = path.resolve(), self._root.resolve()
+        if place.is_relative_to(root):
+            place = place.relative_to(root)
+        key = hashlib.sha256(str(place).encode()).hexdigest()[:32]
         return self._folder / f"{key}.json"

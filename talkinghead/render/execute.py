@@ -116,6 +116,7 @@ def execute(
         )
         if loaders_only(prompt.graph, turn.schemas()):  # others, such as drafts, need no GPU
             turn.studio.health.computed()
+            turn.studio.is_warm = True
         return outcome
 
 

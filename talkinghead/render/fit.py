@@ -13,6 +13,7 @@ from talkinghead.comfy.failures import comfy_errors
 from talkinghead.comfy.pins import pins
 from talkinghead.comfy.studio import Studio
 from talkinghead.files import sha256_of
+from talkinghead.models.exclusions import COMPILE
 from talkinghead.models.manifest import ModelProfile
 from talkinghead.plan.plan import Plan
 from talkinghead.render.prepare import check_of
@@ -25,7 +26,8 @@ WINDOW_NODES = PROJECT_DIR / "custom_nodes" / "talkinghead_windows"
 SUM_DIGITS = 32
 # Of a profile, what a card needs to compute the same picture: it moves a pixel by rounding at most.
 OF_THE_CARD = {
-    "Wan model": ("attention_mode", "load_device"),
+    "Wan model": ("attention_mode", "load_device", "quantization"),
+    COMPILE: ("backend",),
     "VAE": ("precision",),
     "Sampler": ("force_offload",),
 }
@@ -52,7 +54,7 @@ def fit_of(task: Task, plan: Plan) -> dict[str, str]:
         "plan": _short(repr(plan.content())),
         "workflow": fingerprint(plan.template),
         "packs": _short(repr(packs) + _sum(sorted(WINDOW_NODES.glob("*.py")))),
-        "models": _short(json.dumps(_models(task.studio.profile.slots_for(plan.talk_model)))),
+        "models": _short(json.dumps(_models(task.studio.profile.filling(plan)))),
         **lax,
     }
 
@@ -74,6 +76,7 @@ def computed_with(profile: ModelProfile) -> dict[str, Any]:
     slots = profile.slots
     return {
         "attention": (slots.get("Wan model") or {}).get("attention_mode"),
+        "quantization": (slots.get("Wan model") or {}).get("quantization"),
         "precision of the VAE": (slots.get("VAE") or {}).get("precision"),
     }
 

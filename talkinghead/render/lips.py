@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from talkinghead.errors import Cancelled, DeadlineExceeded, JobError
-from talkinghead.media.lip_sync import LipSync, watch_mouths
+from talkinghead.errors import Cancelled, DeadlineExceeded
+from talkinghead.media.lip_sync import LEAST_SECONDS, LipSync, watch_mouths
 from talkinghead.media.masks import Box
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.windows import delivered, windows
@@ -28,16 +28,27 @@ def with_lip_sync(task: Task, made: Made, video: Path) -> Made:
     """
     if not made.quality:
         return made
-    voices = {
-        speaker.field: sync
-        for speaker, sync in zip(task.request.speakers, _watched(task, made, video), strict=True)
-        if speaker.audio_url
-    }
-    fps = made.video.fps
-    task.job.notes += [
-        note for field, sync in voices.items() if sync and (note := sync.warning(field, fps))
-    ]
-    return replace(made, quality={**made.quality, "lip_sync": _figures(voices)})
+    if made.video.duration < LEAST_SECONDS:  # of less nothing is said, so it is not decoded again
+        return replace(made, quality={**made.quality, "lip_sync": None})
+    try:
+        voices = {
+            speaker.field: sync
+            for speaker, sync in zip(
+                task.request.speakers, _watched(task, made, video), strict=True
+            )
+            if speaker.audio_url
+        }
+        figures, fps = _figures(voices), made.video.fps
+        notes = [
+            note for field, sync in voices.items() if sync and (note := sync.warning(field, fps))
+        ]
+    except (Cancelled, DeadlineExceeded):
+        raise
+    except Exception:  # a finished video is worth more than what is said of it
+        log.warning("lips and sound were not compared", exc_info=True)
+        figures, notes = None, []
+    task.job.notes += notes
+    return replace(made, quality={**made.quality, "lip_sync": figures})
 
 
 def _watched(task: Task, made: Made, video: Path) -> Sequence[LipSync | None]:
@@ -48,21 +59,15 @@ def _watched(task: Task, made: Made, video: Path) -> Sequence[LipSync | None]:
         return nothing
     # The job's own sandbox ends with its time, and this render was paid for.
     with task.studio.sandboxes.open(task.job.check_finishing) as sandbox:
-        try:
-            mouths = sandbox.call(
-                "the rendered video",
-                watch_mouths,
-                "the rendered video",
-                video,
-                made.speech,
-                faces=faces,
-                starts=[delivered(plan, window).start for window in windows(plan)],
-            )
-        except (Cancelled, DeadlineExceeded):
-            raise
-        except JobError as error:
-            log.warning("lips and sound were not compared: %s", error)
-            return nothing
+        mouths = sandbox.call(
+            "the rendered video",
+            watch_mouths,
+            "the rendered video",
+            video,
+            made.speech,
+            faces=faces,
+            starts=[delivered(plan, window).start for window in windows(plan)],
+        )
     return [mouth.sync for mouth in mouths]
 
 

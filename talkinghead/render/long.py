@@ -14,8 +14,8 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.checkpoint import Checkpoints
 from talkinghead.delivery.ledger import Ledger, motion_name, sum_of
 from talkinghead.errors import CheckpointRefused, InvalidRequest, JobError
-from talkinghead.media.defects import Quality
 from talkinghead.media.mux import VideoFile, finish_segments, probe_video
+from talkinghead.media.quality import Quality
 from talkinghead.models.manifest import ModelProfile
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest

@@ -7,26 +7,44 @@ from typing import NamedTuple
 from talkinghead import logs
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import RenderDefective
+from talkinghead.models.exclusions import COMPILE
 from talkinghead.models.manifest import ModelProfile
+from talkinghead.models.speedups import BY_THE_WEIGHTS
 from talkinghead.plan.plan import Plan
 from talkinghead.render.job import Job
+from talkinghead.render.look import SHEET_NAME
 
 
 class Remedy(NamedTuple):
-    """A widget of a template's node, and the value with which a picture is computed safely."""
+    """A widget of a template's node, and the value with which a picture is computed safely.
+
+    With `instead_of` it is for that value alone, else for any other.
+    """
 
     name: str
     slot: str
     widget: str
     value: str
+    instead_of: str | None = None
 
 
 # In this order: most black pictures come of SageAttention, on cards or with versions that it does
-# not suit; a VAE overflows in half precision.
+# not suit; fp8 cuts off what is over 448; sums in fp16 overflow, as a VAE does in half precision.
 REMEDIES = (
     Remedy("sdpa", "Wan model", "attention_mode", "sdpa"),
+    Remedy("fp16 arithmetic", "Wan model", "quantization", BY_THE_WEIGHTS),
+    Remedy("sums in fp32", "Wan model", "base_precision", "fp16", instead_of="fp16_fast"),
     Remedy("the VAE in fp32", "VAE", "precision", "fp32"),
 )
+
+
+def profile_for(plan: Plan, studio: Studio) -> ModelProfile:
+    """The worker's profile; not compiled for the first render that is no chain.
+
+    Compiling takes longer than the windows of one prompt win, unless others follow.
+    """
+    profile = studio.profile
+    return profile if plan.chained or studio.is_warm else profile.without(COMPILE)
 
 
 class Remedies:
@@ -36,7 +54,7 @@ class Remedies:
     """
 
     def __init__(self, job: Job, plan: Plan, studio: Studio) -> None:
-        self.profile = studio.profile
+        self.profile = profile_for(plan, studio)
         self._job = job
         self._studio = studio
         self._applied: list[str] = []
@@ -71,7 +89,11 @@ class Remedies:
         job.notes.append(f"{error}: rendered again {self._how}")
 
     def worked(self) -> None:
-        """Remember for the next render what helped, and tell the doctor."""
+        """Remember for the next render what helped, and tell the doctor.
+
+        No sheet is left of what did not come out right, now or in an earlier run of the request.
+        """
+        self._studio.stores.drop(self._job.place, SHEET_NAME)
         cures = self._studio.cures
         cures.extend(name for name in self._applied if name not in cures)
         if cures:
@@ -94,7 +116,8 @@ class Remedies:
 def _needed(profile: ModelProfile, remedy: Remedy) -> bool:
     """Whether it would change something. Every profile says its VAE's precision; of the attention
     one may say nothing, and the templates have sdpa."""
-    return _value(profile, remedy) not in (None, remedy.value)
+    value = _value(profile, remedy)
+    return value not in (None, remedy.value) and remedy.instead_of in (None, value)
 
 
 def _value(profile: ModelProfile, remedy: Remedy) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def _with_those_that_came(
     """The error of the files that did not come, with what is wrong with the others."""
     faults = Faults(error)
     with studio.sandboxes.open(check) as sandbox:
-        _look(request, sources, studio.settings, sandbox, faults)
+        _picture(request, sources, studio.settings, sandbox, faults)
+        _people(request, sources, studio.settings, sandbox, faults)
     return faults.together()
 
 
@@ -121,25 +123,33 @@ def open_files(
         MediaInvalid, MediaTooLarge
     """
     faults = Faults()
-    voices, picture, masks = _look(request, sources, limits, sandbox, faults)
-    faults.tell()
-    assert picture is not None
-    found = _faces(request, sources, picture, limits, sandbox)
-    return _with_motion(request, sources, Opened(voices, picture, masks, found), sandbox)
+    picture = _picture(request, sources, limits, sandbox, faults)
+    with ThreadPoolExecutor(1) as beside:
+        if picture is not None:
+            found = beside.submit(_faces, request, sources, picture, limits, sandbox)
+        voices, masks = _people(request, sources, limits, sandbox, faults)
+        faults.tell()
+        assert picture is not None
+        opened = Opened(voices, picture, masks, found.result())
+    return _with_motion(request, sources, opened, sandbox)
 
 
-def _look(
+def _picture(
     request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox, faults: Faults
-) -> tuple[
-    tuple[Sound | None, ...], Picture | source_video.SourceVideo | None, tuple[Box | None, ...]
-]:
-    """What is in voices, picture and masks; None for those that did not come, or are at fault."""
-    voices: list[Sound | None] = []
-    boxes: list[Box | None] = []
-    picture = None
+) -> Picture | source_video.SourceVideo | None:
+    """What the picture or video is; None if it did not come, or is at fault."""
     with faults.of(request.picture_field):
         if sources.picture.exists():
-            picture = _probe(request, sources.picture, limits, sandbox)
+            return _probe(request, sources.picture, limits, sandbox)
+    return None
+
+
+def _people(
+    request: RenderRequest, sources: Sources, limits: Settings, sandbox: Sandbox, faults: Faults
+) -> tuple[tuple[Sound | None, ...], tuple[Box | None, ...]]:
+    """What is in voices and masks; None for those that did not come, or are at fault."""
+    voices: list[Sound | None] = []
+    boxes: list[Box | None] = []
     for person, voice, mask in zip(request.speakers, sources.voices, sources.masks, strict=True):
         voices.append(None)
         boxes.append(None)
@@ -150,7 +160,7 @@ def _look(
             if mask is not None and mask.exists():
                 megapixels = limits.max_image_megapixels
                 boxes[-1] = sandbox.call(name, mask_box, name, mask, max_megapixels=megapixels)
-    return tuple(voices), picture, tuple(boxes)
+    return tuple(voices), tuple(boxes)
 
 
 def _with_motion(

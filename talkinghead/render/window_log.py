@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from talkinghead.delivery.ledger import motion_name, segment_name
-from talkinghead.media.defects import Quality
+from talkinghead.media.quality import Quality
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.windows import Window, window
 

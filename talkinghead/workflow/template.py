@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,21 +18,21 @@ from talkinghead.workflow.gui_file import (
     ConvertError,
     Node,
     Workflow,
-    remove_node,
     set_widget,
     title_of,
 )
 from talkinghead.workflow.nearest import nearest
 from talkinghead.workflow.node_classes import DRAFT, SPEAKER_BOXES
-from talkinghead.workflow.schemas import Schemas
+from talkinghead.workflow.optional_nodes import OPTIONAL, add_optional, take_out
+from talkinghead.workflow.schemas import Schemas, Value
 from talkinghead.workflow.slots import Inputs, Slots, WindowInputs, slots_of, window_slots
 
 
 class Profile(Protocol):
     """A set of model files that go together."""
 
-    def slots_for(self, talk_model: str) -> Slots:
-        """What it puts into a template for a render with this talk model."""
+    def filling(self, plan: Plan) -> Slots:
+        """What it puts into the plan's template, and the nodes that it adds."""
 
 
 def template_path(name: str) -> Path:
@@ -58,9 +58,8 @@ def fill_template(plan: Plan, inputs: Inputs, profile: Profile, schemas: Schemas
         WorkflowRejected: this ComfyUI lacks a node class, or the template a slot.
     """
     workflow = _template_of(plan)
-    if not plan.request.draft:
-        _fill(workflow, profile.slots_for(plan.talk_model), schemas)
-    _fill(workflow, slots_of(plan, inputs), schemas)
+    slots = slots_of(plan, inputs)
+    _fill(workflow, slots if plan.request.draft else _with(profile.filling(plan), slots), schemas)
     return workflow
 
 
@@ -69,9 +68,19 @@ def fill_window(
 ) -> Workflow:
     """The template of one window of the plan's chain, filled. Raises as `fill_template`."""
     workflow = _template_of(plan)
-    _fill(workflow, profile.slots_for(plan.talk_model), schemas)
-    _fill(workflow, window_slots(plan, window, inputs), schemas)
+    _fill(workflow, _with(profile.filling(plan), window_slots(plan, window, inputs)), schemas)
     return workflow
+
+
+def _with(models: Slots, plan: Slots) -> Slots:
+    """Both: of a node that one of them takes out, nothing is left to fill."""
+    titles = [*models, *(title for title in plan if title not in models)]
+    return {title: _both(title, models, plan) for title in titles}
+
+
+def _both(title: str, models: Slots, plan: Slots) -> Mapping[str, Value] | None:
+    one, other = models.get(title, {}), plan.get(title, {})
+    return None if one is None or other is None else {**one, **other}
 
 
 def _template_of(plan: Plan) -> Workflow:
@@ -106,7 +115,8 @@ def _fill(workflow: Workflow, slots: Slots, schemas: Schemas) -> None:
         for title, values in slots.items():
             node = _titled(workflow, title, schemas)
             if values is None:
-                remove_node(workflow, node["id"])
+                take_out(workflow, node)
+                continue
             node["mode"] = ACTIVE
             # A choice before what comes with it, which has its name before a dot.
             for name, value in sorted((values or {}).items(), key=lambda each: each[0].count(".")):
@@ -142,6 +152,8 @@ def _remedy(absent: Sequence[str]) -> str:
 
 def _titled(workflow: Workflow, title: str, schemas: Schemas) -> Node:
     titles = [title_of(node, schemas) for node in workflow["nodes"]]
+    if title in OPTIONAL and title not in titles:
+        return add_optional(workflow, title, schemas)
     if titles.count(title) == 1:
         node: Node = workflow["nodes"][titles.index(title)]
         return node

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from comfy_client import ComfyClient, OutputFile
 from talkinghead.comfy.record import Record, said_here
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.s3 import S3Store
 from talkinghead.delivery.stores import Stores
+from talkinghead.media import watching
 from talkinghead.models.gpu import Tuning
 from talkinghead.net.guard import UrlGuard
+from talkinghead.render import lips
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
@@ -149,6 +153,7 @@ def test_a_picture_that_stays_black_fails_its_job_and_not_the_next(
 
     control()
     assert attention(run(on_sage, fields)) == "sageattn"
+    assert [*tmp_path.rglob("*.png")] == [], "the sheet of what failed is not left beside it"
 
 
 def test_who_renders_darkness_on_purpose_gets_it(
@@ -175,3 +180,90 @@ def test_a_black_render_is_not_begun_again_when_there_is_no_time(
     result = run_job(job, on_sage)
     assert result["error_code"] == "render_defective"
     assert "no time to render it again" in result["error"]
+
+
+def test_a_black_window_is_not_begun_again_when_there_is_no_time(
+    on_sage: Studio, long_job: dict[str, Any], control: Control
+) -> None:
+    late = threading.Event()
+
+    def at_first_step(progress: Progress) -> None:
+        if progress.step and not late.is_set():
+            late.set()
+            job.started -= job.timeout_seconds / 2
+
+    control(black_with=["sageattn"])
+    job = Job("late", long_job, report=at_first_step)
+    result = run_job(job, on_sage)
+    assert result["error_code"] == "render_defective"
+    assert "so it came out with sageattn; there is no time to render it again" in result["error"]
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("what", ["glance", "judge"])
+def test_a_fault_of_the_workers_own_eyes_costs_no_video(
+    studio: Studio,
+    long_job: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    *,
+    long: bool,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(watching, what, fail)
+    result = run(studio, long_job | {"long": long})
+    assert result["status"] == "completed", result
+    assert [each for each in result["warnings"] if "could not be looked at" in each]
+    assert (result["quality"], result["video_info"]["frames"]) == ({}, 175)
+
+
+def test_a_fault_of_what_compares_lips_and_sound_costs_no_video(
+    studio: Studio, short_job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(lips, "_figures", fail)
+    result = run(studio, short_job)
+    assert result["status"] == "completed", result
+    assert result["quality"]["lip_sync"] is None
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("check", ["fail", "off"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[: len(content) // 2], lambda content: zeroed(content, 0.05, 0.95)],
+    ids=["cut off", "damaged"],
+)
+def test_what_cannot_be_decoded_is_told_though_nobody_looks_at_it(
+    studio: Studio,
+    long_job: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[bytes], bytes],
+    check: str,
+    *,
+    long: bool,
+) -> None:
+    download = ComfyClient.download
+
+    def damaged(client: ComfyClient, file: OutputFile, target: Path, **options: Any) -> None:
+        download(client, file, target, **options)
+        if target.suffix == ".mp4":
+            target.write_bytes(damage(target.read_bytes()))
+
+    monkeypatch.setattr(ComfyClient, "download", damaged)
+    result = run(studio, long_job | {"long": long, "check_picture": check})
+    assert result["error_code"] == "render_failed", result
+    assert "what was rendered cannot be" in result["error"]
+
+
+def zeroed(content: bytes, begin: float, end: float) -> bytes:
+    """The video, and of its frames' bytes zeros from one share of them to the other."""
+    first = content.index(b"mdat") + 4
+    after = content.find(b"moov", first) - 4
+    last = len(content) if after < 0 else after
+    start, stop = (first + round(share * (last - first)) for share in (begin, end))
+    return content[:start] + bytes(stop - start) + content[stop:]

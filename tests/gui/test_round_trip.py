@@ -106,7 +106,7 @@ def test_the_worker_runs_a_file_that_was_saved_in_the_gui(
         masks=None,
         output_prefix="job/video",
     )
-    filled = fill(saved, server.profile.slots_for(plan.talk_model), server.schemas)
+    filled = fill(saved, server.profile.filling(plan), server.schemas)
     graph = to_api(fill(filled, slots_of(plan, inputs), server.schemas), server.schemas)
     sent = {entry["_meta"]["title"]: entry["inputs"] for entry in graph.values()}
     assert sent["Negative prompt"]["text"] == NEGATIVE

@@ -26,7 +26,7 @@ SIZE = {"width": 64, "height": 64}
 
 def small_window(server: Server) -> Workflow:
     """The template as it lies, with the server's models, at the smallest size."""
-    slots = dict(server.profile.slots_for(a_plan().talk_model))
+    slots = dict(server.profile.filling(a_plan()))
     for title in ("Resize portrait", "Resize reference", "Talking image"):
         slots[title] = SIZE
     slots["Crop to size"] = {"width": 60, "height": 62, "x": 2, "y": 1}

@@ -24,9 +24,9 @@ from talkinghead.models.gpu import (
     parse_gpu,
     read_gpu,
     read_host,
-    sage_runs,
 )
 from talkinghead.models.manifest import Manifest, load_manifest
+from talkinghead.models.probes import ATTENTION, FP8, probe
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
@@ -189,6 +189,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_host_is_asked_once_and_tuned(tools: Path) -> None:
+    probe.cache_clear()
     asked = tools / "asked"
     program(tools / "nvidia-smi", f'echo "NVIDIA GeForce RTX 4090, 24564, 8.9"; echo x >> {asked}')
     python = program(tools / "python", "exit 1")
@@ -198,7 +199,7 @@ def test_a_host_is_asked_once_and_tuned(tools: Path) -> None:
     model = (profile.slots["Wan model"] or {})["model"]
     assert model == "Wan2_1-I2V-14B-480p_fp8_e4m3fn_scaled_KJ.safetensors"
     assert profile.blocks_to_swap == 10
-    assert asked.read_text() == "x\n"
+    assert asked.read_text() == "x\nx\n"  # the card; its driver, for what probes found
 
 
 def test_a_driver_that_fails_counts_as_no_gpu(tools: Path) -> None:
@@ -206,10 +207,64 @@ def test_a_driver_that_fails_counts_as_no_gpu(tools: Path) -> None:
     assert read_gpu() is None
 
 
-def test_sage_attention_counts_if_its_call_ends_well(tmp_path: Path) -> None:
-    assert sage_runs(str(program(tmp_path / "works", "exit 0")))
-    assert not sage_runs(str(program(tmp_path / "fails", "exit 1")))
-    assert not sage_runs(str(tmp_path / "nowhere"))
+FOUND = '{"is_there": true, "error": 0.01, "times": 1.9, "is_good": true}'
+
+
+def answer(python: Path, kept: Path, card: str = "card") -> bool | None:
+    """Whether the probe of attention takes it, with this as ComfyUI's Python; None: no answer."""
+    probe.cache_clear()
+    found = probe(ATTENTION, str(python), card, kept)
+    return found.is_good if found else None
+
+
+def test_a_probe_that_finds_nothing_is_no_answer_and_is_asked_again(
+    tools: Path, tmp_path: Path
+) -> None:
+    python, kept = tools / "python", tmp_path / "kept"
+    assert answer(python, kept) is None
+    program(python, "echo 'no kernel image'; exit 1")
+    assert answer(python, kept) is None
+    program(python, f"echo '{FOUND}'")
+    assert answer(python, kept) is True
+
+
+def test_what_a_probe_found_is_kept_for_all_hosts_with_the_same_card_driver_and_packages(
+    tools: Path, tmp_path: Path
+) -> None:
+    asked, kept = tmp_path / "asked", tmp_path / "kept"
+    versions = tools / "versions"
+    versions.write_text("2.11")
+
+    def count() -> int:
+        return len(asked.read_text().splitlines())
+
+    python = program(
+        tools / "python",
+        f'case "$1" in -c) read v < {versions}; echo "$v";; '
+        f"*) echo x >> {asked}; echo '{FOUND}';; esac",
+    )
+    driver = program(tools / "nvidia-smi", "echo 570.1")
+    for _ in range(2):
+        assert answer(python, kept) is True
+    assert count() == 1
+    assert answer(python, kept, card="another card") is True
+    program(driver, "echo 580.2")
+    assert answer(python, kept) is True
+    versions.write_text("2.12")
+    assert answer(python, kept) is True
+    assert count() == 4
+    next(kept.iterdir()).write_text("cut sho")
+    for each in kept.iterdir():
+        each.write_text("cut sho")
+    assert answer(python, kept) is True
+    assert count() == 5
+
+
+def test_a_folder_that_cannot_be_written_costs_a_probe_and_no_worker(
+    tools: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").write_text("a file")
+    assert answer(program(tools / "python", f"echo '{FOUND}'"), tmp_path / "kept") is True
 
 
 RIGHT = "torch.nn.functional.scaled_dot_product_attention(q, k, v)"
@@ -234,8 +289,48 @@ def test_sage_attention_is_taken_only_where_it_computes_rightly_and_quicker(
     code = f"import time, torch\nknown = {{}}\ndef sageattn(q, k, v):\n    {body}\n"
     (tmp_path / "sageattention.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    sage_runs.cache_clear()
-    assert sage_runs(sys.executable, "cpu", 512) is expected
+    probe.cache_clear()
+    found = probe(ATTENTION, sys.executable, "CPU", tmp_path / "kept", device="cpu", sizes=(512,))
+    if name == "for another card":
+        assert found is None
+    else:
+        assert found is not None and found.is_good is expected
+
+
+def test_without_sage_attention_the_probe_says_so(tmp_path: Path) -> None:
+    probe.cache_clear()
+    found = probe(ATTENTION, sys.executable, "CPU", tmp_path, device="cpu", sizes=(512,))
+    assert str(found) == "not there"
+
+
+FP8_PRODUCTS = {
+    "right and quicker": ("known[key] = known[key] if key in known else right(a, b)", True),
+    "right, and slower": ("time.sleep(0.5); known[key] = right(a, b)", False),
+    "with a scale left out": ("known[key] = a.to(d) @ b.to(d)", False),
+    "black": ("known[key] = right(a, b) * float('nan')", False),
+}
+
+
+@pytest.mark.parametrize("name", FP8_PRODUCTS)
+def test_fp8_arithmetic_is_taken_only_where_it_computes_rightly_and_quicker(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, expected = FP8_PRODUCTS[name]
+    code = f"""
+import time, torch
+known = {{}}
+def product(a, b, out_dtype, scale_a, scale_b):
+    d, key = torch.float32, (b.data_ptr(), out_dtype)
+    right = lambda a, b: ((a.to(d) @ b.to(d)) * scale_b).to(out_dtype)
+    {body}
+    return known[key].to(out_dtype)
+torch._scaled_mm = product
+"""
+    (tmp_path / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    probe.cache_clear()
+    found = probe(FP8, sys.executable, "CPU", tmp_path / "kept", device="cpu", sizes=(64, 128, 256))
+    assert found is not None and found.is_good is expected
 
 
 def test_a_server_that_does_not_answer_counts_as_no_gpu() -> None:

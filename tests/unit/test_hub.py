@@ -105,7 +105,8 @@ def test_what_the_hub_tests_is_a_small_draft_that_needs_no_models(
     values = {each["key"]: each["value"] for each in TESTS["config"]["env"]}
     assert {key.lower() for key in values} <= Settings.model_fields.keys()
     settings = settings_with(monkeypatch, values)
-    assert settings.on_cpu and not settings.fetch_models
+    assert settings.drafts_only and not settings.fetch_models
+    assert "MODEL_PROFILE" in values, "the image has one of its own"
 
 
 def test_the_hub_takes_every_host_that_can_run_the_image() -> None:

@@ -138,6 +138,21 @@ def test_models_are_baked_into_the_image_only_when_asked(tmp_path: Path, profile
     assert said == ([*asked, "models verify --profile fp8"] if profile else [])
 
 
+@pytest.mark.parametrize("profile", ["", "fp8"])
+def test_an_image_with_models_renders_with_them_on_a_card_that_holds_larger_ones(
+    profile: str,
+) -> None:
+    (pair,) = [each for each in instructions("ENV") if each.startswith("MODEL_PROFILE=")]
+    said = subprocess.run(
+        ["sh", "-c", f"{pair}; echo $MODEL_PROFILE"],
+        env={"PROFILE": profile},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == (profile or "auto")
+
+
 def test_the_example_profile_of_the_dockerfile_is_in_the_manifest() -> None:
     text = (PROJECT_DIR / "Dockerfile").read_text("utf-8")
     assert set(re.findall(r"PROFILE=(\w+)", text)) <= load_manifest().profiles.keys()
@@ -183,6 +198,16 @@ def test_the_workflow_builds_on_a_tag_alone() -> None:
     assert "scripts/test-image" in said[-3] and "docker push" in said[-1]
     (built,) = [step["with"] for step in steps if "build-push" in step.get("uses", "")]
     assert (built["load"], built["provenance"]) == ("true", "false") and "push" not in built
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_s_pipe_fails_where_its_first_half_does(name: str) -> None:
+    """A release of a tag that the changelog does not have would have no text. GitHub's default
+    shell does not look at it, and `shell: bash` does."""
+    content = yaml.safe_load((PROJECT_DIR / ".github/workflows" / name).read_text("utf-8"))
+    steps = [step for job in content["jobs"].values() for step in job["steps"]]
+    piped = [step for step in steps if " | " in step.get("run", "") and "echo" not in step["run"]]
+    assert [step["run"] for step in piped if step.get("shell") != "bash"] == []
 
 
 def test_every_action_is_named_by_its_commit() -> None:

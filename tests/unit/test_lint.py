@@ -173,6 +173,7 @@ def test_the_templates_are_clean(path: Path, schemas: Schemas) -> None:
         ({"Sampler": {"multitalk_embeds": None}}, "error: Sampler * link audio embeds"),
         ({"Sampler": {"text_embeds": None}}, "error: Sampler * leaves the audio out as well"),
         ({"Wan model": {"multitalk_model": None}}, "warning: Wan model * link a talk model"),
+        ({"Wan model": {"attention_mode": "comfy"}}, "error: Wan model * fails with a talk model"),
         ({"Talking image": {"mode": "multitalk", "motion_frame": 25}},
          'warning: Talking image * mode: is "multitalk", and * is an infinitetalk model'),
         ({"Talking image": {"motion_frame": 25}}, "warning: * is 25; infinitetalk was made for 9"),
@@ -734,3 +735,55 @@ def test_the_command_looks_at_the_masks_file_beside_the_workflow(
     assert code == 1
     told = f"{tmp_path / 'two.json'}: error: m.gif: its frames have no delay"
     assert any(line.startswith(told) for line in lines), lines
+
+
+MANY_STEPS = {"steps": 30, "scheduler": "unipc", "cfg": 5.0}
+
+
+@pytest.mark.parametrize("cache", ["WanVideoTeaCache", "WanVideoMagCache", "WanVideoEasyCache"])
+@pytest.mark.parametrize(
+    ("sampling", "audio_cfg", "expected"),
+    [
+        (MANY_STEPS, 0.8, []),
+        (MANY_STEPS | {"steps": 9}, 0.8, ["warning: *leaves out some of 9 steps"]),
+        (MANY_STEPS | {"cfg": 1.0}, 1.0, []),
+        (MANY_STEPS | {"cfg": 1.0}, 2.0, ["error: *is one for both passes"]),
+    ],
+)
+def test_a_cache_of_steps_is_for_many_steps_and_for_guidance_of_its_own(
+    cache: str,
+    sampling: dict[str, Any],
+    audio_cfg: float,
+    expected: list[str],
+    *,
+    window: Graph,
+    schemas: Schemas,
+) -> None:
+    change(window, {"Sampler": sampling | {"cache_args": add(window, "90", cache)}})
+    change(window, {"Audio embeds": {"audio_cfg_scale": audio_cfg}})
+    found = [str(each) for each in traps(window, schemas)]
+    assert len(found) == len(expected)
+    for text, wanted in zip(found, expected, strict=True):
+        severity, words = wanted.split("*")
+        assert text.startswith(severity) and words in text
+
+
+def test_a_cache_of_steps_in_one_prompt_is_told_to_fill_the_memory(
+    graph: Graph, schemas: Schemas
+) -> None:
+    change(graph, {"Sampler": MANY_STEPS | {"cache_args": add(graph, "90", "WanVideoTeaCache")}})
+    (found,) = traps(graph, schemas)
+    assert found.severity == "warning" and "keeps what it cached of every window" in found.message
+
+
+def test_a_small_vae_is_only_for_the_pictures_of_a_window(window: Graph, schemas: Schemas) -> None:
+    small = add(window, "90", "WanVideoTinyVAELoader", model_name="lighttaew2_1.safetensors")
+    change(window, {"Frames": {"light_vae": small}})
+    assert traps(window, schemas) == []
+    change(window, {"Frames": {"match_colours": True}})
+    assert [each.message for each in traps(window, schemas)] == [
+        "fails with match_colours: take one of them away"
+    ]
+    change(window, {"Frames": {"match_colours": False}, "Continue": {"vae": small}})
+    (found,) = traps(window, schemas)
+    assert found.severity == "error" and "which only decodes" in found.message

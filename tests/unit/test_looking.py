@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 from pydantic import TypeAdapter
 
-from talkinghead.media.defects import Quality, judge
+from talkinghead.media.defects import judge
 from talkinghead.media.looking import (
     Eye,
     Glances,
@@ -22,7 +22,9 @@ from talkinghead.media.looking import (
     luma_of,
     save_glances,
 )
+from talkinghead.media.quality import Quality
 from tests.broken_videos import BROKEN, HARMLESS, broken, harmless, looked_at
+from tests.textures import KINDS, TOLD
 
 SCENES = ("portrait", "pair", "cartoon", "drawn")
 DEFECTS = ("black", "flat", "noise")
@@ -53,10 +55,24 @@ def test_an_unusual_video_raises_nothing(name: str, scene: str) -> None:
     assert quality.black_frames == 0 and quality.frozen_seconds == 0
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_good_video_that_looks_like_noise_or_goes_dark_is_delivered(name: str) -> None:
+    found, _ = looked_at(KINDS[name]())
+    assert [each.text for each in found if each.is_defect] == []
+    if name not in TOLD:
+        assert [each.text for each in found] == []
+
+
 def test_a_black_rest_is_told_as_one_whose_first_frame_is_right() -> None:
     found, _ = looked_at(broken("only the first frame is right"))
     expected = "window 1 is black from its frame 2 on; before, the picture is right"
     assert found[0].text == expected
+
+
+def test_what_fades_to_noise_is_refused_where_nothing_else_is_left() -> None:
+    found, _ = looked_at(broken("fading to noise"))
+    assert [each.kind for each in found if each.is_defect] == ["noise"]
+    assert found[-1].text == "window 3 is noise in all its 72 frames"
 
 
 def test_the_figures_are_those_of_what_was_done_to_the_video() -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
 from talkinghead.errors import ModelsMissing
+from talkinghead.files import sha256_of
 from talkinghead.models.fetch import ModelFetcher, found_models
 from talkinghead.models.links import link_models, paths_entry
 from talkinghead.models.manifest import Manifest, ModelFile, ModelProfile, load_manifest
@@ -39,6 +41,10 @@ from talkinghead.models.store import ModelStore
 from talkinghead.models.manifest import load_manifest
 from talkinghead.settings import Settings
 ModelFetcher(ModelStore(Settings())).fetch(load_manifest(Path(sys.argv[1])).files)
+"""
+EXITS_ON_SIGTERM = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as handler.py
 """
 
 
@@ -105,7 +111,9 @@ def files(hub: Hub) -> dict[str, ModelFile]:
     return manifest_of(dict(hub.files)).files
 
 
-def start_fetch(hub: Hub, manifest: Path, folder: Path) -> subprocess.Popen[bytes]:
+def start_fetch(
+    hub: Hub, manifest: Path, folder: Path, *, script: str = FETCH
+) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.url,
@@ -114,7 +122,7 @@ def start_fetch(hub: Hub, manifest: Path, folder: Path) -> subprocess.Popen[byte
         "MODELS_DIR": str(folder),
         "COMFYUI_DIR": str(folder.parent / "comfy"),
     }
-    command = [sys.executable, "-c", FETCH, str(manifest)]
+    command = [sys.executable, "-c", script, str(manifest)]
     return subprocess.Popen(command, env=environment, cwd=PROJECT_DIR)
 
 
@@ -162,6 +170,80 @@ def test_two_workers_that_share_a_volume_fetch_each_file_once(tmp_path: Path) ->
     assert hub.sent.total() == 8 * 2 * MB
 
 
+def test_a_worker_that_is_ended_while_it_fetches_ends_at_once(tmp_path: Path) -> None:
+    """With an exit, as SIGTERM has it: the files that still come keep nobody."""
+    files = hub_files([2 * MB] * 6)
+    written = write_manifest(manifest_of(files), tmp_path / "m.yaml")
+    with Hub(files).running() as hub:
+        hub.limit = MB
+        process = start_fetch(hub, written, tmp_path / "models", script=EXITS_ON_SIGTERM + FETCH)
+        wait_until(lambda: hub.sent.total() >= MB, "the first bytes")
+        process.terminate()
+        assert process.wait(LAST_RESORT_SECONDS) == 0
+        assert hub.sent.total() < 2 * MB
+
+
+def test_a_file_that_the_hub_refuses_is_told_before_the_others_have_come(
+    store: ModelStore, files: dict[str, ModelFile], hub: Hub
+) -> None:
+    first, second = files
+    hub.files[f"{REPO}/{files[first].path}"].faulty = 9
+    hub.held_back = f"{REPO}/{files[second].path}"
+    with pytest.raises(ModelsMissing, match=r"model_0\.safetensors .* twice"):
+        ModelFetcher(store).fetch(files)
+
+
+def test_a_volume_that_was_filled_elsewhere_is_not_summed_again(
+    tmp_path: Path, files: dict[str, ModelFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Pod has it at /workspace, a worker at /runpod-volume."""
+    pod = Settings(comfyui_dir=tmp_path / "comfy", models_dir=tmp_path / "workspace" / "models")
+    ModelFetcher(ModelStore(pod)).fetch(files)
+    (tmp_path / "workspace").rename(tmp_path / "mounted")
+    store = ModelStore(Settings(comfyui_dir=tmp_path / "comfy", volume_dir=tmp_path / "mounted"))
+    with monkeypatch.context() as patch:
+        patch.setattr("talkinghead.models.store.sha256_of", lambda path: "read again")
+        assert None not in [store.find(name, file) for name, file in files.items()]
+    path = store.find("model_1.safetensors", files["model_1.safetensors"])
+    assert path
+    path.write_bytes(b"damaged")  # the manifest has no sum of it: what the hub said counts
+    assert store.find("model_1.safetensors", files["model_1.safetensors"]) is None
+
+
+def test_a_folder_of_another_user_is_told_as_such(
+    files: dict[str, ModelFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a volume that a Pod filled as root is to the image's `worker`."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nowhere")
+    with tempfile.TemporaryDirectory() as name:
+        store = ModelStore(Settings(models_dir=Path(name), comfyui_dir=Path(name, "comfy")))
+        store.private.mkdir()
+        for folder in (store.private, store.folder):
+            folder.chmod(0o555)
+        user = os.geteuid()
+        os.seteuid(10001 if user == 0 else user)
+        try:
+            with pytest.raises(ModelsMissing, match=r"cannot be written \(Permission denied\)"):
+                ModelFetcher(store).fetch(files)
+        finally:
+            os.seteuid(user)
+            store.folder.chmod(0o755)
+
+
+def test_what_other_workers_have_fetched_in_part_needs_no_room_twice(
+    store: ModelStore,
+    files: dict[str, ModelFile],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also what is whole, and whose sum another worker is taking."""
+    incoming = store.private / "incoming" / "model_0.safetensors"
+    incoming.mkdir(parents=True)
+    (incoming / "model_0.safetensors").write_bytes(bytes(70_000))
+    free = shutil.disk_usage(store.folder)._replace(free=60_000)
+    monkeypatch.setattr("talkinghead.models.fetch.shutil.disk_usage", lambda folder: free)
+    assert len(ModelFetcher(store).fetch(files)) == 2
+
+
 def test_what_was_fetched_is_found_and_not_fetched_again(
     store: ModelStore, files: dict[str, ModelFile], hub: Hub
 ) -> None:
@@ -193,6 +275,24 @@ def test_a_file_that_was_damaged_is_set_aside_and_fetched_again(
     assert ModelFetcher(store).fetch(files)[name].read_bytes() == good
     assert path.with_name(f"{name}.bad").read_bytes()[:100] == bytes(100)
     assert hub.gets[f"{REPO}/{files[name].path}"] == 2
+
+
+def test_a_file_that_another_worker_fetched_while_it_was_summed_is_not_set_aside(
+    store: ModelStore, files: dict[str, ModelFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find it damaged, and take minutes for its sum: one is quicker."""
+    path = ModelFetcher(store).fetch(files)["model_0.safetensors"]
+    good = path.read_bytes()
+    path.write_bytes(bytes(len(good)))
+
+    def slow(path: Path) -> str:
+        found = sha256_of(path)
+        path.write_bytes(good)
+        return found
+
+    monkeypatch.setattr("talkinghead.models.store.sha256_of", slow)
+    store.set_bad_aside(files)
+    assert path.read_bytes() == good
 
 
 def test_a_download_that_arrives_damaged_is_fetched_again(
@@ -405,7 +505,10 @@ def test_gather_lays_a_profile_out_as_a_repository_whose_cache_is_found(
     files = load_manifest().files_of(load_manifest().profile("tiny"))
     found = [store.find(name, file) for name, file in files.items()]
     assert all(path and path.is_relative_to(cache) for path in found)
-    assert command_line.invoke(app, command).exit_code != 0  # the folder is not empty
+    tiny_files(tmp_path / "models")
+    for there in (cache, cache / "README.md"):
+        result = command_line.invoke(app, ["models", "gather", str(there), "--profile", "tiny"])
+        assert (result.exit_code, "is no empty folder" in result.output) == (2, True)
 
 
 def test_gather_names_what_is_missing(command_line: CliRunner, tmp_path: Path) -> None:

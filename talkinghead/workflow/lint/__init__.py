@@ -30,6 +30,7 @@ from talkinghead.workflow.lint import (
     rates,
     sampler,
     speakers,
+    speed,
     talk_model,
     video_to_video,
 )
@@ -47,6 +48,7 @@ SUBJECTS = (
     talk_model,
     chain_window,
     sampler,
+    speed,
     video_to_video,
     rates,
     files,

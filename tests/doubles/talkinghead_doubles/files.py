@@ -15,12 +15,14 @@ FILES: dict[str, list[str]] = {
         "wan2.1-i2v-14b-480p-Q4_K_M.gguf",
         "wan2.1-i2v-14b-480p-Q8_0.gguf",
         "wan2.1_i2v_480p_14B_fp8_scaled.safetensors",
+        "wan2.1_i2v_480p_scaled_fp8_e4m3_lightx2v_4step_comfyui.safetensors",
     ],
     "loras": ["lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors"],
     "text_encoders": [
         "umt5-xxl-enc-fp8_e4m3fn.safetensors",
         "umt5_xxl_fp8_e4m3fn_scaled.safetensors",
     ],
+    "vae_approx": ["lighttaew2_1.safetensors"],
     "vae": ["Wan2_1_VAE_bf16.safetensors", "wan_2.1_vae.safetensors"],
     "wav2vec2": ["wav2vec2-chinese-base_fp16.safetensors"],
 }
@@ -34,6 +36,7 @@ FOLDER_OF_INPUT: dict[tuple[str, str], str] = {
     ("WanVideoLoraSelect", "lora"): "loras",
     ("WanVideoModelLoader", "model"): "diffusion_models",
     ("WanVideoTextEncodeCached", "model_name"): "text_encoders",
+    ("WanVideoTinyVAELoader", "model_name"): "vae_approx",
     ("WanVideoVAELoader", "model_name"): "vae",
 }
 

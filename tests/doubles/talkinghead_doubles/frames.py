@@ -42,6 +42,14 @@ class SampledFrames:
         """As a tensor moves to a device."""
         return self
 
+    def permute(self, *_: int) -> "SampledFrames":
+        """As the light VAE gets its latents."""
+        return self
+
+    def __getitem__(self, at: tuple[slice, slice, slice]) -> "Tail":
+        """The last latents, as [:, :, -n:] takes them: n of them decode to 4n - 3 frames."""
+        return Tail(self, len(self) + 4 * at[2].start + 3)
+
     def paint(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """IMAGE [T, H, W, 3], float32 in 0..1."""
         wanted = range(start, len(self) if stop is None else stop)
@@ -61,6 +69,22 @@ class SampledFrames:
         paint_bar(image, t, self.seed)
         for mouth, opening in zip(self.mouths, self.openings[:, t].tolist(), strict=True):
             paint_mouth(image, mouth, opening)
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What is left of frames from the one numbered `first` on."""
+
+    frames: SampledFrames
+    first: int
+
+    def to(self, *_: object) -> "Tail":
+        """As a tensor moves to a device."""
+        return self
+
+    def paint(self) -> torch.Tensor:
+        """IMAGE [T, H, W, 3], float32 in 0..1."""
+        return self.frames.paint(max(0, self.first))
 
 
 def paint_bar(image: torch.Tensor, t: int, seed: int) -> None:

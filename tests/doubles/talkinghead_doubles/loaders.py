@@ -60,6 +60,22 @@ def load_vae(precision: str, **_: object) -> Outputs:
     return (Vae(precision),)
 
 
+class TinyVae:
+    """WANVAE of WanVideoTinyVAELoader: it decodes [1, T, ...] alone, to 0..1."""
+
+    dtype = torch.float32
+
+    def to(self, device: object) -> None:
+        """It has no weights."""
+
+    def decode_video(self, frames: SampledFrames, **_: object) -> torch.Tensor:
+        return frames.paint().permute(0, 3, 1, 2)[None]
+
+
+def load_tiny_vae(**_: object) -> Outputs:
+    return (TinyVae(),)
+
+
 def plain(value: object) -> object:
     """A tensor becomes its shape: a model must not keep a job's pictures alive."""
     return list(value.shape) if isinstance(value, torch.Tensor) else value
@@ -78,6 +94,11 @@ def load_model(
         raise ValueError("GGUF models do not support LoRA merging, please disable merge_loras.")
     if multitalk_model and not is_gguf and str(multitalk_model["model"]).endswith(".gguf"):
         raise ValueError("The talk model is a GGUF model, main model also has to be a GGUF model.")
+    quantization = str(settings["quantization"])
+    if "scaled" in quantization and not ("scaled" in model and "fp8" in model):
+        raise ValueError("The model is not a scaled fp8 model, please disable '_scaled'.")
+    if "fast" in quantization and lora and not any(entry["merge_loras"] for entry in lora):
+        raise NotImplementedError("fp8_fast is not supported with unmerged LoRAs")
     wired = {"lora": lora, "multitalk_model": multitalk_model, **settings}
     return ({"class_type": "WanVideoModelLoader", "model": model, **wired},)
 
@@ -150,6 +171,7 @@ BEHAVIOURS = {
     "WanVideoTextEmbedBridge": Behaviour(bridge_text),
     "WanVideoTextEncode": Behaviour(encode_text),
     "WanVideoTextEncodeCached": Behaviour(encode_text_cached),
+    "WanVideoTinyVAELoader": Behaviour(load_tiny_vae),
     "WanVideoVAELoader": Behaviour(load_vae),
     "WanVideoApplyNAG": Behaviour(apply_nag),
 }

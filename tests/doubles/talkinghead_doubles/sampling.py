@@ -162,6 +162,7 @@ def sample(
     count_to(MODEL_TENSORS)  # it takes the weights to the GPU, each time
     count = steps_to_run(scheduler, steps, start_step, end_step)
     check_masks(multitalk_embeds)
+    check_model(model)
     black = control.is_black(model.get("attention_mode"))
     if "multitalk_sampling" in image_embeds:
         embeds = with_mode(image_embeds, model)
@@ -247,6 +248,14 @@ def steps_to_run(scheduler: str, steps: int, start_step: int, end_step: int) -> 
     if start_step >= last:
         raise ValueError("start_step must be less than end_step")
     return last - start_step
+
+
+def check_model(model: dict[str, object]) -> None:
+    """What the real sampler refuses of a model, with its own exceptions."""
+    if model.get("lora") and "fast" in str(model.get("quantization")):
+        raise NotImplementedError("FP8 matmul with unmerged LoRAs is not supported")
+    if model.get("attention_mode") == "comfy" and model.get("multitalk_model"):
+        raise RuntimeError("shape '[21, -1, 16384]' is invalid for input of size 786432")
 
 
 def check_masks(speech: MultiTalkEmbeds | None) -> None:
