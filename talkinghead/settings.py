@@ -124,6 +124,13 @@ class Settings(BaseSettings):
         description="Whether the weights leave the GPU after each render; if unset, unless the "
         "GPU holds them twice",
     )
+    blocks_to_swap: int | None = Field(
+        None,
+        ge=0,
+        le=40,
+        description="How many of the base model's 40 blocks wait in RAM, for requests that do not "
+        "say; if unset, as many as make room on the GPU for a window",
+    )
     models_dir: Path | None = Field(
         None,
         description="Where model files are fetched to; if unset, `models` on the network volume, "

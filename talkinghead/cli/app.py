@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from talkinghead.bench.command import bench
 from talkinghead.cli import checkpoints, gui, models
 from talkinghead.cli.endpoint import render_there
 from talkinghead.cli.lint import lint
@@ -38,10 +39,9 @@ from talkinghead.plan.pace import CARDS, Pace, card_named, duration_text
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest, parse_request
 from talkinghead.render import progress
+from talkinghead.render.dry_run import plan_of
 from talkinghead.render.job import Job
-from talkinghead.render.prepare import decide
 from talkinghead.render.run import run_job
-from talkinghead.render.sources import fetch, open_files
 from talkinghead.replay.command import replay
 from talkinghead.replay.sources import BadInput, as_urls, check_target, files_of
 from talkinghead.settings import Settings, wrong_settings
@@ -50,6 +50,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.command()(replay)
+app.command()(bench)
 app.command()(lint)
 app.command()(look)
 app.command()(serve)
@@ -207,18 +208,16 @@ def _estimate(
     """The render as it would be planned, with what its result would warn of, and what it takes."""
     host = read_host(settings)
     with tempfile.TemporaryDirectory(prefix="talkinghead-") as name:
-        folder = Path(name)
         # Not entered: its ComfyUI never starts, and leaves nothing outside of this folder.
-        studio = Studio(settings.model_copy(update={"work_dir": folder}), local_files=True)
-        with studio.sandboxes, studio.sandboxes.open() as sandbox:
-            sources = fetch(asked, folder, studio, lambda: None)
-            opened = open_files(asked, sources, settings, sandbox)
-            plan = decide(asked, sources, opened, folder=folder, studio=studio, sandbox=sandbox)
+        own = settings.model_copy(update={"work_dir": Path(name)})
+        studio = Studio(own, local_files=True)
+        with studio.sandboxes:
+            plan = plan_of(asked, studio)
     found = estimate(
         plan,
         gpu_name=card or (host.gpu.name if host.gpu else None),
         ram_gib=math.inf if card else host.ram_gib,
-        pace=Pace(),
+        pace=Pace() if card else studio.pace,
         price_per_hour=price_per_hour or settings.price_per_hour,
         timeout_seconds=settings.job_timeout_seconds,
     )
