@@ -218,7 +218,7 @@ def _estimate(
         gpu_name=card or (host.gpu.name if host.gpu else None),
         ram_gib=math.inf if card else host.ram_gib,
         pace=Pace() if card else studio.pace,
-        price_per_hour=price_per_hour,
+        price_per_hour=price_per_hour or settings.price_per_hour,
         timeout_seconds=settings.job_timeout_seconds,
     )
     return plan, found
