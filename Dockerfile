@@ -94,6 +94,7 @@ COPY pyproject.toml README.md LICENSE handler.py comfy_client.py model_manifest.
 COPY talkinghead talkinghead
 COPY custom_nodes custom_nodes
 COPY workflows workflows
+COPY examples/portrait.jpg examples/voice.wav examples/
 RUN uv pip install --python /opt/venv/bin/python --no-deps --editable . \
         --build-constraint requirements/worker.lock \
     && rm -rf /opt/venv/.lock /tmp/uv-* \

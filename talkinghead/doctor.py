@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import logging
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.stores import KINDS
 from talkinghead.errors import JobError
 from talkinghead.media.confinement import has_no_network
-from talkinghead.models.gpu import read_host, tuning_for
+from talkinghead.models.gpu import read_host, tuning_for, version_beside_comfyui
 from talkinghead.models.manifest import ModelProfile, load_manifest
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.workflow.check import check
@@ -43,7 +41,6 @@ State = Literal["ok", "warning", "failed", "skipped"]
 FREE_GB = 5.0
 SHOWN_PROBLEMS = 3
 MODELS, WORKFLOW = "model files", "workflow "  # names of checks
-PYTHON_SECONDS = 60.0  # for one that starts on a busy machine, from a cold disk
 # With transformers 5 the pinned WanVideoWrapper gets no hidden states of wav2vec.
 FIRST_UNFIT_TRANSFORMERS = 5
 
@@ -93,6 +90,7 @@ def examine(studio: Studio) -> Iterator[Check]:
     """Every check, one after another. The studio is entered: its ComfyUI starts meanwhile."""
     settings = studio.settings
     yield _gpu(settings)
+    yield from _choice(studio)
     yield _disk(settings)
     yield _models(studio)
     yield _storage(settings)
@@ -115,6 +113,19 @@ def _gpu(settings: Settings) -> Check:
     if settings.on_cpu:
         return Check("GPU", "skipped", "none here: only drafts are rendered in useful time")
     return Check("GPU", "failed", "nvidia-smi does not answer: check the driver of the host")
+
+
+def _choice(studio: Studio) -> Iterator[Check]:
+    """Whether the settings for this card were measured on it, or follow from its memory."""
+    name, found = "tuning", studio.found
+    if found.note:
+        yield Check(name, "warning", f"{found.note}; `talkinghead bench --save` measures here")
+    if found.choice is not None:
+        chosen = ", ".join(f"{each} {value}" for each, value in found.choice.settings.items())
+        yield Check(name, "ok", f"measured by talkinghead bench on {found.choice.date}: {chosen}")
+    elif found.note is None and studio.host.gpu and not studio.settings.comfyui_url:
+        todo = "`talkinghead bench --save` measures"
+        yield Check(name, "ok", f"assumed from what the card says of itself; {todo}")
 
 
 def _disk(settings: Settings) -> Check:
@@ -161,35 +172,15 @@ def _transformers(settings: Settings) -> Check:
     name = "transformers"
     if settings.comfyui_url:
         return Check(name, "skipped", "the server at COMFYUI_URL does not tell its version")
-    version = transformers_of(settings.comfyui_python)
+    python = settings.comfyui_python
+    version = version_beside_comfyui("transformers", python)
     if not version.partition(".")[0].isdigit():
         return Check(name, "skipped", "ComfyUI's Python does not tell a version of it")
     if int(version.partition(".")[0]) < FIRST_UNFIT_TRANSFORMERS:
         return Check(name, "ok", version)
     state: State = "warning" if settings.drafts_only else "failed"
-    python = settings.comfyui_python or sys.executable
-    todo = f"`pip install 'transformers<{FIRST_UNFIT_TRANSFORMERS}'` for {python}"
+    todo = f"`pip install 'transformers<{FIRST_UNFIT_TRANSFORMERS}'` for {python or sys.executable}"
     return Check(name, state, f"{version}, with which MultiTalkWav2VecEmbeds fails: {todo}")
-
-
-def transformers_of(python: Path | None) -> str:
-    """The version of transformers beside ComfyUI; empty if it cannot be told.
-
-    `python` is ComfyUI's own, which is run to tell it; None is the one that runs here.
-    """
-    code = "from importlib.metadata import version; print(version('transformers'))"
-    try:
-        if python is None:
-            return importlib.metadata.version("transformers")
-        return subprocess.run(
-            [str(python), "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=PYTHON_SECONDS,
-            check=True,
-        ).stdout.strip()
-    except (importlib.metadata.PackageNotFoundError, OSError, subprocess.SubprocessError):
-        return ""
 
 
 def _sandbox(studio: Studio) -> Check:

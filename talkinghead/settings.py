@@ -124,6 +124,13 @@ class Settings(BaseSettings):
         description="Whether the weights leave the GPU after each render; if unset, unless the "
         "GPU holds them twice",
     )
+    blocks_to_swap: int | None = Field(
+        None,
+        ge=0,
+        le=40,
+        description="How many of the base model's 40 blocks wait in RAM, for requests that do not "
+        "say; if unset, as many as make room on the GPU for a window",
+    )
     models_dir: Path | None = Field(
         None,
         description="Where model files are fetched to; if unset, `models` on the network volume, "
@@ -270,6 +277,11 @@ class Settings(BaseSettings):
         """Folders of node packs that ComfyUI loads besides its own `custom_nodes`."""
         extra = (Path(part) for part in self.extra_node_dirs.split(":") if part)
         return (PROJECT_DIR / "custom_nodes", *extra)
+
+    @property
+    def uploads_dir(self) -> Path:
+        """Where callers of this endpoint put files that their jobs call volume:NAME."""
+        return self.volume_dir / "talkinghead-uploads"
 
     @property
     def fetched_models_dir(self) -> Path:

@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, Command] = {
     "estimate": Command(
         "cli.estimate:tell_estimate", "What a render will take: windows, time, price, memory, disk"
     ),
+    "bench": Command("bench.command:bench", "Measure this host's card in each configuration"),
     "look": Command("cli.look:look", "Look at a video as a worker does"),
     "lint": Command("cli.lint:lint", "Find what ComfyUI would refuse, and what it accepts but"),
     "open": Command(

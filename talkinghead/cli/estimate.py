@@ -26,8 +26,7 @@ from talkinghead.plan.estimate import Estimate, estimate
 from talkinghead.plan.pace import CARDS, Pace, card_named, duration_text
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.request import RenderRequest, parse_request
-from talkinghead.render.prepare import decide
-from talkinghead.render.sources import fetch, open_files
+from talkinghead.render.dry_run import plan_of
 from talkinghead.replay.sources import BadInput
 from talkinghead.settings import Settings
 
@@ -74,19 +73,17 @@ def _estimate(
     """The render as it would be planned, with what its result would warn of, and what it takes."""
     host = read_host(settings)
     with tempfile.TemporaryDirectory(prefix="talkinghead-") as name:
-        folder = Path(name)
         # Not entered: its ComfyUI never starts, and leaves nothing outside of this folder.
-        studio = Studio(settings.model_copy(update={"work_dir": folder}), local_files=True)
-        with studio.sandboxes, studio.sandboxes.open() as sandbox:
-            sources = fetch(asked, folder, studio, lambda: None)
-            opened = open_files(asked, sources, settings, sandbox)
-            plan = decide(asked, sources, opened, folder=folder, studio=studio, sandbox=sandbox)
+        own = settings.model_copy(update={"work_dir": Path(name)})
+        studio = Studio(own, local_files=True)
+        with studio.sandboxes:
+            plan = plan_of(asked, studio)
     found = estimate(
         plan,
         gpu_name=card or (host.gpu.name if host.gpu else None),
         ram_gib=math.inf if card else host.ram_gib,
-        pace=Pace(),
-        price_per_hour=price_per_hour,
+        pace=Pace() if card else studio.pace,
+        price_per_hour=price_per_hour or settings.price_per_hour,
         timeout_seconds=settings.job_timeout_seconds,
     )
     return plan, found

@@ -15,6 +15,7 @@ from talkinghead.comfy.failures import kind_of
 from talkinghead.comfy.folders import Folders
 from talkinghead.comfy.health import Health, prove
 from talkinghead.comfy.own_client import OwnClient
+from talkinghead.comfy.pins import pins
 from talkinghead.comfy.process import ComfyProcess, death_of
 from talkinghead.comfy.record import Record
 from talkinghead.comfy.revival import Pauses, revive
@@ -23,12 +24,13 @@ from talkinghead.delivery.place import Place
 from talkinghead.delivery.stores import Stores
 from talkinghead.errors import ComfyUIUnavailable, GpuFailed, JobError
 from talkinghead.media.sandbox import Sandboxes
+from talkinghead.models.choice import Found, find_choice
 from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile, read_host
 from talkinghead.net.fetch import Fetcher
 from talkinghead.net.guard import PUBLIC_ONLY, UrlGuard
 from talkinghead.plan.estimate import Estimate, estimate
-from talkinghead.plan.pace import Pace
+from talkinghead.plan.pace import Benched, Pace
 from talkinghead.plan.plan import Plan
 from talkinghead.settings import Settings
 from talkinghead.workflow.graph import NOTHING, Graph, beside, includes
@@ -46,7 +48,8 @@ class Studio:
     """One ComfyUI and what goes with it; one job at a time has it, by a `Turn`.
 
     ComfyUI is a child process of ours, or with COMFYUI_URL a server that somebody else runs, whose
-    folders we do not see: there, a job's files stay behind. `server` may have been started before;
+    folders we do not see: there, a job's files stay behind. `server` may have been started before.
+    It takes what a bench found best for hosts like this one, unless it is the bench that asks.
     `folders` are those of a server at COMFYUI_URL that is this person's own, on this machine.
     """
 
@@ -58,18 +61,25 @@ class Studio:
         local_files: bool = False,
         server: ComfyServer | None = None,
         folders: Folders | None = None,
+        is_bench: bool = False,
     ) -> None:
-        self.settings = settings
         self._folders = folders
+        self.host = read_host(settings)
+        self.found = Found(settings)
+        if not is_bench:
+            self.found = find_choice(settings, self.host, pins(settings, {}))
+        self.settings = settings = self.found.settings
         guard = UrlGuard(blocked=()) if settings.allow_private_urls else PUBLIC_ONLY
         self.fetcher = Fetcher(
-            seconds=settings.download_seconds, guard=guard, local_files=local_files
+            seconds=settings.download_seconds,
+            guard=guard,
+            local_files=local_files,
+            uploads=settings.uploads_dir,
         )
         self.stores = Stores(settings, only=store, guard=guard)
-        self.host = read_host(settings)
         self.profile = active_profile(settings, self.host)
         self.sandboxes = Sandboxes()
-        self.pace = Pace()
+        self.pace = Pace(_benched(self.found))
         self.record = Record()
         self.health = Health(self.record)
         # What memory suffices for, and for how many renders it has, by kind of render and windows.
@@ -262,6 +272,11 @@ class Studio:
         silent = isinstance(error, (ComfyUIUnavailable, ComfyError))
         server = self.server
         return death_of(server.process, server.folders.log) if server and silent else None
+
+
+def _benched(found: Found) -> Benched | None:
+    choice = found.choice
+    return Benched(choice.times_published, choice.date) if choice else None
 
 
 class Turn:

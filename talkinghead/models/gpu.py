@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import math
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -31,6 +33,7 @@ AMPERE = 8.0  # compute capability of the first cards with bf16
 WORKING_GIB = 8.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 QUERY_SECONDS = 15.0  # nvidia-smi on a host without its persistence daemon takes a few seconds
+PYTHON_SECONDS = 60.0  # for one that starts on a busy machine, from a cold disk
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def choose(
     profile: str = "auto",
     attention: Attention | Literal["auto"] = "auto",
     force_offload: bool | None = None,
+    blocks_to_swap: int | None = None,
     speedups: Speedups = NO_SPEEDUPS,
 ) -> Tuning:
     """The largest profile that the host has room for, and what it needs to run there.
@@ -118,11 +122,12 @@ def choose(
         speedups = replace(speedups, fp8_matmul=host.fp8)
     if force_offload is None:
         force_offload = not _holds_two_copies(host, chosen)
-    blocks = _blocks_to_swap(host, chosen)
+    if blocks_to_swap is None:
+        blocks_to_swap = _blocks_to_swap(host, chosen)
     return Tuning(
         profile=name,
         attention=attention,
-        blocks_to_swap=blocks,
+        blocks_to_swap=blocks_to_swap,
         force_offload=force_offload,
         bf16=_computes_bf16(host.gpu),
         speedups=speedups,
@@ -195,6 +200,7 @@ def tuning_for(settings: Settings, manifest: Manifest, host: Host) -> Tuning:
         profile=settings.model_profile,
         attention=settings.attention,
         force_offload=settings.force_offload,
+        blocks_to_swap=settings.blocks_to_swap,
         speedups=Speedups.of(settings),
     )
 
@@ -267,6 +273,26 @@ def parse_gpu(said: str) -> Gpu | None:
         known = capability.replace(".", "", 1).isdigit()
         return Gpu(name, float(mebibytes) / 1024, float(capability) if known else None)
     return None
+
+
+@functools.cache
+def read_driver() -> str:
+    """The version of NVIDIA's driver, as nvidia-smi tells; empty if it does not answer."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return _said(command, QUERY_SECONDS).partition("\n")[0].strip()
+
+
+def version_beside_comfyui(package: str, python: Path | None) -> str:
+    """The version of a package in ComfyUI's Python; empty if it cannot be told.
+
+    `python` is run to tell it; None is the one that runs here.
+    """
+    if python is None:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(package)
+        return ""
+    code = f"from importlib.metadata import version; print(version({package!r}))"
+    return _said([str(python), "-c", code], PYTHON_SECONDS)
 
 
 def _said(command: list[str], seconds: float, fallback: str = "") -> str:

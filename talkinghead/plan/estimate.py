@@ -24,7 +24,7 @@ from talkinghead.plan.windows import prompt_changes
 Way = Literal["prompt", "chain", "frames", "draft"]
 
 # How much of an estimate a render takes at least. Only what is sure may refuse a job, and figures
-# of others are not: another build, other attention, other clocks.
+# of others are not: another build, other attention, other clocks. Nor is one window of a bench.
 LEAST_OF_PUBLISHED, LEAST_OF_MEASURED = 0.5, 0.9
 
 # Frames of 32-bit floats, cached and copied: a source video beside what the render holds itself.
@@ -183,11 +183,17 @@ def _time(
     if plan.request.draft:
         return None, None, None
     texts = prompt_changes(plan) * TEXT_SECONDS
-    published = (windows * window_seconds(plan) + texts) / card.speed if card else None
-    measured = pace.measured(plan)
-    if measured is None:
+    of_4090 = windows * window_seconds(plan) + texts
+    published = of_4090 / card.speed if card else None
+    measured, benched = pace.measured(plan), pace.benched
+    if measured is None and benched is None:
         source = f"{card.source} for {card.name}" if card else None
         return published, published and LEAST_OF_PUBLISHED * published, source
+    if measured is None:
+        assert benched is not None
+        seconds = of_4090 * benched.times_published
+        source = f"measured by talkinghead bench on {benched.date}"
+        return seconds, LEAST_OF_PUBLISHED * min(published or seconds, seconds), source
     seconds = windows * measured.window_seconds + texts
     if measured.least_seconds is not None:
         least: float | None = LEAST_OF_MEASURED * windows * measured.least_seconds

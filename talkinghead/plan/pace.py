@@ -134,10 +134,25 @@ class Measured:
     least_seconds: float | None
 
 
-class Pace:
-    """How fast this worker is, by the windows that it has rendered. Threads may share it."""
+@dataclass(frozen=True)
+class Benched:
+    """What `talkinghead bench` measured on a host like this, on a day (ISO).
 
-    def __init__(self) -> None:
+    `times_published` is how many times as long as an RTX 4090's published figures a window took.
+    """
+
+    times_published: float
+    date: str
+
+
+class Pace:
+    """How fast this worker is, by the windows that it has rendered. Threads may share it.
+
+    `benched` is what is known before the first.
+    """
+
+    def __init__(self, benched: Benched | None = None) -> None:
+        self.benched = benched
         self._seen: deque[Seen] = deque(maxlen=REMEMBERED_WINDOWS)
         # Of all its life: a card that is hot, or shared for a while, will be as quick again.
         self._quickest: dict[Kind, float] = {}

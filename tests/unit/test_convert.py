@@ -929,7 +929,7 @@ def test_a_template_opens_on_its_note_at_a_size_to_read(path: Path) -> None:
     )
     width, title = note["size"][0] * view["scale"], 30 * view["scale"]
     assert view["scale"] >= 0.8
-    assert 60 <= left and left + width <= 1280, "beside the GUI's own bar, on a small screen"
+    assert left >= 60 and left + width <= 1280, "beside the GUI's own bar, on a small screen"
     assert 100 <= top - title <= 300, "below the GUI's tabs"
 
 

@@ -25,6 +25,7 @@ from talkinghead.plan.estimate import Estimate, can_end_within, estimate, too_lo
 from talkinghead.plan.pace import (
     CARDS,
     REMEMBERED_WINDOWS,
+    Benched,
     Pace,
     card_named,
     duration_text,
@@ -64,6 +65,31 @@ def of(
     **limits: float,
 ) -> Estimate:
     return estimate(made, gpu_name=gpu, ram_gib=ram_gib, pace=pace or Pace(), **limits)
+
+
+BENCHED = Benched(0.5, "2026-11-29")
+
+
+def test_a_saved_bench_is_better_known_than_what_others_published() -> None:
+    found = of(plan(), pace=Pace(BENCHED))
+    assert found.seconds == pytest.approx(0.5 * (of(plan()).seconds or 0))
+    assert found.seconds_source == "measured by talkinghead bench on 2026-11-29"
+    unknown = of(plan(), gpu="Some Card 9", pace=Pace(BENCHED))
+    assert unknown.seconds == found.seconds
+    assert of(plan(), gpu="Some Card 9").seconds is None
+
+
+def test_windows_that_this_worker_has_rendered_are_better_known_than_a_bench() -> None:
+    pace = Pace(BENCHED)
+    pace.saw(plan(), 11.0)
+    assert of(plan(), pace=pace).seconds_source == "measured on this worker"
+
+
+def test_a_bench_of_one_window_refuses_a_job_no_sooner_than_a_published_figure() -> None:
+    slow, published = of(plan(), pace=Pace(Benched(9.0, "2026-11-29"))), of(plan())
+    assert slow.least_seconds == published.least_seconds
+    quick = of(plan(), pace=Pace(BENCHED))
+    assert quick.least_seconds == pytest.approx(0.5 * (quick.seconds or 0))
 
 
 def pace_of(made: Plan, *seconds: float) -> Pace:
