@@ -24,6 +24,7 @@ console = Console(stderr=True)
 def doctor() -> None:
     """Whether this host can render, and what to do if not. Exits with 1 if a check fails."""
     start_logging("plain", level=logging.ERROR)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         # It looks, and does not fetch tens of GB first, as a worker would.

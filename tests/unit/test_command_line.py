@@ -68,7 +68,8 @@ def test_help_and_a_typo_load_none_of_what_takes_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["run", PORTRAIT, VOICE, "--draft"], ["doctor"], ["replay", "x"]]
+    "words",
+    [["run", PORTRAIT, VOICE, "--draft"], ["doctor"], ["replay", "x"], ["serve", "--port", "0"]],
 )
 def test_ctrl_c_leaves_no_traceback_at_any_moment(words: list[object], tmp_path: Path) -> None:
     def stopped_after(seconds: float) -> tuple[int, str]:
