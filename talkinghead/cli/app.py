@@ -355,7 +355,9 @@ def doctor() -> None:
     start_logging("plain", level=logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with console.status("looking"), Studio(Settings()) as studio:
+        # It looks, and does not fetch tens of GB first, as a worker would.
+        settings = Settings().model_copy(update={"fetch_models": False})
+        with console.status("looking"), Studio(settings) as studio:
             checks = list(examine(studio))
     except ValidationError as error:
         checks = [Check("settings", "failed", wrong_settings(error))]

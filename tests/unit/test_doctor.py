@@ -131,6 +131,15 @@ def test_the_command_shows_a_table_and_fails() -> None:
     assert "ComfyUI" in result.output and "failed" in result.output
 
 
+def test_the_command_does_not_fetch_the_models_before_it_tells(tmp_path: Path) -> None:
+    """docker-compose.yml has FETCH_MODELS, and the doctor is asked there of a new host."""
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "comfy" / "main.py").write_text("raise SystemExit('no ComfyUI')")
+    env = {"MODEL_PROFILE": "fp8", "FETCH_MODELS": "true", "HF_ENDPOINT": NO_SERVER}
+    said = CliRunner().invoke(app, ["doctor"], env=env).output
+    assert "model files" in said and "missing or damaged" in " ".join(said.split())
+
+
 def test_the_command_tells_of_settings_that_are_wrong() -> None:
     result = CliRunner().invoke(app, ["doctor"], env={"MODEL_PROFILE": "fp99"})
     assert result.exit_code == 1
