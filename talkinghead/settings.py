@@ -279,6 +279,11 @@ class Settings(BaseSettings):
         return (PROJECT_DIR / "custom_nodes", *extra)
 
     @property
+    def uploads_dir(self) -> Path:
+        """Where callers of this endpoint put files that their jobs call volume:NAME."""
+        return self.volume_dir / "talkinghead-uploads"
+
+    @property
     def fetched_models_dir(self) -> Path:
         """Where model files are fetched to."""
         if self.models_dir is not None:

@@ -417,10 +417,10 @@ KINDS: dict[str, Callable[[], Clip]] = {
 
 # Of which a caller is warned: nobody could say whether they are meant.
 TOLD = (
-    *("from a portrait to a crowd", "from a portrait to confetti", "a photo becomes a mosaic"),
+    *("from a portrait to confetti", "a photo becomes a mosaic"),
     *("line art from the second frame on", "it fades to black at the end"),
     *("it fades to black for two seconds", "the lights go out at the end", "a strobe"),
-    *("a dark room, its lamp off",),
+    *("a dark room, its lamp off", "a screen without a station"),
 )
 
 

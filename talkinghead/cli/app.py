@@ -218,7 +218,7 @@ def _estimate(
         gpu_name=card or (host.gpu.name if host.gpu else None),
         ram_gib=math.inf if card else host.ram_gib,
         pace=Pace() if card else studio.pace,
-        price_per_hour=price_per_hour,
+        price_per_hour=price_per_hour or settings.price_per_hour,
         timeout_seconds=settings.job_timeout_seconds,
     )
     return plan, found
@@ -355,7 +355,9 @@ def doctor() -> None:
     start_logging("plain", level=logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with console.status("looking"), Studio(Settings()) as studio:
+        # It looks, and does not fetch tens of GB first, as a worker would.
+        settings = Settings().model_copy(update={"fetch_models": False})
+        with console.status("looking"), Studio(settings) as studio:
             checks = list(examine(studio))
     except ValidationError as error:
         checks = [Check("settings", "failed", wrong_settings(error))]

@@ -39,7 +39,7 @@ def render_there(fields: dict[str, Any], endpoint: str, out: Path, told: Told) -
     def seen(state: JobState) -> None:
         progress = state.progress
         if progress is None:
-            told(0.0, state.status.lower().replace("_", " "), None)
+            told(100.0 * state.is_final, state.status.lower().replace("_", " "), None)
         else:
             told(progress["percent"], progress["message"], progress["eta_seconds"])
 

@@ -53,9 +53,7 @@ def look(
         raise typer.Exit(2) from None
     for name, figure in seen.quality.items():
         typer.echo(f"{name}: {json.dumps(figure)}")
-    for warning in seen.warnings:
-        typer.echo(f"warning: {warning}")
-    if seen.defect:
-        typer.echo(f"defective: {seen.defect}")
+    for sentence in seen.sentences:
+        typer.echo(sentence)
     typer.echo(f"The contact sheet is in {target}")
     raise typer.Exit(1 if seen.defect else 0)

@@ -34,8 +34,9 @@ def list_profiles() -> None:
     manifest = _manifest()
     for name, profile in manifest.profiles.items():
         typer.echo(f"profile {name}")
-        for each, file in manifest.files_of(profile).items():
-            typer.echo(f"  {each}: {_described(file)}")
+        for each, file in manifest.files.items():
+            if each in profile.all_file_names:
+                typer.echo(f"  {each}: {_described(file)}")
 
 
 @app.command()
@@ -139,9 +140,11 @@ def _manifest() -> Manifest:
 def _files(profile: str | None) -> Files:
     manifest = _manifest()
     try:
-        if profile:
-            return manifest.files_of(manifest.profile(profile))
         settings = Settings()
+        if profile:
+            named = manifest.profile(profile)
+            names = named.all_file_names if settings.light_vae else named.file_names
+            return {name: file for name, file in manifest.files.items() if name in names}
         chosen = active_profile(settings, read_host(settings))
     except JobError as error:
         raise typer.BadParameter(str(error)) from None

@@ -9,6 +9,7 @@ called talkinghead-client, whose package is `talkinghead_client`. docs/calling.m
 """
 
 from .api import AsyncClient, Client
+from .buckets import RunpodVolume, S3Bucket
 from .errors import (
     CODES,
     AnswerLost,
@@ -45,7 +46,7 @@ from .errors import (
     WebhookForged,
     WorkflowRejected,
 )
-from .files import Presigned, S3Bucket, Storage
+from .files import Presigned, Storage
 from .jobs import JobState, Result, Submitted
 from .types import Estimate, Failure, Output, Progress, Request
 from .webhook import WebhookCall, read_webhook, signed_webhook
@@ -88,6 +89,7 @@ __all__ = [
     "Result",
     "ResultElsewhere",
     "ResultTooLarge",
+    "RunpodVolume",
     "S3Bucket",
     "Storage",
     "Submitted",

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import base64
 import copy
-import datetime
-import hashlib
-import hmac
 import mimetypes
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Union
-from urllib.parse import quote, urlsplit
 
 from .errors import FileTooLarge
 
@@ -23,8 +18,6 @@ Files = Mapping[str, LocalFile]
 
 # /run takes 10 MiB, and base64 makes 4 bytes of 3; the rest is for the request itself.
 INLINE_BYTES = 7_000_000
-SIGNED_SECONDS = 86_400  # a job may wait for a day in the queue
-UTC = datetime.timezone(datetime.timedelta(0))  # datetime.UTC is of Python 3.11
 _UNKNOWN_TYPE = "application/octet-stream"
 # What mimetypes does not know everywhere.
 _TYPES = {
@@ -150,65 +143,3 @@ def _set(request: dict[str, Any], name: str, url: str) -> None:
 def _reach(values: list[Any], index: int, empty: Any) -> None:  # noqa: ANN401 - a JSON value
     while len(values) <= index:
         values.append(copy.copy(empty))
-
-
-@dataclass(frozen=True)
-class S3Bucket:
-    """Your own bucket as storage: files are put and read by URLs that are signed for a day.
-
-    Args:
-        endpoint: of a store other than AWS: R2, B2, MinIO. RunPod's network volumes sign no URLs.
-        prefix: of the keys; a lifecycle rule on it may delete old files.
-    """
-
-    bucket: str
-    access_key: str
-    secret_key: str = field(repr=False)
-    region: str = "us-east-1"
-    endpoint: str | None = None
-    prefix: str = "talkinghead/uploads"
-    session_token: str | None = field(default=None, repr=False)
-
-    @classmethod
-    def from_env(cls) -> S3Bucket | None:
-        """The bucket that S3_BUCKET, S3_KEY, S3_SECRET, S3_REGION, S3_ENDPOINT name, if they do."""
-        get = os.environ.get
-        bucket, key, secret = get("S3_BUCKET"), get("S3_KEY"), get("S3_SECRET")
-        if not (bucket and key and secret):
-            return None
-        return cls(bucket, key, secret, get("S3_REGION") or "us-east-1", get("S3_ENDPOINT") or None)
-
-    def presign(self, name: str, content_type: str, size: int) -> Presigned:
-        """URLs to put and get a file under a key that nobody can guess."""
-        key = f"{self.prefix}/{uuid.uuid4().hex}{Path(name).suffix.lower()}"
-        return Presigned(
-            self._signed("PUT", key), self._signed("GET", key), {"Content-Type": content_type}
-        )
-
-    def _signed(self, method: str, key: str) -> str:
-        """AWS's signature 4, in the query. Source: AWS, Signature Version 4, query parameters."""
-        base = self.endpoint or f"https://s3.{self.region}.amazonaws.com"
-        parts = urlsplit(base.rstrip("/"))
-        path = f"{parts.path}/{quote(self.bucket)}/{quote(key)}"
-        now = datetime.datetime.now(tz=UTC)
-        stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
-        scope = f"{day}/{self.region}/s3/aws4_request"
-        query = {
-            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
-            "X-Amz-Credential": f"{self.access_key}/{scope}",
-            "X-Amz-Date": stamp,
-            "X-Amz-Expires": str(SIGNED_SECONDS),
-            "X-Amz-SignedHeaders": "host",
-        }
-        if self.session_token:
-            query["X-Amz-Security-Token"] = self.session_token
-        pairs = sorted(query.items())
-        encoded = "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in pairs)
-        asked = f"{method}\n{path}\n{encoded}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
-        sum_ = hashlib.sha256(asked.encode()).hexdigest()
-        secret = f"AWS4{self.secret_key}".encode()
-        for step in (day, self.region, "s3", "aws4_request"):
-            secret = hmac.new(secret, step.encode(), hashlib.sha256).digest()
-        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{sum_}"
-        signature = hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
-        return f"{parts.scheme}://{parts.netloc}{path}?{encoded}&X-Amz-Signature={signature}"

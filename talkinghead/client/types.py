@@ -21,6 +21,8 @@ class Problem(TypedDict, total=False):
     allowed: Any
     # Of a file's own fault
     error_code: Literal["invalid_request", "unsupported_combination", "url_blocked", "download_failed", "media_invalid", "media_too_large", "models_missing", "comfyui_unavailable", "workflow_rejected", "checkpoint_refused", "out_of_memory", "render_failed", "render_defective", "render_stalled", "deadline_exceeded", "cancelled", "output_missing", "result_too_large", "delivery_failed", "disk_full", "internal_error"]
+    # Of that file, without its query
+    url: str
 
 
 class Details(TypedDict, total=False):
@@ -30,6 +32,20 @@ class Details(TypedDict, total=False):
     problems: list[Problem]
     # The field at fault
     field: str
+    # Of the file at fault, without its query
+    url: str
+    # Where a video that was not delivered is kept
+    video_path: str
+    # The end of ComfyUI's log
+    log_tail: Any
+    # What was tried before it was given up
+    tried: Any
+    # What is wrong with the picture
+    seen: Any
+    # Its frames, on the volume
+    contact_sheet: str
+    # Where a kept render is of another request
+    differs: Any
 
 
 class Estimate(TypedDict):

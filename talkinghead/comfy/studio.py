@@ -67,7 +67,10 @@ class Studio:
         self.settings = settings = self.found.settings
         guard = UrlGuard(blocked=()) if settings.allow_private_urls else PUBLIC_ONLY
         self.fetcher = Fetcher(
-            seconds=settings.download_seconds, guard=guard, local_files=local_files
+            seconds=settings.download_seconds,
+            guard=guard,
+            local_files=local_files,
+            uploads=settings.uploads_dir,
         )
         self.stores = Stores(settings, only=store, guard=guard)
         self.profile = active_profile(settings, self.host)

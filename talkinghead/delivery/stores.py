@@ -165,7 +165,7 @@ class Stores:
 
     def drop(self, job: str, name: str) -> None:
         """Remove from the volume what `keep` put there, if it did."""
-        if self._volume is None:
+        if self._volume is None or not self._volume.store.path(job, name).exists():
             return
         try:
             self._volume.store.delete(job, [name])

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hmac
 import http.server
 import json
+import logging
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from talkinghead.local_api.jobs import TTL_SECONDS, JobQueue, Submission, TooManyJobs
 from talkinghead.net.urls import parse_http_url
+
+log = logging.getLogger("talkinghead")
 
 # RunPod's, in bytes of the request's body.
 RUN_BYTES, RUNSYNC_BYTES = 10 * 1024**2, 20 * 1024**2
@@ -63,6 +67,11 @@ class ApiServer(http.server.ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], queue: JobQueue, access: Access) -> None:
         self.queue, self.access = queue, access
         super().__init__(address, _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller who is gone before the answer is no event; a fault of ours is."""
+        if not isinstance(sys.exception(), ConnectionError):
+            log.exception("a call of the API could not be answered")
 
     @property
     def url(self) -> str:
@@ -147,6 +156,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return origin is not None and not self.server.access.admits_page(origin)
 
     def _body(self) -> bytes:
+        if "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # what follows would be read as the next call
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "send the body with its Content-Length")
         text = self.headers.get("Content-Length", "0")
         length = int(text) if text.isdecimal() else 0
         limit = RUNSYNC_BYTES if "/runsync" in self.path else RUN_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,10 @@ from talkinghead.media.contact_sheet import contact_sheet
 from talkinghead.media.lip_sync import Mouth
 
 LEAST_WIDTH, HEIGHT, LABEL, MARGIN = 640, 110, 16, 8
-WHITE, BLACK, SEAM, RED, BLUE = "white", "black", "#c0c0c0", "#b03030", "#3060b0"
+LINE_LETTERS, MOST_WORDS = 110, 8  # of the least width; of what is said above
+SECONDS_WIDTH = 44  # pixels, of a time beside a line
+WHITE, BLACK, GREY, SEAM = "white", "black", "#808080", "#c0c0c0"
+RED, BLUE = "#b03030", "#3060b0"
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,37 @@ def charts_of(brightness: Sequence[float], mouths: Sequence[Mouth]) -> list[Char
 
 
 def draw(
-    tiles: Sequence[tuple[str, Image.Image]], charts: Sequence[Chart], starts: Sequence[int]
+    tiles: Sequence[tuple[str, Image.Image]],
+    charts: Sequence[Chart],
+    starts: Sequence[int],
+    *,
+    fps: float,
+    words: Sequence[str],
 ) -> Image.Image:
-    """The tiles with their labels, and the charts below them, with a line where a window starts."""
-    above = contact_sheet(tiles)
+    """The words, the tiles with their labels, and the charts with a line where a window starts."""
+    lines = [line for each in words[:MOST_WORDS] for line in textwrap.wrap(each, LINE_LETTERS)]
+    above, first = contact_sheet(tiles), len(lines) * LABEL + MARGIN
     width = max(above.width, LEAST_WIDTH)
-    sheet = Image.new("RGB", (width, above.height + len(charts) * (HEIGHT + LABEL)), WHITE)
-    sheet.paste(above, (0, 0))
+    height = first + above.height + len(charts) * (HEIGHT + LABEL)
+    sheet = Image.new("RGB", (width, height), WHITE)
+    pen = ImageDraw.Draw(sheet)
+    for number, line in enumerate(lines):
+        pen.text((MARGIN, MARGIN / 2 + number * LABEL), line, fill=BLACK)
+    sheet.paste(above, (0, first))
     for number, chart in enumerate(charts):
-        top = above.height + number * (HEIGHT + LABEL)
-        _draw_chart(ImageDraw.Draw(sheet), chart, starts, width, top)
+        top = first + above.height + number * (HEIGHT + LABEL)
+        _draw_chart(pen, chart, starts, (width, top), fps)
     return sheet
 
 
 def _draw_chart(
-    pen: ImageDraw.ImageDraw, chart: Chart, starts: Sequence[int], width: int, top: int
+    pen: ImageDraw.ImageDraw,
+    chart: Chart,
+    starts: Sequence[int],
+    place: tuple[int, int],
+    fps: float,
 ) -> None:
+    width, top = place
     pen.text((MARGIN, top), chart.label, fill=BLACK)
     last = max(1, *(curve.frames[-1] for curve in chart.curves if len(curve.frames)), starts[-1])
     bottom = top + LABEL + HEIGHT - MARGIN
@@ -74,8 +93,13 @@ def _draw_chart(
     def across(frame: int) -> float:
         return MARGIN + frame / last * (width - 2 * MARGIN)
 
+    said = 0.0  # up to where there are words
     for start in starts:
-        pen.line([(across(start), top + LABEL), (across(start), bottom)], fill=SEAM)
+        at = across(start)
+        pen.line([(at, top + LABEL), (at, bottom)], fill=SEAM)
+        if start and at > said and at + SECONDS_WIDTH < width:
+            pen.text((at + 2, bottom - LABEL), f"{start / fps:.1f} s", fill=GREY)
+            said = at + SECONDS_WIDTH
     for curve in chart.curves:
         known = [value for value in curve.values if value is not None]
         low, high = chart.span or (min(known, default=0.0), max(known, default=1.0))

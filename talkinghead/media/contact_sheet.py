@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 TILE_SIDE = 160  # pixels, of a tile's longer side
 LABEL_HEIGHT = 14  # of Pillow's own font
 COLUMNS = 6
+GAP = 6  # pixels, about each tile: two that are alike are still two
 
 
 def tile(frame: VideoFrame | Image.Image) -> Image.Image:
@@ -23,13 +24,13 @@ def tile(frame: VideoFrame | Image.Image) -> Image.Image:
 
 def contact_sheet(tiles: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     """The tiles in rows, each below its words; there is one at least."""
-    width = max(picture.width for _, picture in tiles)
-    height = max(picture.height for _, picture in tiles) + LABEL_HEIGHT
+    width = max(picture.width for _, picture in tiles) + GAP
+    height = max(picture.height for _, picture in tiles) + LABEL_HEIGHT + GAP
     rows = -(-len(tiles) // COLUMNS)
-    sheet = Image.new("RGB", (width * min(COLUMNS, len(tiles)), height * rows), "white")
+    sheet = Image.new("RGB", (width * min(COLUMNS, len(tiles)) + GAP, height * rows), "white")
     draw = ImageDraw.Draw(sheet)
     for index, (words, picture) in enumerate(tiles):
-        left, top = index % COLUMNS * width, index // COLUMNS * height
-        draw.text((left + 2, top + 1), words, fill="black")
+        left, top = index % COLUMNS * width + GAP, index // COLUMNS * height
+        draw.text((left, top + 1), words, fill="black")
         sheet.paste(picture, (left, top + LABEL_HEIGHT))
     return sheet

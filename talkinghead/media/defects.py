@@ -32,9 +32,10 @@ FADING_SHARE, FADING_FRAMES = 0.5, 3
 FLASH_SECONDS = 0.5  # lights go on and off: for less, nothing to be seen is no failure of a window
 END_SECONDS = 1.0  # of a video: the lights may go out
 UNLIKE, ALIKE = 0.35, 0.7  # a source that is moved by 40 pixels has 0.49; mirrored 0.17, noise 0.0
-# Noise is rougher than its source, as rough as no picture is, and nothing of a frame is in the
-# next, wherever it moved to.
-NOISY_TIMES, NOISY_ROUGHNESS, NOISY_GRAIN, UNSTEADY = 1.6, 0.5, 0.5, 0.2
+# Noise is rough, or grainy, as few pictures are, and more so than its source; and nothing of a
+# frame is in the next, wherever it moved to.
+NOISY, NOISY_TIMES, LEAST_GRAIN, UNSTEADY = 0.5, 1.6, 0.2, 0.06
+LATENT_FRAMES = 4  # for so many, noise that comes out of latents stays
 ODD_FRAMES = 6  # that are noise or of one colour: fewer in a window are not told
 STILL = 0.02  # levels, of the cell that moves most; a face at 3 % of its motion has 0.09
 STILL_SHARE = 0.95  # of a stretch: a keyframe in it may differ
@@ -137,24 +138,31 @@ def _flat(frames: Figures, source: Figures | None) -> Flags:
 
 
 def _noise(seen: Seen) -> Flags:
-    """What is rough in space, and not steady in time; and unlike a source that is neither."""
+    """What is rough or grainy, has nothing of the frame before it, and nothing of its source."""
     frames, source, like = seen.frames, seen.source, seen.likeness
-    rough, grain = frames.rough > NOISY_ROUGHNESS, frames.grain > NOISY_GRAIN
-    rough &= frames.std > LEAST_STD
-    grain &= frames.fine > LEAST_STD
-    unsteady = _held_back(frames.steady) < UNSTEADY
+    rough = (frames.rough > NOISY) & (frames.std > LEAST_STD)
+    noise = (rough | ((frames.grain > NOISY) & (frames.fine > LEAST_STD))) & _unsteady(frames)
     if source is None or like is None:
-        return unsteady & rough
-    rough &= frames.rough > NOISY_TIMES * source.rough
-    grain &= frames.grain > NOISY_TIMES * source.grain
-    unsteady &= ~(_held_back(source.steady) < UNSTEADY)  # which is cut there
-    return unsteady & (rough | grain) & (like < UNLIKE)
+        return noise
+    return noise & (like < UNLIKE) & ~_unsteady(source)  # which is cut there
 
 
-def _held_back(steady: Track) -> Track:
-    """The first number that there is for the frames before it, too."""
-    known = np.flatnonzero(~np.isnan(steady))
-    return steady if not len(known) else steady[np.maximum(np.arange(len(steady)), known[0])]
+def _rougher(seen: Seen) -> Flags:
+    """Than a source that is known. Leaves in a storm cannot be told from noise if it has them."""
+    frames, source = seen.frames, seen.source
+    if source is None:
+        return np.ones(len(seen), np.bool_)
+    grainy = frames.grain > np.maximum(NOISY_TIMES * source.grain, LEAST_GRAIN)
+    return np.asarray(grainy | (frames.rough > NOISY_TIMES * source.rough))
+
+
+def _unsteady(frames: Figures) -> Flags:
+    """Where a frame nearby has nothing of the one before it."""
+    known = np.nan_to_num(frames.steady, nan=1.0)
+    nearby = [
+        known[max(0, n - LATENT_FRAMES + 1) : n + LATENT_FRAMES + 1] for n in range(len(known))
+    ]
+    return np.array([part.min() < UNSTEADY for part in nearby])
 
 
 def _any(flags: Mapping[Defect, Flags]) -> Flags:
@@ -218,7 +226,7 @@ def _failed(
     black = flags["black"] & gone
     if seen.likeness is not None:
         black &= (seen.frames.std < LEFT_STD) | (seen.likeness < LEFT_LIKE)
-    return {"black": black, "flat": flags["flat"] & gone, "noise": flags["noise"]}
+    return {"black": black, "flat": flags["flat"] & gone, "noise": flags["noise"] & _rougher(seen)}
 
 
 def _defect(flags: Mapping[Defect, Flags], window: int) -> Finding | None:
@@ -290,7 +298,7 @@ def _other_picture(
     earlier = np.append(np.nan if before.end.likeness is None else before.end.likeness, like[:-1])
     gone = (earlier > ALIKE) & (like < UNLIKE) & ~_any(flags)
     # Foliage is another picture as soon as it moves, and a plain one is like nothing.
-    gone &= (seen.source.rough < NOISY_ROUGHNESS) & (seen.source.std > LEAST_STD)
+    gone &= (seen.source.rough < NOISY) & (seen.source.std > LEAST_STD)
     for place in np.flatnonzero(gone):
         near = float(np.median(like[place : place + NEAR_FRAMES]))
         if near < UNLIKE and len(like) - place >= NEAR_FRAMES:

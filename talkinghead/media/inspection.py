@@ -29,7 +29,7 @@ from talkinghead.media.sound import SPEECH_RATE_HZ, Voice, probe_sound, save_spe
 from talkinghead.media.watching import Watch
 
 CUTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a source of another shape: which part of it may be shown
-MOST_TILES = 24
+MOST_WINDOWS = 23  # of which a frame is shown
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Look:
     defect: str | None
     warnings: tuple[str, ...]
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What a person is told of it."""
+        told = [f"warning: {each}" for each in self.warnings]
+        if self.defect:
+            return (f"defective: {self.defect}; a worker would not deliver it", *told)
+        return (*(told or ["nothing wrong is seen"]),)
+
 
 class _Picture:
     """What is seen of the picture, window by window, beside the source if there is one."""
@@ -52,7 +60,7 @@ class _Picture:
     ) -> None:
         self._source, self._max_megapixels, self._voiced = source, max_megapixels, voiced
         self._beside: Glance | None = None
-        self._watch = Watch(fps, Quality())
+        self._fps, self._watch = fps, Watch(fps, Quality())
         self.findings: list[Finding] = []
         self.tiles: list[tuple[str, Image.Image]] = []
         self.brightness: list[float] = []
@@ -62,13 +70,13 @@ class _Picture:
         """The figures of all windows."""
         return self._watch.quality
 
-    def see(self, frames: Iterator[VideoFrame], *, is_last: bool) -> None:
-        """Look at the frames of the next window."""
+    def see(self, frames: Iterator[VideoFrame], shown: int, *, is_last: bool) -> None:
+        """Look at the frames of the next window; that of the number `shown` is for the sheet."""
         watch, number, start = self._watch, self.quality.windows + 1, len(self.brightness)
         for frame in frames:
             watch.see(frame, partial(self._framed, frame.width, frame.height))
-            if watch.count == 1 and len(self.tiles) < MOST_TILES:
-                self.tiles.append((f"window {number}", tile(frame)))
+            if start + watch.count == shown + 1 and number <= MOST_WINDOWS:
+                self.tiles.append((f"window {number}, {shown / self._fps:.1f} s", tile(frame)))
         if not watch.count:  # fewer frames can be decoded than the file tells
             return
         voiced = None if self._voiced is None else self._voiced[start : start + watch.count]
@@ -80,7 +88,8 @@ class _Picture:
     def _framed(self, width: int, height: int, first: Glance) -> Glance | None:
         if self._source is not None and self._beside is None:
             size = width, height
-            self._beside = _framed(self._source, size, first, self._max_megapixels)
+            framed, self._beside = _framed(self._source, size, first, self._max_megapixels)
+            self.tiles.insert(0, ("source", tile(framed)))
         return self._beside
 
 
@@ -117,23 +126,26 @@ def look_at(
         frames = (timed.frame for timed in reader.frames())
         for start, end in itertools.pairwise([*starts, index.frames]):
             is_last = end == index.frames
-            picture.see(itertools.islice(frames, end - start), is_last=is_last)
+            middle = (start + end) // 2
+            picture.see(itertools.islice(frames, end - start), middle, is_last=is_last)
     mouths: Sequence[Mouth] = ()
     if track is not None:
         mouths = watch_mouths(name, video, [track], faces=[None], starts=starts)
     sync = next((mouth.sync for mouth in mouths), None)
-    if sheet is not None:
-        drawn = charts.charts_of(picture.brightness, mouths)
-        charts.draw(picture.tiles, drawn, starts).save(sheet, format="PNG")
     lag = sync and sync.warning("the voice", fps)
     warnings = [each.text for each in picture.findings if not each.is_defect]
     if (decoded := len(picture.brightness)) < index.frames:
         warnings.insert(0, f"only {decoded} of its {index.frames} frames can be decoded")
-    return Look(
+    look = Look(
         quality=picture.quality.payload() | {"lip_sync": sync and asdict(sync)},
         defect=next((each.text for each in picture.findings if each.is_defect), None),
         warnings=(*warnings, *([lag] if lag else [])),
     )
+    if sheet is not None:
+        drawn = charts.charts_of(picture.brightness, mouths)
+        shown = charts.draw(picture.tiles, drawn, starts, fps=fps, words=look.sentences)
+        shown.save(sheet, format="PNG")
+    return look
 
 
 def _starts(index: Index, fps: float, first: float, following: float) -> Iterator[int]:
@@ -162,10 +174,13 @@ def _track(name: str, video: Path, sound: Path | None, target: Path, seconds: fl
     return target
 
 
-def _framed(source: Path, size: tuple[int, int], first: Glance, max_megapixels: float) -> Glance:
+def _framed(
+    source: Path, size: tuple[int, int], first: Glance, max_megapixels: float
+) -> tuple[Image.Image, Glance]:
     """The source as the first frame shows it best, of all ways to fill the video's size with it."""
     small = open_small("source", source, 2 * max(size), max_megapixels=max_megapixels)
     wide = small.size[0] * size[1] > size[0] * small.size[1]
     framings = [Framing(*small.size, *size, cut=(cut, 0.5) if wide else (0.5, cut)) for cut in CUTS]
-    glances = [glance(luma_of(framing.apply(small.image))) for framing in framings]
-    return max(glances, key=lambda each: likeness(first.small, each.small))
+    pictures = [framing.apply(small.image) for framing in framings]
+    framed = [(picture, glance(luma_of(picture))) for picture in pictures]
+    return max(framed, key=lambda each: likeness(first.small, each[1].small))

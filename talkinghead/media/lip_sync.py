@@ -362,7 +362,8 @@ def voiced(track: Path, frames: int, fps: float) -> Flags:
 def _speaks(loudness: Curve, fps: float) -> Flags:
     heard = loudness**2 > sound.QUIET * np.max(loudness, initial=0) ** 2
     reach = round(PAUSE_SECONDS / 2 * fps)
-    return np.convolve(heard, np.ones(2 * reach + 1), mode="same") > 0
+    # Not mode="same": that is as long as the longer of the two, which a short video is not.
+    return np.convolve(heard, np.ones(2 * reach + 1))[reach : reach + len(heard)] > 0
 
 
 def _correlation(pairs: Sequence[tuple[Curve, Curve]], lag: int) -> float:

@@ -7,7 +7,7 @@ they mean a fault, is for `defects`.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 SMALL_SIDE = 96  # about so many pixels: enough to tell a picture from noise, and quick
 FINE_EVERY_ROWS = 8
 CELL = 8  # pixels of the small picture: a mouth is about one cell
-LATENT_SIDE, LATENT_FRAMES = 8, 4  # what one value of the model's latents becomes: pixels, frames
+LATENT_SIDE = 8  # pixels, of what one value of the model's latents becomes
 STEADY = 0.6  # as like as this where they are, two frames need not be moved to be compared
 BLACK, LEVELS = 16, 255 / 219  # of the luma in a video
 BT709_LUMA = (0.2126, 0.7152, 0.0722, 0)  # as our videos have it; Pillow's own is BT.601
@@ -47,12 +47,14 @@ class Glance:
         grain: the same as a share of the contrast, in the direction in which it is less: 1.1 for
             noise, 0 for stripes.
         rough: as `grain`, of what is left if a pixel is as large as one of the latents'.
+        chance: how like another frame of noise may be, out of latents, where it lies on it best.
     """
 
     small: Small
     fine: float
     grain: float
     rough: float
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Figures:
         fine, grain, rough: how much neighbours differ, as a `Glance` has it.
         moved: how much the cell changed that changed most since the frame before, levels. Not a
             number for the first frame.
-        steady: the likeness to the frame before, wherever that moved to: the least of the last
-            four. Not a number for the first frame.
+        steady: the likeness to the frame before, wherever that moved to, above that by chance: 0
+            for noise. Not a number for the first frame.
     """
 
     mean: Track
@@ -119,7 +121,6 @@ class _Measurer:
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, ...]] = []
-        self._steady: deque[float] = deque(maxlen=LATENT_FRAMES)
         self._last: Glance | None = None
 
     def add(self, glance: Glance) -> None:
@@ -127,11 +128,10 @@ class _Measurer:
         if glance is self._last:
             self._rows.append((*self._rows[-1][:5], np.nan, np.nan))
             return
-        small, moved = glance.small, np.nan
+        small, moved, steady = glance.small, np.nan, np.nan
         if self._last is not None:
             moved = _peak(small - self._last.small)
-            self._steady.append(_followed(self._last.small, small))
-        steady = min(self._steady, default=np.nan)
+            steady = (_followed(self._last.small, small) - glance.chance) / (1 - glance.chance)
         self._last = glance
         still = float(small.mean()), float(small.std()), glance.fine, glance.grain, glance.rough
         self._rows.append((*still, moved, steady))
@@ -189,7 +189,14 @@ def glance(luma: Luma) -> Glance:
         across * LEVELS,
         min(across, down) / max(float(rows.std()), 1.0),
         _roughness(coarse),
+        _chance(width, height),
     )
+
+
+def _chance(width: int, height: int) -> float:
+    """The largest of as many correlations of noise as there are places to move it to."""
+    latents = max(8.0, width * height / LATENT_SIDE**2)
+    return math.sqrt(2 * math.log(latents) / latents)
 
 
 def _roughness(picture: Small) -> float:
@@ -272,6 +279,7 @@ class Glances:
         factor = _factor(width, height)
         self._path = path
         self._shape = -(-height // factor), -(-width // factor)
+        self._chance = _chance(width, height)
         self._pixels = self._shape[0] * self._shape[1] * 2  # bytes, of its record
         self._bytes = self._pixels + 3 * 4
         self._last: tuple[int, Glance] | None = None
@@ -286,5 +294,6 @@ class Glances:
                 record = file.read(self._bytes)
             pixels, rest = record[: self._pixels], np.frombuffer(record[self._pixels :], "<f4")
             small = np.frombuffer(pixels, "<f2").astype(np.float32).reshape(self._shape)
-            self._last = index, Glance(small, *map(float, rest))
+            fine, grain, rough = map(float, rest)
+            self._last = index, Glance(small, fine, grain, rough, self._chance)
         return self._last[1]

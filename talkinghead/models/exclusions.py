@@ -154,9 +154,10 @@ LEFT_OUT = (
 
 
 def refusals(choice: Choice) -> Iterator[str]:
-    """What a deployer has set that excludes each other, each as a sentence."""
+    """What a deployer has set that excludes each other: for each setting one sentence."""
+    found = {each.setting: each for each in reversed(REFUSED) if each.is_so(choice)}
     for each in REFUSED:
-        if each.is_so(choice):
+        if found.get(each.setting) is each:
             yield f"{each.setting} and {each.beside} exclude each other: {each.why}"
 
 

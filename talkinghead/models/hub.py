@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import logging as hub_logging
 
 from talkinghead.errors import ModelsMissing
 from talkinghead.models.manifest import ModelFile
+
+# It warns of each attempt, with the URL, which may be a signed one: the last one's failure is told.
+hub_logging.set_verbosity(logging.ERROR)
 
 SHA256_DIGITS = 64  # the hub's ETag of a large file is its sha256, of a small one a shorter sum
 

@@ -15,11 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from talkinghead.errors import FILE_FAULTS, NO_ROOM, DownloadFailed, JobError, together
+from talkinghead.errors import (
+    FILE_FAULTS,
+    NO_ROOM,
+    DownloadFailed,
+    JobError,
+    MediaTooLarge,
+    together,
+)
 from talkinghead.net.connections import trusted_authorities
 from talkinghead.net.download import Download
 from talkinghead.net.guard import PUBLIC_ONLY, UrlGuard
 from talkinghead.net.inline import save_inline
+from talkinghead.net.urls import name_on_volume
 from talkinghead.redact import is_data, redact_url
 
 POLL_SECONDS = 0.1  # how soon a cancelled job is noticed
@@ -45,13 +53,20 @@ class Fetcher:
     """Downloads a job's files, all at once, bounded in bytes and in total time.
 
     `seconds` is for all files together, attempts and redirects included. `local_files` admits
-    file:// URLs: for the command line, never for a job. One serves all jobs, from any thread.
+    file:// URLs: for the command line, never for a job. `uploads` is the folder in which files are
+    that jobs call volume:NAME. One serves all jobs, from any thread.
     """
 
     def __init__(
-        self, *, seconds: float, guard: UrlGuard = PUBLIC_ONLY, local_files: bool = False
+        self,
+        *,
+        seconds: float,
+        guard: UrlGuard = PUBLIC_ONLY,
+        local_files: bool = False,
+        uploads: Path | None = None,
     ) -> None:
         self.local_files = local_files
+        self._uploads = uploads
         self._seconds = seconds
         self._guard = guard
         self._tls = trusted_authorities()
@@ -82,6 +97,8 @@ class Fetcher:
                     save_inline(each.url, each.target, max_bytes=_bytes(each))
                 elif self.local_files and each.url.startswith("file://"):
                     _copy(each)
+                elif name := name_on_volume(each.url):
+                    _copy_upload(each, self._uploads, name)
                 else:
                     self._guard.check(each.url)
                     remote.append(each)
@@ -163,6 +180,15 @@ def _copy(each: Input) -> None:
         if error.errno in NO_ROOM:
             raise
         raise DownloadFailed(f"{path} could not be read: {error.strerror}") from None
+
+
+def _copy_upload(each: Input, uploads: Path | None, name: str) -> None:
+    path = None if uploads is None else uploads / name
+    if path is None or path.is_symlink() or not path.is_file():
+        raise DownloadFailed(f"{each.url} is not on this worker's volume")
+    if path.stat().st_size > _bytes(each):
+        raise MediaTooLarge(f"the file is larger than {each.max_mb:g} MB")
+    shutil.copyfile(path, each.target)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from urllib3.util import Url, parse_url
 # Seen before the URL is parsed: nothing in the host that two parsers could read in two ways.
 _BEGINNING = re.compile(r"https?://[^/?#\\%]+(?:[/?#]|$)", re.IGNORECASE)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+# A file that a caller has put on the worker's volume, by a name that nobody else can guess.
+_ON_VOLUME = re.compile(r"volume:([A-Za-z0-9_-]{20,64}(?:\.[A-Za-z0-9]{1,8})?)")
 # A last label that is a number makes an IPv4 address of it (127.1, 0x7f000001), not a name.
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?!(?:[0-9]+|0x[0-9a-f]*)\.?$){_LABEL}\.?")
 
@@ -35,6 +37,12 @@ def parse_http_url(url: str) -> Url:
     if parts.port == 0:
         raise ValueError("its port is 0")
     return parts
+
+
+def name_on_volume(url: str) -> str | None:
+    """The name of a file in the volume's folder of uploads, if the URL is volume:NAME."""
+    found = _ON_VOLUME.fullmatch(url)
+    return found[1] if found else None
 
 
 def literal_address(host: str) -> IPv4Address | IPv6Address | None:

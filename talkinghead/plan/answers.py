@@ -169,6 +169,7 @@ class ProblemFields(TypedDict, total=False):
     got: Annotated[Any, Field(description="What came")]
     allowed: Annotated[Any, Field(description="What is allowed")]
     error_code: Annotated[Codes, Field(description="Of a file's own fault")]
+    url: Annotated[str, Field(description="Of that file, without its query")]
 
 
 class DetailsFields(TypedDict, total=False):
@@ -176,6 +177,13 @@ class DetailsFields(TypedDict, total=False):
 
     problems: Annotated[list[ProblemFields], Field(description="All mistakes at once")]
     field: Annotated[str, Field(description="The field at fault")]
+    url: Annotated[str, Field(description="Of the file at fault, without its query")]
+    video_path: Annotated[str, Field(description="Where a video that was not delivered is kept")]
+    log_tail: Annotated[Any, Field(description="The end of ComfyUI's log")]
+    tried: Annotated[Any, Field(description="What was tried before it was given up")]
+    seen: Annotated[Any, Field(description="What is wrong with the picture")]
+    contact_sheet: Annotated[str, Field(description="Its frames, on the volume")]
+    differs: Annotated[Any, Field(description="Where a kept render is of another request")]
 
 
 class FailureFields(TypedDict, total=False):

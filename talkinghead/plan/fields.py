@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from talkinghead.net.inline import content_at
-from talkinghead.net.urls import parse_http_url
+from talkinghead.net.urls import name_on_volume, parse_http_url
 from talkinghead.plan.given import as_given
 from talkinghead.plan.talk_models import MODELS
 from talkinghead.redact import is_base64, is_data
@@ -82,6 +82,8 @@ def _http(value: str) -> str:
 def _fetchable(value: str, info: ValidationInfo) -> str:
     if is_data(value):
         return _inline(value)
+    if name_on_volume(value):
+        return value
     local_files = bool(info.context and info.context["local_files"])
     return value if local_files and value.startswith("file:///") else _http(value)
 

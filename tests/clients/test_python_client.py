@@ -13,9 +13,10 @@ import pytest
 import requests
 
 from talkinghead import client
-from talkinghead.client import CODES, AsyncClient, Client, JobState, S3Bucket
+from talkinghead.client import CODES, AsyncClient, Client, JobState, RunpodVolume, S3Bucket
 from talkinghead.errors import JobError
-from talkinghead.settings import PROJECT_DIR
+from talkinghead.net.urls import name_on_volume
+from talkinghead.settings import PROJECT_DIR, Settings
 from tests.clients.runpod import KEY, RUNNING, RunPod
 from tests.store import BUCKET, S3Server
 from tests.timing import LAST_RESORT_SECONDS, wait_until
@@ -83,6 +84,28 @@ def test_a_bucket_of_ones_own_takes_files_and_the_worker_gets_them(s3: S3Server)
     got = requests.get(where.get_url, timeout=LAST_RESORT_SECONDS)
     assert (got.content, got.headers["Content-Type"]) == (b"abc", "video/mp4")
     assert environment["S3_SECRET"] not in repr(bucket)
+
+
+def test_a_file_on_the_endpoints_volume_is_named_for_its_worker(
+    s3: S3Server, api: RunPod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talkinghead.client.files.INLINE_BYTES", 2)
+    environment = s3.environment
+    volume = RunpodVolume(
+        BUCKET,
+        environment["S3_REGION"],
+        environment["S3_KEY"],
+        environment["S3_SECRET"],
+        endpoint=environment["S3_ENDPOINT"],
+    )
+    (tmp_path / "me.mp4").write_bytes(b"abc")
+    caller = Client(url=api.url, api_key=KEY, storage=volume, poll_seconds=0.01)
+    caller.render({}, {"video_url": tmp_path / "me.mp4"})
+    name = api.bodies[0]["input"]["video_url"].removeprefix("volume:")
+    assert name == name_on_volume(f"volume:{name}")
+    # Where an S3 API of RunPod's puts it is this path on the volume that workers see.
+    key = f"{Settings().uploads_dir.name}/{name}"
+    assert s3.client().get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"abc"
 
 
 def test_to_cancel_the_task_cancels_the_job(api: RunPod) -> None:

@@ -16,6 +16,9 @@ import requests
 from talkinghead.comfy.studio import Studio
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
+from talkinghead.models.gpu import Tuning
+from talkinghead.models.manifest import load_manifest
+from talkinghead.models.speedups import Speedups
 from talkinghead.plan.pace import Pace
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
@@ -84,6 +87,24 @@ def test_the_chain_shows_what_one_prompt_shows(
     apart = np.abs(chain[:, lower].astype(int) - one[:, lower]).mean(axis=(1, 2, 3))
     assert apart.max() < 2
     assert np.ptp(one[:, lower].mean(axis=(1, 2, 3))) > 0.2  # the mouth moves
+
+
+def test_a_chain_with_all_that_renders_quicker_shows_the_same(
+    long_job: dict[str, Any], studio: Studio, tmp_path: Path
+) -> None:
+    """The doubles compute the same whatever is switched on: what is asked is whether it runs."""
+    _, plain = finished(long_job, studio, tmp_path)
+    before = frames_of(plain)
+    profile = load_manifest().profile("fp8-distill")
+    speedups = Speedups(
+        "fp16_fast", True, torch_compile=True, step_cache="magcache", light_vae=True
+    )
+    studio.profile = Tuning("", "sageattn", 0, True, speedups=speedups).apply(profile)
+    result, quick = finished(long_job, studio, tmp_path)
+    assert result["generation_params"]["windows"] == 3
+    assert np.abs(frames_of(quick).astype(int) - before).max() <= 2
+    _, slow = finished(long_job | {"use_speed_lora": False, "steps": 12}, studio, tmp_path)
+    assert np.abs(frames_of(slow).astype(int) - before).max() <= 2
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comfy_client import ComfyClient, OutputFile
+from comfy_client import OutputFile
+from talkinghead.comfy.own_client import OwnClient
 from talkinghead.comfy.record import Record, said_here
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.s3 import S3Store
@@ -247,14 +248,14 @@ def test_what_cannot_be_decoded_is_told_though_nobody_looks_at_it(
     *,
     long: bool,
 ) -> None:
-    download = ComfyClient.download
+    download = OwnClient.download
 
-    def damaged(client: ComfyClient, file: OutputFile, target: Path, **options: Any) -> None:
+    def damaged(client: OwnClient, file: OutputFile, target: Path, **options: Any) -> None:
         download(client, file, target, **options)
         if target.suffix == ".mp4":
             target.write_bytes(damage(target.read_bytes()))
 
-    monkeypatch.setattr(ComfyClient, "download", damaged)
+    monkeypatch.setattr(OwnClient, "download", damaged)
     result = run(studio, long_job | {"long": long, "check_picture": check})
     assert result["error_code"] == "render_failed", result
     assert "what was rendered cannot be" in result["error"]

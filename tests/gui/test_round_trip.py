@@ -11,6 +11,8 @@ import pytest
 from comfy_client import ComfyClient
 from talkinghead.media.picture import Picture
 from talkinghead.media.sound import Sound
+from talkinghead.models.manifest import load_manifest
+from talkinghead.models.speedups import Speedups
 from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.workflow.gui_file import NAMED, VIRTUAL, Node, Workflow, title_of, widgets_of
@@ -33,22 +35,34 @@ def titled(workflow: Workflow, title: str) -> Node:
 
 def test_every_template_opens_tidily_and_sends_what_we_convert(gui: Gui, server: Server) -> None:
     for name in TEMPLATES:
-        template = load_template(name)
-        shown = gui.load(template)
-        gui.fit()
-        assert gui.complaints() == [], name
-        boxes = gui.boxes()
-        red = {box.title for box in boxes if box.broken}
-        assert red <= without_their_files(template, server.schemas), name
-        overlaps = [
-            (a.title, b.title) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)
-        ]
-        assert overlaps == [], name
-        ours = to_api(template, server.schemas)
-        assert comparable(shown.api, server.schemas) == comparable(ours, server.schemas)
-        assert titles(shown.api) == titles(ours)
-        assert to_api(shown.saved, server.schemas) == ours
-        assert to_api(shown.exported, server.schemas) == ours
+        opens_tidily(load_template(name), gui, server)
+
+
+def test_the_nodes_that_settings_add_and_take_out_are_the_guis_as_well(
+    gui: Gui, server: Server
+) -> None:
+    profile = load_manifest().profile("fp8-distill")
+    for cache in ("teacache", "magcache", "easycache"):
+        speedups = Speedups(torch_compile=True, step_cache=cache, light_vae=True)
+        added = speedups.apply(profile).optional
+        slots = {"Speed LoRA": None, "Apply LoRA": None, **added}
+        opens_tidily(fill(load_template("infinitetalk_window"), slots, server.schemas), gui, server)
+
+
+def opens_tidily(workflow: Workflow, gui: Gui, server: Server) -> None:
+    """Without a complaint, a red node or overlaps; and the GUI sends what we make of it."""
+    shown = gui.load(workflow)
+    gui.fit()
+    assert gui.complaints() == []
+    boxes = gui.boxes()
+    red = {box.title for box in boxes if box.broken}
+    assert red <= without_their_files(workflow, server.schemas)
+    assert [(a.title, b.title) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)] == []
+    ours = to_api(workflow, server.schemas)
+    assert comparable(shown.api, server.schemas) == comparable(ours, server.schemas)
+    assert titles(shown.api) == titles(ours)
+    assert to_api(shown.saved, server.schemas) == ours
+    assert to_api(shown.exported, server.schemas) == ours
 
 
 def without_their_files(workflow: Workflow, schemas: Schemas) -> set[str]:

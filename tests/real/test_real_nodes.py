@@ -156,7 +156,7 @@ def test_the_noise_of_random_weights_is_told_to_who_asks_and_else_delivered(
     studio.profile = load_manifest().profile("tiny")
     size = {"width": WIDTH, "height": HEIGHT}
     asked = parse_request(fields | {"check_picture": "fail"}, local_files=True)
-    with pytest.raises(RenderDefective, match="window 1 is noise in all its 25 frames"):
+    with pytest.raises(RenderDefective, match="window 1 is noise in"):
         render(Job("asked", fields), asked.model_copy(update=size), studio)
 
     unasked = parse_request(fields, local_files=True).model_copy(update=size)

@@ -121,7 +121,7 @@ def test_a_worker_whose_models_cannot_be_fetched_says_it_in_a_line(tmp_path: Pat
         command, cwd=PROJECT_DIR, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and "thrown while requesting" not in done.stderr
     assert re.search(r"^the worker cannot start: .* cannot be fetched from", done.stderr, re.M)
 
 
@@ -129,6 +129,15 @@ def test_the_command_shows_a_table_and_fails() -> None:
     result = CliRunner().invoke(app, ["doctor"], env={"COMFYUI_URL": NO_SERVER})
     assert result.exit_code == 1
     assert "ComfyUI" in result.output and "failed" in result.output
+
+
+def test_the_command_does_not_fetch_the_models_before_it_tells(tmp_path: Path) -> None:
+    """docker-compose.yml has FETCH_MODELS, and the doctor is asked there of a new host."""
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "comfy" / "main.py").write_text("raise SystemExit('no ComfyUI')")
+    env = {"MODEL_PROFILE": "fp8", "FETCH_MODELS": "true", "HF_ENDPOINT": NO_SERVER}
+    said = CliRunner().invoke(app, ["doctor"], env=env).output
+    assert "model files" in said and "missing or damaged" in " ".join(said.split())
 
 
 def test_the_command_tells_of_settings_that_are_wrong() -> None:

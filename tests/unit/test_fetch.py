@@ -806,3 +806,29 @@ def test_a_cancelled_job_ends_its_downloads(
         inputs = wanted(odd, tmp_path, path, "drip")
         Fetcher(seconds=FOREVER, guard=ANYWHERE).fetch(inputs, check=check)
     wait_for_no_download()
+
+
+UPLOADED = "volume:0123456789abcdef0123456789abcdef.wav"
+
+
+def test_a_file_that_a_caller_put_on_the_volume_is_taken(tmp_path: Path) -> None:
+    uploads = tmp_path / "talkinghead-uploads"
+    uploads.mkdir()
+    (uploads / UPLOADED.removeprefix("volume:")).write_bytes(b"abc")
+    target = tmp_path / "voice"
+    fetcher = Fetcher(seconds=LAST_RESORT_SECONDS, uploads=uploads)
+    fetcher.fetch([Input("wav_url", UPLOADED, target, max_mb=1)])
+    assert target.read_bytes() == b"abc"
+    with pytest.raises(MediaTooLarge, match="wav_url: the file is larger than 2e-06 MB"):
+        fetcher.fetch([Input("wav_url", UPLOADED, target, max_mb=2e-6)])
+
+
+def test_what_is_not_among_the_uploads_of_the_volume_is_no_file(tmp_path: Path) -> None:
+    uploads = tmp_path / "talkinghead-uploads"
+    uploads.mkdir()
+    (tmp_path / "secret").write_bytes(b"abc")
+    (uploads / UPLOADED.removeprefix("volume:")).symlink_to(tmp_path / "secret")
+    for folder in (uploads, tmp_path / "nowhere", None):
+        fetcher = Fetcher(seconds=LAST_RESORT_SECONDS, uploads=folder)
+        with pytest.raises(DownloadFailed, match="is not on this worker's volume"):
+            fetcher.fetch([Input("wav_url", UPLOADED, tmp_path / "voice", max_mb=1)])

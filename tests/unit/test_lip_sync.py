@@ -153,11 +153,14 @@ def test_who_only_listens_is_not_told_of(draft: Frames, speech: Path, tmp_path: 
     assert watched(encoded(tmp_path / "video.mp4", draft), silence).sync is None
 
 
-@pytest.mark.parametrize("what", ["short", "still", "at rest", "without a face", "cut"])
+@pytest.mark.parametrize(
+    "what", ["a few frames", "short", "still", "at rest", "without a face", "cut"]
+)
 def test_what_means_nothing_is_not_told(
     draft: Frames, face: npt.NDArray[np.uint8], speech: Path, tmp_path: Path, what: str
 ) -> None:
     frames = {
+        "a few frames": draft[:8],
         "short": draft[:75],
         "still": [draft[0]] * len(draft),
         "at rest": list(picture_draft(face, None, [at_rest(len(draft))], Fraction(25), 7)),

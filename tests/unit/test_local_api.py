@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -273,6 +275,26 @@ def test_what_there_is_not_is_said_to_be_so(api: Api, method: str, path: str, st
     answer = api.ask(method, path)
     assert answer.status_code == status
     assert answer.json()["error"]
+
+
+def test_a_body_without_a_length_is_refused(api: Api) -> None:
+    answer = api.ask("POST", "run", data=iter([b'{"input": {"a": 1}}']))
+    assert answer.status_code == 411
+
+
+def test_a_caller_who_is_gone_before_the_answer_is_no_event(
+    api: Api, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    body = b'{"input": {"image_url": "x"}}'
+    head = f"POST /runsync?wait=1000 HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", api.server.server_port)) as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.sendall(head + body)
+        wait_until(lambda: api.renders.begun, "it begins")
+    api.renders.go_on.set()
+    wait_until(lambda: api.ask("GET", "health").json()["jobs"]["completed"], "it is done")
+    assert not caplog.records
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_full_queue_says_429(api: Api) -> None:

@@ -69,6 +69,11 @@ def test_a_black_rest_is_told_as_one_whose_first_frame_is_right() -> None:
     assert found[0].text == expected
 
 
+def test_noise_out_of_latents_is_seen_from_its_first_frame_on() -> None:
+    found, _ = looked_at(broken("latent noise from the second window on"))
+    assert found[0].text == "window 2 is noise in all its 72 frames"
+
+
 def test_what_fades_to_noise_is_refused_where_nothing_else_is_left() -> None:
     found, _ = looked_at(broken("fading to noise"))
     assert [each.kind for each in found if each.is_defect] == ["noise"]
@@ -101,6 +106,45 @@ def test_a_camera_that_turns_from_a_soft_portrait_to_a_sharp_room_sees_no_noise(
     seen = measured([luma_of(frame) for frame in frames], luma_of(soft))
     sight = judge(seen, 1, Quality(), fps=25)
     assert sight.defect is None, sight.defect
+
+
+def test_noise_of_a_source_that_looks_like_it_is_told_and_delivered() -> None:
+    """Nobody can say that leaves in a storm are not what the source has."""
+    random, leaves = np.random.default_rng(8), KINDS["fine foliage"]().frames[0]
+    cells = (leaves.shape[0] // 8, leaves.shape[1] // 8)
+    noise = [random.integers(0, 256, cells, np.uint8).repeat(8, 0).repeat(8, 1) for _ in range(10)]
+    source = luma_of(Image.fromarray(leaves))
+    seen = measured([source, *(noise[number // 4] for number in range(40))], source)
+    sight = judge(seen, 1, Quality(), fps=25)
+    assert sight.findings[0].text == "40 frames in window 1 are noise"
+    assert sight.defect is None
+
+
+def test_lights_that_go_out_at_once_in_the_first_second_are_a_failure() -> None:
+    """So a model fails; a short video has no last second that is an end."""
+    source = np.full((96, 96), 80, np.uint8)
+    source[20:60] = 160
+    for shown in (1, 5, 9):
+        seen = measured([source] * shown + [np.full_like(source, 16)] * (20 - shown), source)
+        assert judge(seen, 1, Quality(), fps=25, is_last=True).defect
+
+
+def test_a_last_window_that_is_black_from_its_beginning_is_a_failure() -> None:
+    source = np.full((96, 96), 80, np.uint8)
+    source[20:60] = 160
+    before = Quality().with_window(judge(measured([source] * 81, source), 1, Quality(), fps=25))
+    seen = measured([np.full_like(source, 16)] * 20, source)
+    assert judge(seen, 2, before, fps=25, is_last=True).defect
+
+
+def test_without_sound_nobody_is_said_to_speak() -> None:
+    source = np.full((96, 96), 80, np.uint8)
+    source[20:60] = 160
+    seen = measured([source] * 81, source)
+    (still,) = judge(seen, 1, Quality(), fps=25).findings
+    assert still.text == "nothing moves for 3.2 s in window 1"
+    (still,) = judge(seen, 1, Quality(), fps=25, voiced=np.ones(81, bool)).findings
+    assert still.text == "nothing moves for 3.2 s in window 1, though somebody speaks"
 
 
 def test_who_is_silent_may_be_still() -> None:

@@ -482,6 +482,16 @@ def test_where_tells_each_place_and_fails_if_one_is_missing(
     assert (result.exit_code, "tiny-wan-vae.safetensors: missing" in result.output) == (1, True)
 
 
+def test_a_setting_s_own_file_is_among_those_of_a_profile_that_is_named(
+    command_line: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a Pod that fills a volume names it."""
+    command = ["models", "where", "--profile", "fp8"]
+    assert "lighttaew2_1.safetensors" not in command_line.invoke(app, command).output
+    monkeypatch.setenv("LIGHT_VAE", "true")
+    assert "lighttaew2_1.safetensors: missing" in command_line.invoke(app, command).output
+
+
 def tiny_files(folder: Path) -> None:
     for name, file in load_manifest().files_of(load_manifest().profile("tiny")).items():
         path = folder / file.folder / name

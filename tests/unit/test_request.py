@@ -369,3 +369,10 @@ def test_the_other_fields_go_with_the_public_endpoints_request() -> None:
     request = parse_request({**C, "aspect_ratio": "16:9", "size": "720p", "seed": 7})
     assert (size(request), request.seed) == ((1280, 720), 7)
     assert size(parse_request({**A, "size": "720p"})) == (720, 1280)
+
+
+def test_a_file_on_the_volume_is_named_by_a_name_that_nobody_guesses() -> None:
+    good = "volume:0123456789abcdef0123456789abcdef.wav"
+    assert parse_request({**A, "wav_url": good}).speakers[0].audio_url == good
+    for bad in ("volume:a.wav", "volume:../0123456789abcdef0123456789", f"{good}/x", "volume:"):
+        assert fields_of(refused({**A, "wav_url": bad})) == {"wav_url"}

@@ -12,6 +12,8 @@ export interface Problem {
   allowed?: unknown;
   /** Of a file's own fault */
   error_code?: "invalid_request" | "unsupported_combination" | "url_blocked" | "download_failed" | "media_invalid" | "media_too_large" | "models_missing" | "comfyui_unavailable" | "workflow_rejected" | "checkpoint_refused" | "out_of_memory" | "render_failed" | "render_defective" | "render_stalled" | "deadline_exceeded" | "cancelled" | "output_missing" | "result_too_large" | "delivery_failed" | "disk_full" | "internal_error";
+  /** Of that file, without its query */
+  url?: string;
 }
 
 /** More of an error; what there is depends on its code. */
@@ -20,6 +22,20 @@ export interface Details {
   problems?: Problem[];
   /** The field at fault */
   field?: string;
+  /** Of the file at fault, without its query */
+  url?: string;
+  /** Where a video that was not delivered is kept */
+  video_path?: string;
+  /** The end of ComfyUI's log */
+  log_tail?: unknown;
+  /** What was tried before it was given up */
+  tried?: unknown;
+  /** What is wrong with the picture */
+  seen?: unknown;
+  /** Its frames, on the volume */
+  contact_sheet?: string;
+  /** Where a kept render is of another request */
+  differs?: unknown;
 }
 
 /** What a render will take; null is what nobody knows. */
