@@ -44,10 +44,12 @@ SAGE = "sageattention==1.0.6"  # the newest as a wheel: Triton alone, no CUDA of
 OURS_ANYHOW = ("transformers", "tokenizers", "huggingface-hub")
 # botocore knows all of AWS: 16 MB of which none is used.
 UNUSED_DATA = re.compile(r"botocore/data/(?!s3/|endpoints|partitions|sdk-default|_retry)")
-# Of ComfyUI and the packs nothing that is not code: their own folders of these names, and pictures.
+# Of ComfyUI and the packs nothing that no graph of ours runs: their own folders of these names,
+# pictures, and models of other nodes.
 UNUSED = re.compile(
     r"(\.git|\.github|\.ci|tests|tests-unit|example_workflows|blueprints|models|input|output|temp|"
-    r"user|script_examples|openapi\.yaml)|(.*/)?__pycache__|.*\.(mp4|png|jpg|gif|webp)"
+    r"user|script_examples|openapi\.yaml|comfy_api_nodes|qwen/tokenizer)|(.*/)?__pycache__|"
+    r".*\.(mp4|png|jpg|gif|webp|onnx)"
 )
 LAUNCHER = """#!/bin/sh
 # The lab: `run --out FOLDER` leaves figures and logs there; `run --help`.
