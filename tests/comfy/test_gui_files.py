@@ -207,7 +207,7 @@ def test_make_gui_serves_the_templates_ready_to_run_and_ends_with_ctrl_c(
 
         def is_open() -> bool:
             assert process.poll() is None, log.read_text()
-            return f"Open {client.url}, press w" in log.read_text()
+            return f"Open {client.url}/?template=draft_i2v" in log.read_text()
 
         wait_until(is_open, "the GUI can be opened")
         url = f"{client.url}/userdata?dir=workflows&recurse=true"
