@@ -25,8 +25,10 @@ from talkinghead.delivery.stores import Stores
 from talkinghead.errors import ComfyUIUnavailable, GpuFailed, JobError
 from talkinghead.media.sandbox import Sandboxes
 from talkinghead.models.choice import Found, find_choice
+from talkinghead.models.exclusions import COMPILE
 from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile, read_host
+from talkinghead.models.manifest import ModelProfile
 from talkinghead.net.fetch import Fetcher
 from talkinghead.net.guard import PUBLIC_ONLY, UrlGuard
 from talkinghead.plan.estimate import Estimate, estimate
@@ -170,6 +172,11 @@ class Studio:
             raise
         log_context = contextvars.copy_context()
         threading.Thread(target=log_context.run, args=(turn.end,), daemon=True).start()
+
+    def profile_for(self, plan: Plan) -> ModelProfile:
+        """The profile to render with; not compiled for the worker's first, if that is no chain."""
+        compiled = plan.chained or self.is_warm
+        return self.profile if compiled else self.profile.without(COMPILE)
 
     def is_bloated(self) -> bool:
         """Whether our ComfyUI holds more memory than it may: it is ended when the job lets go."""
