@@ -2,15 +2,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gui test test-fast check test-real test-current test-gui gpu-lab soak replay-soak \
+.PHONY: demo gui draft-comfyui test test-fast check test-real test-current test-gui gpu-lab soak replay-soak \
 	long-soak mutants test-types test-image comfyui chromium frontends typescript lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
-demo: comfyui
-	$(BIN)/talkinghead run examples/demo.json --out out/demo.mp4
+demo: draft-comfyui
+	$(BIN)/talkinghead run examples/demo.json --out out/demo.mp4 --overwrite
 
 # ComfyUI's GUI on this machine, with the workflows in its list; Ctrl-C ends it
-gui: comfyui
+gui: draft-comfyui
 	$(BIN)/talkinghead gui
 
 test: comfyui chromium frontends typescript
@@ -76,6 +76,15 @@ mutants: $(VENV)/.installed
 
 comfyui: $(VENV)/.installed
 	$(BIN)/python scripts/install-comfyui --cpu
+
+# What a draft needs, and no tools of the tests: not all of those have wheels for every system.
+draft-comfyui: $(VENV)/.drafts
+	$(BIN)/python scripts/install-comfyui --cpu
+
+$(VENV)/.drafts: pyproject.toml requirements/worker.lock | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[draft]' \
+		--constraint requirements/worker.lock --build-constraint requirements/worker.lock
+	touch $@
 
 chromium: $(VENV)/.installed
 	scripts/install-chromium

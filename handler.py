@@ -5,15 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 
-from pydantic import ValidationError
-
-from talkinghead.comfy.server import ComfyServer
-from talkinghead.settings import Settings, wrong_settings
-
 
 def main() -> None:
     """Start ComfyUI, and take jobs until RunPod ends the worker."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit, unlike a kill, ends ComfyUI
+    # After it: a container's first process does not hear a signal that it does not handle.
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from talkinghead.comfy.server import ComfyServer  # noqa: PLC0415
+    from talkinghead.settings import Settings, wrong_settings  # noqa: PLC0415
+
     try:
         settings = Settings()
     except ValidationError as error:

@@ -1,7 +1,8 @@
 """Every way in which a job can fail. `JobError` is their base, and each has a code of its own.
 
 Codes are part of the interface: they are added to, never renamed. What a class's docstring says is
-what README.md says of its code. A class of a class has its base's code, and is for us to act on.
+what docs/result.md says of its code. A class of a class has its base's code, and is for us to
+act on.
 """
 
 from __future__ import annotations

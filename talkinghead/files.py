@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +45,10 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - JSON
         return json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """The path, and then, for ever, as it is with a number: me.mp4, me-2.mp4, me-3.mp4."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,6 +22,7 @@ from runpod.serverless.modules.rp_logger import RunPodLogger
 from talkinghead.comfy.studio import Studio
 from talkinghead.comfy.warm_up import stay_ready
 from talkinghead.doctor import ensure_fit
+from talkinghead.files import numbered
 from talkinghead.logs import about
 from talkinghead.render.job import Job
 from talkinghead.render.progress import ProgressSender
@@ -29,6 +32,7 @@ log = logging.getLogger("talkinghead")
 
 CANCEL_SECONDS = 8  # RunPod kills the worker about 10 s after it asked
 EXIT_SECONDS = 9  # for what cannot be stopped, such as a decoder or a store that is silent
+TEST_VIDEO = Path("out") / "test_input.mp4"  # where that of --test_input goes
 SEND_SECONDS = 3.0  # one progress update; the SDK itself would try for ten minutes
 
 
@@ -49,7 +53,8 @@ def serve(studio: Studio) -> None:
     async def handler(job: dict[str, Any]) -> dict[str, Any]:
         # Without RunPod's polls nothing was asked before; uvicorn has a handler that waits, too.
         signal.signal(signal.SIGTERM, end)
-        return await handle(job, studio)
+        result = await handle(job, studio)
+        return to_file(result) if is_for_a_terminal() else result
 
     def fit_to_render() -> None:
         ensure_fit(studio)
@@ -74,6 +79,22 @@ def ending(studio: Studio) -> Callable[[int, FrameType | None], None]:
         sys.exit(0)
 
     return end
+
+
+def is_for_a_terminal() -> bool:
+    """Whether the SDK does one job, of --test_input or test_input.json, and prints its result."""
+    from_runpod = "RUNPOD_WEBHOOK_GET_JOB" in os.environ
+    return "--test_input" in sys.argv or not (from_runpod or "--rp_serve_api" in sys.argv)
+
+
+def to_file(result: dict[str, Any], target: Path = TEST_VIDEO) -> dict[str, Any]:
+    """The result with its video in a file: as text it is some 300,000 characters."""
+    if not str(result.get("video", "")).startswith("data:"):
+        return result
+    path = next(each for each in numbered(target) if not each.exists())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(base64.b64decode(result["video"].partition(",")[2]))
+    return {name: value for name, value in result.items() if name != "video"} | {"path": str(path)}
 
 
 def _keep_results_out_of_the_log() -> None:

@@ -53,6 +53,7 @@ def bench(
     Exits with 0 if the plain configuration could be measured, with 1 if not, with 130 after Ctrl-C.
     """
     start_logging("plain", level=logging.CRITICAL)  # what fails is in the table's notes
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         settings = _settings(tiny=tiny)

@@ -19,14 +19,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 from urllib.parse import quote
 
 import requests
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
 
 from comfy_client import ComfyClient, ComfyError
+from talkinghead.comfy import warm
 from talkinghead.comfy.options import memory_options
 from talkinghead.comfy.process import environment_of_comfyui
-from talkinghead.errors import ComfyUIUnavailable
+from talkinghead.errors import ComfyUIUnavailable, JobError
 from talkinghead.files import read_json
 from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile, read_host
@@ -49,7 +55,10 @@ HTTP_SECONDS = 30.0
 END_SECONDS = 10.0
 MAX_SAME_NAME = 100
 LISTED = "talkinghead"  # the folder of our templates in the GUI's list
+# The draft as a template of our pack: the GUI opens it, and not its own example.
+DRAFT = "?template=draft_i2v&source=talkinghead_draft"
 EXAMPLES = ("portrait.jpg", "voice.wav")  # what the templates name
+console = Console(stderr=True)
 
 
 class OpenError(Exception):
@@ -211,6 +220,35 @@ def _copied(source: Path, target: Path) -> bool:
     return True
 
 
+def start_gui(
+    port: Annotated[int, typer.Option(help="Of ComfyUI, on 127.0.0.1")] = 8188,
+) -> None:
+    """Start the local ComfyUI with our workflows in its GUI; Ctrl-C ends it.
+
+    While it runs, `talkinghead run` uses it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    def tell(url: str) -> None:
+        console.print(
+            f"\n[bold]Open {url}/{DRAFT}[/] and press Run", highlight=False, soft_wrap=True
+        )
+        listed = f"the others: key w (Workflows), folder {LISTED}; Ctrl-C ends ComfyUI"
+        console.print(f"{listed}\n", highlight=False, soft_wrap=True)
+
+    try:
+        settings = Settings()
+        for path in prepare_folders(settings.comfyui_dir):
+            console.print(
+                f"kept as it was saved: {path}; without it, a fresh copy comes", soft_wrap=True
+            )
+        raise typer.Exit(serve(settings, port, tell))
+    except (JobError, ValidationError) as error:
+        console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
 def serve(settings: Settings, port: int, tell: Callable[[str], None]) -> int:
     """Run ComfyUI in its own folders until it ends or Ctrl-C comes; returns its exit code.
 
@@ -230,8 +268,9 @@ def serve(settings: Settings, port: int, tell: Callable[[str], None]) -> int:
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_ready(url, process, settings.comfyui_start_seconds)
-        tell(url)
-        return process.wait()
+        with warm.told(settings, warm.Warm(url, settings.comfyui_dir.absolute())):
+            tell(url)
+            return process.wait()
     except KeyboardInterrupt:
         return 0
     finally:

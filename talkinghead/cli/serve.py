@@ -34,6 +34,7 @@ def serve(
     ] = "127.0.0.1",
 ) -> None:
     """Answer as a RunPod endpoint does: /run, /status, /cancel and the others; Ctrl-C ends it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         settings = Settings()

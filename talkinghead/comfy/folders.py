@@ -44,13 +44,17 @@ class Folders:
 
     def clear(self, subfolder: str) -> None:
         """Delete what a job left: its subfolder of input and output, and all temporary files."""
-        for folder in (self.input / subfolder, self.output / subfolder):
-            shutil.rmtree(folder, ignore_errors=True)
+        self.clear_job(subfolder)
         for path in self.temp.glob("*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+    def clear_job(self, subfolder: str) -> None:
+        """Delete a job's subfolder of input and output: all that is its own where others work."""
+        for folder in (self.input / subfolder, self.output / subfolder):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def delete(self) -> None:
         """Delete them all, with the log."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from comfy_client import HTTP_SECONDS, ComfyClient, ComfyError, ExecutionFailed, TimedOut
 from talkinghead.comfy.failures import kind_of
+from talkinghead.comfy.folders import Folders
 from talkinghead.comfy.health import Health, prove
 from talkinghead.comfy.own_client import OwnClient
 from talkinghead.comfy.pins import pins
@@ -24,8 +25,10 @@ from talkinghead.delivery.stores import Stores
 from talkinghead.errors import ComfyUIUnavailable, GpuFailed, JobError
 from talkinghead.media.sandbox import Sandboxes
 from talkinghead.models.choice import Found, find_choice
+from talkinghead.models.exclusions import COMPILE
 from talkinghead.models.fetch import found_models
 from talkinghead.models.gpu import active_profile, read_host
+from talkinghead.models.manifest import ModelProfile
 from talkinghead.net.fetch import Fetcher
 from talkinghead.net.guard import PUBLIC_ONLY, UrlGuard
 from talkinghead.plan.estimate import Estimate, estimate
@@ -49,6 +52,7 @@ class Studio:
     ComfyUI is a child process of ours, or with COMFYUI_URL a server that somebody else runs, whose
     folders we do not see: there, a job's files stay behind. `server` may have been started before.
     It takes what a bench found best for hosts like this one, unless it is the bench that asks.
+    `folders` are those of a server at COMFYUI_URL that is this person's own, on this machine.
     """
 
     def __init__(
@@ -58,8 +62,10 @@ class Studio:
         store: Place | None = None,
         local_files: bool = False,
         server: ComfyServer | None = None,
+        folders: Folders | None = None,
         is_bench: bool = False,
     ) -> None:
+        self._folders = folders
         self.host = read_host(settings)
         self.found = Found(settings)
         if not is_bench:
@@ -104,7 +110,15 @@ class Studio:
     @property
     def output_dir(self) -> Path | None:
         """Where our ComfyUI writes; None of one whose folders we do not see."""
-        return self.server.folders.output if self.server else None
+        folders = self.server.folders if self.server else self._folders
+        return folders.output if folders else None
+
+    def clear(self, folder: str) -> None:
+        """Delete what a job left in its folder, where we see it."""
+        if self.server is not None:
+            self.server.folders.clear(folder)
+        elif self._folders is not None:
+            self._folders.clear_job(folder)
 
     def __enter__(self) -> Self:
         """Start ComfyUI, without waiting for it."""
@@ -122,6 +136,8 @@ class Studio:
         self._is_open = False
         if self.server is not None:
             self.server.stop(for_good=for_good)
+        elif self._folders is not None and self._lock.acquire(timeout=self.idle_seconds):
+            self._lock.release()  # the last job's files are deleted in the background
 
     @contextlib.contextmanager
     def comfy(self, folder: str, check: Callable[[], None]) -> Iterator[Turn]:
@@ -156,6 +172,11 @@ class Studio:
             raise
         log_context = contextvars.copy_context()
         threading.Thread(target=log_context.run, args=(turn.end,), daemon=True).start()
+
+    def profile_for(self, plan: Plan) -> ModelProfile:
+        """The profile to render with; not compiled for the worker's first, if that is no chain."""
+        compiled = plan.chained or self.is_warm
+        return self.profile if compiled else self.profile.without(COMPILE)
 
     def is_bloated(self) -> bool:
         """Whether our ComfyUI holds more memory than it may: it is ended when the job lets go."""
@@ -305,8 +326,7 @@ class Turn:
         """Leave nothing of one prompt, and its folder, for the next of the same job."""
         with contextlib.suppress(ComfyError):
             self.client.forget(prompt_id)
-        if self.studio.server is not None:
-            self.studio.server.folders.clear(folder)
+        self.studio.clear(folder)
 
     def end(self, *, replace: bool = False) -> None:
         """Leave ComfyUI as the next job wants it: idle, without history, files or frames.
@@ -314,14 +334,14 @@ class Turn:
         Its models stay loaded. One that does not come to rest, or holds too much memory, or that is
         to be replaced, is ended; the next job starts another.
         """
-        server = self.studio.server
+        studio, server = self.studio, self.studio.server
         try:
             if replace and server is not None:
                 server.stop()
             else:
                 self._trim()
+            studio.clear(self.folder)  # only now: before, a node might yet write
             if server is not None:
-                server.folders.clear(self.folder)  # only now: before, a node might yet write
                 server.recycle()
         finally:
             self._release()

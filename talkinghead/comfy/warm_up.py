@@ -85,4 +85,5 @@ def _some_render(studio: Studio) -> Graph:
     plan = make_plan(request, [Sound(1.0, 16_000, 1, False)], Picture(512, 512))
     inputs = Inputs("a.png", ("a.wav",), "a.wav", None, "warm-up")
     schemas = load_schemas()
-    return to_api(template.fill_template(plan, inputs, studio.profile, schemas), schemas)
+    profile = studio.profile_for(plan)
+    return to_api(template.fill_template(plan, inputs, profile, schemas), schemas)

@@ -13,9 +13,9 @@ COLUMNS = 6
 GAP = 6  # pixels, about each tile: two that are alike are still two
 
 
-def tile(frame: VideoFrame | Image.Image) -> Image.Image:
-    """A small picture of a frame."""
-    scale = TILE_SIDE / max(frame.width, frame.height)
+def tile(frame: VideoFrame | Image.Image, side: int = TILE_SIDE) -> Image.Image:
+    """A small picture of a frame, its longer side that of a tile."""
+    scale = side / max(frame.width, frame.height)
     width, height = (max(2, round(side * scale)) for side in (frame.width, frame.height))
     if isinstance(frame, Image.Image):
         return frame.convert("RGB").resize((width, height), reducing_gap=2)

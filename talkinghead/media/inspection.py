@@ -30,6 +30,7 @@ from talkinghead.media.watching import Watch
 
 CUTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a source of another shape: which part of it may be shown
 MOST_WINDOWS = 23  # of which a frame is shown
+POSTER_FRAME, POSTER_SIDE = 12, 320  # half a second in; pixels of the longer side
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class _Picture:
         self.findings: list[Finding] = []
         self.tiles: list[tuple[str, Image.Image]] = []
         self.brightness: list[float] = []
+        self.poster: Image.Image | None = None
 
     @property
     def quality(self) -> Quality:
@@ -75,6 +77,8 @@ class _Picture:
         watch, number, start = self._watch, self.quality.windows + 1, len(self.brightness)
         for frame in frames:
             watch.see(frame, partial(self._framed, frame.width, frame.height))
+            if number == 1 and watch.count in (1, POSTER_FRAME):
+                self.poster = tile(frame, POSTER_SIDE)
             if start + watch.count == shown + 1 and number <= MOST_WINDOWS:
                 self.tiles.append((f"window {number}, {shown / self._fps:.1f} s", tile(frame)))
         if not watch.count:  # fewer frames can be decoded than the file tells
@@ -102,6 +106,7 @@ def look_at(
     source: Path | None = None,
     sound: Path | None = None,
     sheet: Path | None = None,
+    poster: Path | None = None,
     max_megapixels: float,
 ) -> Look:
     """Measure and judge a video, window by window.
@@ -112,6 +117,7 @@ def look_at(
         source: the picture that it was made from.
         sound: the voice, if it is not the video's own sound.
         sheet: where a PNG goes: frames, brightness, mouth and voice.
+        poster: where a JPEG goes: a frame of the beginning.
 
     Raises:
         MediaInvalid, MediaTooLarge: a file is not what it should be.
@@ -132,6 +138,8 @@ def look_at(
     if track is not None:
         mouths = watch_mouths(name, video, [track], faces=[None], starts=starts)
     sync = next((mouth.sync for mouth in mouths), None)
+    if poster is not None and picture.poster is not None:
+        picture.poster.save(poster, format="JPEG", quality=75)
     lag = sync and sync.warning("the voice", fps)
     warnings = [each.text for each in picture.findings if not each.is_defect]
     if (decoded := len(picture.brightness)) < index.frames:

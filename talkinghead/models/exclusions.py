@@ -91,7 +91,7 @@ REFUSED = (
     Refused(
         "TORCH_COMPILE=true",
         "fp8 weights on a GPU before Ada (compute capability 8.9)",
-        "Triton compiles no e4m3 there; GGUF and fp16 it does",
+        "WanVideoModelLoader says that e4m3 can generally not be compiled there",
         lambda choice: (
             choice.torch_compile
             and "fp8" in choice.base.lower()
@@ -107,11 +107,11 @@ REFUSED = (
 )
 
 LEFT_OUT = (
-    # Whether a worker is warm, no plan knows: render/remedies.py sees to that row.
+    # Whether a worker is warm, no plan knows: `Studio.profile_for` sees to that row.
     LeftOut(
         "TORCH_COMPILE",
         "the first render of a worker, in one prompt",
-        "compiling takes longer than its windows win; a long render, and any later one, has it",
+        "compiling may take longer than it wins; a long render, and any later one, has it",
         (),
         lambda plan: False,
     ),

@@ -1,6 +1,6 @@
 """Every field of a request: its rule, its default and its words, declared once.
 
-From here come the checks, and by `schema` docs/request.schema.json and the table of README.md.
+From here come the checks, and by `schema` docs/request.schema.json and the table of request.md.
 `Options` mean the same in a job's input and in the `RenderRequest` that is made of it: a new field
 of that kind is one declaration here, and one use where it has its effect.
 """

@@ -1,4 +1,4 @@
-"""The JSON Schemas of requests and answers: for docs/, README.md's table, OpenAPI and the clients.
+"""The JSON Schemas of requests and answers: for docs/, OpenAPI and the clients.
 
 All of it follows from `fields` and `answers`.
 """

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from talkinghead import logs
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import RenderDefective
-from talkinghead.models.exclusions import COMPILE
 from talkinghead.models.manifest import ModelProfile
 from talkinghead.models.speedups import BY_THE_WEIGHTS
 from talkinghead.plan.plan import Plan
@@ -38,15 +37,6 @@ REMEDIES = (
 )
 
 
-def profile_for(plan: Plan, studio: Studio) -> ModelProfile:
-    """The worker's profile; not compiled for the first render that is no chain.
-
-    Compiling takes longer than the windows of one prompt win, unless others follow.
-    """
-    profile = studio.profile
-    return profile if plan.chained or studio.is_warm else profile.without(COMPILE)
-
-
 class Remedies:
     """The ways to compute one render, each safer than the one before; a draft has none.
 
@@ -54,7 +44,7 @@ class Remedies:
     """
 
     def __init__(self, job: Job, plan: Plan, studio: Studio) -> None:
-        self.profile = profile_for(plan, studio)
+        self.profile = studio.profile_for(plan)
         self._job = job
         self._studio = studio
         self._applied: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from rich.console import Console
@@ -19,6 +19,8 @@ from rich.table import Column
 
 from talkinghead.replay.places import Seen
 from talkinghead.replay.runs import Run
+from talkinghead.replay.schedule import REFUSED
+from talkinghead.replay.summary import Tally
 
 COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow"}
 
@@ -26,8 +28,15 @@ COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow"}
 class Display:
     """One bar for all runs, one for each that is under way. Its lock guards the bars by run."""
 
-    def __init__(self, console: Console, total: int) -> None:
-        self._console = console
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        tally: Tally | None = None,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._console, self._ended = console, ended
+        self._tally = tally or Tally(total, None)
         self._bars = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
             BarColumn(),
@@ -36,7 +45,7 @@ class Display:
             console=console,
             disable=not console.is_terminal,
         )
-        self._total = self._bars.add_task(f"all {total} runs", total=total)
+        self._total = self._bars.add_task(self._tally.line(), total=total)
         self._running: dict[str, TaskID] = {}
         self._lock = threading.Lock()
 
@@ -62,15 +71,21 @@ class Display:
     def ended(self, run: Run, place: str, entry: Mapping[str, Any]) -> None:
         """Take the run's bar away, count it, and say in a line how it ended."""
         self._remove(run)
-        self._bars.advance(self._total)
+        with self._lock:
+            self._tally.add(entry)
+            self._bars.update(self._total, advance=1, description=self._tally.line())
         status, error = entry["status"], entry["error"]
         where = f" on {place} in {entry['seconds']} s" if place else ""
         self._line(COLOURS[status], status, run.name + where + (f": {error}" if error else ""))
+        self._ended()
 
     def back_in_queue(self, run: Run, place: str, why: str) -> None:
         """Take the run's bar away, and say in a line why it will be done again."""
         self._remove(run)
-        self._line("yellow", "queued", f"{run.name}, by {place}, again: {why}")
+        if why.startswith(REFUSED):
+            self._line("yellow", "refused", f"{run.name}, by {place}{why.removeprefix(REFUSED)}")
+        else:
+            self._line("yellow", "queued", f"{run.name}, by {place}, again: {why}")
 
     def _remove(self, run: Run) -> None:
         with self._lock:

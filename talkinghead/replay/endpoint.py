@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class EndpointPlace:
 
     Args:
         width: jobs in flight.
+        job_of: makes a job's input of a run.
+        low_priority: the jobs start no worker, and take what is free.
         job_seconds: how long a job may take, its time in the queue included.
         lost_seconds: how long a job's state may be unknown.
         download_seconds: how long one file of a result may take.
@@ -48,13 +50,15 @@ class EndpointPlace:
         api: EndpointApi,
         *,
         width: int,
+        job_of: Callable[[Run], dict[str, Any]],
         job_seconds: float,
         lost_seconds: float,
         download_seconds: float,
+        low_priority: bool = False,
     ) -> None:
         self.name = api.name
         self.width = width
-        self._api = api
+        self._api, self._job_of, self._low_priority = api, job_of, low_priority
         self._job_seconds, self._lost_seconds = job_seconds, lost_seconds
         self._fetcher = Fetcher(seconds=download_seconds, guard=UrlGuard(blocked=()))
         # By the runs' keys the jobs that were not seen to end, or whose outputs did not come. Each
@@ -78,10 +82,9 @@ class EndpointPlace:
         """
         state = self._earlier(run, seen, stop) or self._new(run, seen, stop)
         job = self._jobs.pop(run.key)
-        result = _result(state)
-        facts = read_result(result)
+        result_of(state)
         self._jobs[run.key] = job  # there is more to be had of it, should its outputs not come
-        _collect(result, folder, self._fetcher)
+        facts = bring(state, folder, self._fetcher)
         del self._jobs[run.key]
         return facts
 
@@ -104,8 +107,7 @@ class EndpointPlace:
 
     def _new(self, run: Run, seen: Seen, stop: threading.Event) -> Mapping[str, Any]:
         """The last state of a new job."""
-        content = {"workflow": run.content} if run.kind == "workflow" else run.content
-        job = self._jobs[run.key] = self._submit(content, stop)
+        job = self._jobs[run.key] = self._submit(self._job_of(run), stop)
         return self._watch(job, seen, stop)
 
     def _watch(self, job: str, seen: Seen, stop: threading.Event) -> Mapping[str, Any]:
@@ -125,7 +127,7 @@ class EndpointPlace:
         deadline = time.monotonic() + self._lost_seconds
         while True:
             try:
-                return self._api.submit(content)
+                return self._api.submit(content, low_priority=self._low_priority)
             except Unheard:
                 raise
             except Away as error:
@@ -172,7 +174,19 @@ class Output:
     text: str | None = None
 
 
-def _collect(result: Mapping[str, Any], folder: Path, fetcher: Fetcher) -> None:
+def bring(state: Mapping[str, Any], folder: Path, fetcher: Fetcher) -> RunResult:
+    """Bring what a job made into `folder`; its last state tells.
+
+    Raises:
+        Refused, Failed
+    """
+    result = result_of(state)
+    facts = replace(read_result(result), paid_seconds=paid_seconds(state))
+    collect(result, folder, fetcher)
+    return facts
+
+
+def collect(result: Mapping[str, Any], folder: Path, fetcher: Fetcher) -> None:
     """Bring everything that the result names into `folder`.
 
     Raises:
@@ -226,7 +240,7 @@ def _outputs(result: Mapping[str, Any]) -> Iterator[Output]:
             yield Output(f"{number}-{name}", str(place), each.get("sha256"))
 
 
-def _result(state: Mapping[str, Any]) -> Mapping[str, Any]:
+def result_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """The result of a job that ended well."""
     output = state.get("output")
     result = output if isinstance(output, dict) else {}
@@ -234,6 +248,12 @@ def _result(state: Mapping[str, Any]) -> Mapping[str, Any]:
         return result
     message = state.get("error") or result.get("error") or f"the job is {state['status']}"
     raise error_of(str(message), result.get("error_code"))
+
+
+def paid_seconds(state: Mapping[str, Any]) -> float | None:
+    """How long a worker had the job, without the queue; RunPod tells milliseconds."""
+    milliseconds = state.get("executionTime")
+    return milliseconds / 1000 if isinstance(milliseconds, int | float) else None
 
 
 def _tell(state: Mapping[str, Any], seen: Seen) -> None:

@@ -53,15 +53,16 @@ class EndpointApi:
             Away
         """
         with contextlib.suppress(NoUse):
-            self._ask("GET", "health")
+            self.ask("GET", "health")
 
-    def submit(self, content: Mapping[str, Any]) -> str:
-        """The id of a new job with this input.
+    def submit(self, content: Mapping[str, Any], *, low_priority: bool = False) -> str:
+        """The id of a new job with this input; one of low priority starts no worker.
 
         Raises:
             Away, Unheard, NoUse
         """
-        job = self._ask("POST", "run", {"input": content}).get("id")
+        policy = {"policy": {"lowPriority": True}} if low_priority else {}
+        job = self.ask("POST", "run", {"input": content, **policy}).get("id")
         if not isinstance(job, str):
             raise NoUse("it gave the job no id")
         return job
@@ -76,12 +77,12 @@ class EndpointApi:
             Away, NoUse
         """
         try:
-            state = self._ask("GET", f"status/{job}")
+            state = self.ask("GET", f"status/{job}")
         except NoUse as error:
             if error.status != METHOD_NOT_ALLOWED:
                 raise
             # A worker's own API: it renders only now, and answers when it is done.
-            state = self._ask("POST", f"status/{job}", seconds=seconds)
+            state = self.ask("POST", f"status/{job}", seconds=seconds)
         if not isinstance(state.get("status"), str):
             raise NoUse(f"{self.name} did not say how the job is")
         return state
@@ -91,7 +92,7 @@ class EndpointApi:
         for number in range(CANCELS):
             time.sleep(number and CANCEL_PAUSE_SECONDS)
             try:
-                self._ask("POST", f"cancel/{job}", seconds=CANCEL_SECONDS)
+                self.ask("POST", f"cancel/{job}", seconds=CANCEL_SECONDS)
             except Away:
                 continue
             except NoUse as error:
@@ -99,9 +100,14 @@ class EndpointApi:
                     continue
             return
 
-    def _ask(
+    def ask(
         self, method: str, path: str, data: object = None, *, seconds: float = ASK_SECONDS
     ) -> Mapping[str, Any]:
+        """What the endpoint answers on that path, in so many seconds.
+
+        Raises:
+            Away, Unheard, NoUse
+        """
         try:
             answer = self._wire.ask(method, path, data, seconds=seconds)
         except WireUnheard as error:

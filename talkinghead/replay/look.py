@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -28,15 +29,17 @@ def look(
     source: Path | None = None,
     sound: Path | None = None,
     sheet: Path | None = None,
+    poster: Path | None = None,
 ) -> Look:
-    """Look at a video as a worker does; `sheet` gets the contact sheet.
+    """Look at a video as a worker does; `sheet` gets the contact sheet, `poster` a frame of it.
 
     Raises:
         MediaInvalid, MediaTooLarge: a file is not what it should be.
     """
     files = [path for path in (video, source, sound) if path]
     with TemporaryDirectory(prefix="talkinghead-look-") as folder:
-        return sandbox.call(
+        still = Path(folder) / "poster.jpg"
+        seen = sandbox.call(
             ", ".join(path.name for path in files),
             look_at,
             video.name,
@@ -46,8 +49,13 @@ def look(
             source=source and source.resolve(),
             sound=sound and sound.resolve(),
             sheet=sheet,
+            poster=still if poster else None,
             max_megapixels=Settings().max_image_megapixels,
         )
+        if poster is not None and still.exists():
+            poster.parent.mkdir(exist_ok=True)
+            shutil.copyfile(still, poster)
+        return seen
 
 
 class OutputLook:
@@ -56,13 +64,16 @@ class OutputLook:
     def __init__(self, sandboxes: Sandboxes, stop: threading.Event) -> None:
         self._sandboxes, self._stop = sandboxes, stop
 
-    def of(self, path: Path) -> dict[str, Any]:
-        """What a report says of a file that a run made: of a video, its `look`."""
+    def of(self, path: Path, poster: Path | None = None) -> dict[str, Any]:
+        """What a report says of a file that a run made: of a video, its `look`.
+
+        A frame of it goes to `poster`.
+        """
         if path.suffix.lower() not in VIDEO_SUFFIXES:
             return {}
         with self._sandboxes.open(self._check) as sandbox:
             try:
-                return {"look": asdict(look(path, sandbox))}
+                return {"look": asdict(look(path, sandbox, poster=poster))}
             except JobError as error:
                 return {"look": {"error": str(error)}}
             except Stopped:  # what was made is kept all the same

@@ -11,6 +11,7 @@ from typing import Any
 from talkinghead.delivery.file import BUNDLE_SUFFIX
 from talkinghead.files import sha256_of
 from talkinghead.replay.look import OutputLook
+from talkinghead.replay.page import poster_path
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Run
 
@@ -44,7 +45,9 @@ class OutputFolder:
         for path in paths:
             suffix = _suffix(path)
             stem = name if short else f"{name}-{path.name.removesuffix(suffix)}"
-            about = {"sha256": sha256_of(path), "bytes": path.stat().st_size, **self._look.of(path)}
+            sha256, size = sha256_of(path), path.stat().st_size
+            seen = self._look.of(path, poster_path(self.path, sha256))
+            about = {"sha256": sha256, "bytes": size, **seen}
             with self._lock:
                 target = self._free(stem, suffix, run, may_replace)
                 path.replace(target)

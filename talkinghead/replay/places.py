@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,10 +49,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class RunResult:
-    """What is said of a run that succeeded: its seed, if drawn there, and seconds by stage."""
+    """What is said of a run that succeeded: its seed, if drawn there, and seconds by stage.
+
+    `paid_seconds` are those of the worker, where they are told apart from the wait; `warnings` are
+    the worker's.
+    """
 
     seed: int | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    paid_seconds: float | None = None
+    warnings: Sequence[str] = ()
 
 
 class Place(Protocol):
@@ -104,6 +110,9 @@ def read_result(result: Mapping[str, Any]) -> RunResult:
             raise Failed(message, again=True)
     params, timings = result.get("generation_params"), result.get("timings")
     seed = params.get("seed") if isinstance(params, dict) else None
+    warnings = result.get("warnings")
     return RunResult(
-        seed if isinstance(seed, int) else None, timings if isinstance(timings, dict) else {}
+        seed if isinstance(seed, int) else None,
+        timings if isinstance(timings, dict) else {},
+        warnings=[str(each) for each in warnings] if isinstance(warnings, list) else [],
     )

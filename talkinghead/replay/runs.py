@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,11 +23,12 @@ from talkinghead.replay.changes import (
     seed_of,
     set_seeds,
 )
-from talkinghead.replay.sources import BadInput, Kind, Source, as_urls, path_of
+from talkinghead.replay.sources import BadInput, Kind, Problem, Source, as_urls, path_of
 from talkinghead.workflow.file_inputs import ELSEWHERE, FILE_INPUTS
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui
 from talkinghead.workflow.gui_to_api import to_api
+from talkinghead.workflow.packs import classes_in, lacking
 from talkinghead.workflow.schemas import Schemas
 from talkinghead.workflow.taken import with_converted_values
 from talkinghead.workflow.template import fill
@@ -61,6 +61,7 @@ class Run:
         files: of a graph, the local files by the names that its nodes give.
         row: of the table, from 1.
         seed: None if the worker will draw one.
+        repeat: which one it is of those that differ in their seeds alone, from 1.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Run:
     row: int | None
     changes: Changes
     seed: int | None
+    repeat: int | None = None
 
     def named(self, drawn: int | None) -> str:
         """The name of its outputs, once it is known which seed was drawn, if one was."""
@@ -88,41 +90,77 @@ class Wanted:
     rows: Sequence[Changes]
     seed: Seed
     name: str
+    repeats: int = 1
 
-    def of_rows(self) -> Iterator[tuple[int | None, dict[str, Any]]]:
-        """The row's number and all changes of each run of a file."""
-        for number, row in enumerate(self.rows, 1):
-            yield number, {**self.changes, **row}
-        if not self.rows:
-            yield None, dict(self.changes)
+    def of_rows(self) -> Iterator[Asked]:
+        """What is asked of each run of a file."""
+        none: list[tuple[int | None, Changes]] = [(None, {})]
+        for number, row in [*enumerate(self.rows, 1)] or none:
+            for repeat in range(1, self.repeats + 1):
+                which = repeat if self.repeats > 1 else None
+                yield Asked(number, which, {**self.changes, **row})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run of a file: the row, from 1, which of its repeats it is, and all its changes."""
+
+    row: int | None
+    repeat: int | None
+    changes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Same:
+    """A file, in its row, that does what the run of this key does."""
+
+    path: Path
+    row: int | None
+    key: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The runs, none of them twice; what does the same as one of them; what cannot be run."""
+
+    runs: list[Run]
+    same: list[Same]
+    problems: list[Problem]
 
 
 def plan_runs(
     sources: Sequence[Source], wanted: Wanted, schemas: Schemas, *, remote: bool
-) -> tuple[list[Run], list[str]]:
-    """The runs, none of them twice, and what is wrong with the rest.
+) -> Planned:
+    """What is to be run, and what is not.
 
     Args:
         schemas: of the nodes of the workflows.
-        remote: the runs go to an endpoint, which sees no local files.
+        remote: the runs go to an endpoint, whose nodes are not known.
     """
     runs: dict[str, Run] = {}
-    problems: dict[str, list[str]] = {}
+    same: list[Same] = []
+    problems: list[Problem] = []
     for source in sources:
-        for row, changes in wanted.of_rows():
+        for asked in wanted.of_rows():
             try:
-                run = _make_run(source, row, changes, wanted, schemas, remote=remote)
+                run = _make_run(source, asked, wanted, schemas, remote=remote)
             except (BadInput, ConvertError, JobError) as error:
-                at = f"{source.path}, row {row}" if row else str(source.path)
-                problems.setdefault(str(error), []).append(at)
+                problems.append(Problem(source.path, str(error), asked.row))
             else:
+                if run.key in runs:
+                    same.append(Same(source.path, asked.row, run.key))
                 runs.setdefault(run.key, run)
-    return list(runs.values()), [_problem(places, why) for why, places in problems.items()]
+    return Planned(list(runs.values()), same, list(dict.fromkeys(problems)))
 
 
-def _problem(places: Sequence[str], why: str) -> str:
-    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-    return f"{places[0]}{more}: {why}"
+def by_cause(problems: Sequence[Problem]) -> list[str]:
+    """A line for each cause, with the first file that has it and how many more do."""
+    causes: dict[str, list[str]] = {}
+    for each in problems:
+        at = f"{each.path}, row {each.row}" if each.row else str(each.path)
+        causes.setdefault(each.why, []).append(at)
+    more = {why: f" and {len(at) - 1} more" if len(at) > 1 else "" for why, at in causes.items()}
+    return [f"{at[0]}{more[why]}: {why}" for why, at in causes.items()]
 
 
 def with_own_names(runs: Sequence[Run], taken: Mapping[str, str]) -> list[Run]:
@@ -137,20 +175,15 @@ def with_own_names(runs: Sequence[Run], taken: Mapping[str, str]) -> list[Run]:
 
 
 def _make_run(
-    source: Source,
-    row: int | None,
-    changes: Changes,
-    wanted: Wanted,
-    schemas: Schemas,
-    *,
-    remote: bool,
+    source: Source, asked: Asked, wanted: Wanted, schemas: Schemas, *, remote: bool
 ) -> Run:
     def draw(key: str) -> int | None:
-        return _seed(wanted.seed, key, row)
+        return _seed(wanted.seed, key, asked)
 
     make = _workflow_run if source.kind == "workflow" else _request_run
-    run = make(source, changes, draw, schemas, remote=remote)
-    return replace(run, row=row, name=_name(wanted.name, run, row))
+    run = make(source, asked.changes, draw, schemas, remote=remote)
+    name = _name(wanted.name, run, asked.row)
+    return replace(run, row=asked.row, repeat=asked.repeat, name=name)
 
 
 def _workflow_run(
@@ -161,11 +194,11 @@ def _workflow_run(
     *,
     remote: bool,
 ) -> Run:
+    if not remote and (lacks := lacking(classes_in(source.content, schemas), schemas)):
+        raise BadInput(lacks)
     before = _graph_in(source.content, schemas)
     graph = change_graph(before, changes, schemas)
     files = dict(local_files(graph, source.path.parent))
-    if remote and files:
-        raise BadInput(f"names local files, and an endpoint takes URLs: {', '.join(sorted(files))}")
     # The seed after all other changes: a random one follows from what the run is without it.
     if (seed := draw(_graph_key(graph, files))) is not None:
         graph = set_seeds(graph, seed)
@@ -217,11 +250,8 @@ def _request_run(
     changed = change_request(source.content, changes)
     folder = source.path.parent
     fields = {name: as_urls(name, value, folder) for name, value in changed.items()}
-    local = sorted(name for name, value in fields.items() if "file://" in json.dumps(value))
-    if remote and local:
-        raise BadInput(f"names local files, and an endpoint takes URLs: {', '.join(local)}")
     if not is_workflow_job(fields):
-        parse_request(fields, local_files=not remote)
+        parse_request(fields, local_files=True)
         if (seed := draw(_request_key(fields))) is not None:
             fields["seed"] = seed
     elif not remote:
@@ -256,13 +286,14 @@ def _run(
     )
 
 
-def _seed(wanted: Seed, key: str, row: int | None) -> int | None:
+def _seed(wanted: Seed, key: str, asked: Asked) -> int | None:
     """The seed to set; a random one follows from content and row, so that a restart knows it."""
     if wanted == "keep":
         return None
     if isinstance(wanted, int):
         return wanted
-    return int(hashlib.sha256(f"{key} {row}".encode()).hexdigest(), 16) % MAX_SEED + 1
+    drawn_from = f"{key} {asked.row}" + (f" {asked.repeat}" if (asked.repeat or 1) > 1 else "")
+    return int(hashlib.sha256(drawn_from.encode()).hexdigest(), 16) % MAX_SEED + 1
 
 
 def _name(pattern: str, run: Run, row: int | None) -> str:
@@ -271,14 +302,23 @@ def _name(pattern: str, run: Run, row: int | None) -> str:
     seed = to_come if run.seed is None else run.seed
     known = {"stem": run.path.stem, "seed": seed, "row": row, "key": run.key[:KEY_SHOWN]}
     filled = {name: "" if value is None else value for name, value in known.items()}
-    try:
-        name = pattern.format(**filled)
-    except (KeyError, IndexError, ValueError, AttributeError):
-        raise BadInput(
-            f"--name {pattern}: known are {', '.join(f'{{{n}}}' for n in known)}"
-        ) from None
+    name = pattern.format(**filled)
     safe = re.sub(r"[^\w.=+ \0-]", "_", name).strip(" .-")[:MAX_NAME]
     return safe.replace("\0", SEED_TO_COME) or run.key[:KEY_SHOWN]
+
+
+def check_name(pattern: str) -> None:
+    """Whether names can be made of it.
+
+    Raises:
+        BadInput: it has a field that there is not.
+    """
+    known = ("stem", "seed", "row", "key")
+    try:
+        pattern.format(**dict.fromkeys(known, ""))
+    except (KeyError, IndexError, ValueError, AttributeError):
+        names = ", ".join(f"{{{name}}}" for name in known)
+        raise BadInput(f"--name {pattern}: known are {names}") from None
 
 
 # ---- Keys

@@ -16,6 +16,7 @@ from enum import Enum
 from talkinghead.replay.runs import Run
 
 MAX_DEATHS = 3  # a run that was under way so often when its place died may be why it died
+REFUSED = "refused"  # how the reason of what goes to another place begins
 FIRST_ANSWER_SECONDS = 0.2  # a place has to answer in, however short the wait for it
 
 
@@ -139,7 +140,7 @@ class Schedule:
     def refused(self, task: Task, place: str, why: str) -> None:
         """The place cannot do the run: another does it next, if there is one (`end_hopeless`)."""
         task.refusals[place] = why
-        self._put_back(task, f"refused: {why}", first=True)
+        self._put_back(task, f"{REFUSED}: {why}", first=True)
 
     def failed(self, task: Task, why: str, *, again: bool) -> None:
         """The run failed; it is tried once more after all others, if that may help and is asked."""

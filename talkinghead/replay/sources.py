@@ -31,26 +31,40 @@ class Source:
     content: dict[str, Any]
 
 
-def find_files(names: Sequence[str]) -> list[Path]:
-    """The files that arguments name; of a folder its *.json, of a pattern what it matches.
+@dataclass(frozen=True)
+class Problem:
+    """A file that cannot be run as asked, in the row of a table if there is one, and why."""
 
-    Raises:
-        BadInput: an argument names nothing.
-    """
-    found: dict[Path, None] = {}
+    path: Path
+    why: str
+    row: int | None = None
+
+
+def read_sources(names: Sequence[str]) -> tuple[list[Source], list[Problem]]:
+    """What the arguments name, and what of it cannot be read: all of it, in one pass."""
+    sources: dict[Path, Source] = {}
+    problems: dict[Problem, None] = {}
     for name in names:
-        path = Path(name)
-        if path.is_dir():
-            here = sorted(path.glob("*.json"))
-        elif path.exists():
-            here = [path]
-        else:
-            root = Path(path.anchor)
-            here = sorted(root.glob(str(path.relative_to(root))))
-        if not here:
-            raise BadInput(f"{name}: there is no such file, and no *.json in it if it is a folder")
-        found |= dict.fromkeys(here)
-    return list(found)
+        if not (paths := find_files(name)):
+            why = "there is no such file, and no *.json in it if it is a folder"
+            problems[Problem(Path(name), why)] = None
+        for path in paths:
+            try:
+                sources.setdefault(path, read_source(path))
+            except BadInput as error:
+                problems[Problem(path, str(error))] = None
+    return list(sources.values()), list(problems)
+
+
+def find_files(name: str) -> list[Path]:
+    """The files that an argument names; of a folder its *.json, of a pattern what it matches."""
+    path = Path(name)
+    if path.is_dir():
+        return sorted(path.glob("*.json"))
+    if path.exists():
+        return [path]
+    root = Path(path.anchor)
+    return sorted(root.glob(str(path.relative_to(root))))
 
 
 def read_source(path: Path) -> Source:
@@ -62,24 +76,24 @@ def read_source(path: Path) -> Source:
     try:
         content = read_json(path)
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: not readable as JSON: {error}") from None
+        raise BadInput(f"not readable as JSON: {error}") from None
     if (workflow := workflow_in(content)) is not None:
         return Source(path, "workflow", workflow)
     if isinstance(content, dict) and {"format", "request", "graph"} <= content.keys():
-        return Source(path, "request", _of_bundle(path, content))
+        return Source(path, "request", _of_bundle(content))
     fields = content.get("input", content) if isinstance(content, dict) else content
     if not isinstance(fields, dict):
-        raise BadInput(f"{path}: neither a workflow, a replay bundle nor a request")
+        raise BadInput("neither a workflow, a replay bundle nor a request")
     return Source(path, "request", fields)
 
 
-def _of_bundle(path: Path, bundle: dict[str, Any]) -> dict[str, Any]:
+def _of_bundle(bundle: dict[str, Any]) -> dict[str, Any]:
     """The request of a bundle, with the seed that was drawn for it."""
     try:
         request = dict(bundle["request"])
         return {**request, "seed": bundle["result"]["generation_params"]["seed"]}
     except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{path}: a replay bundle without its request or its seed") from None
+        raise BadInput("a replay bundle without its request or its seed") from None
 
 
 def as_urls(name: str, value: object, folder: Path) -> object:

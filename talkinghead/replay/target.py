@@ -8,12 +8,16 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from talkinghead.replay.comfy_place import ComfyPlace
 from talkinghead.replay.places import Away, Failed, Place
 from talkinghead.replay.sources import BadInput
 from talkinghead.settings import Settings
 from talkinghead.workflow.schemas import Schemas
+
+if TYPE_CHECKING:
+    from talkinghead.replay.endpoint_batch import EndpointBatch
 
 ENDPOINT_JOBS = 4  # in flight, if --jobs does not say
 
@@ -22,12 +26,15 @@ ENDPOINT_JOBS = 4  # in flight, if --jobs does not say
 class Target:
     """Where runs go: to these servers, to this endpoint, or if there are none to our ComfyUI.
 
-    `jobs` is how many may be in flight at most, if the caller says so.
+    `jobs` is how many may be in flight at most, if the caller says so. Jobs of `low_priority` start
+    no worker of an endpoint; `as_batch` they are one of its batches.
     """
 
     servers: tuple[str, ...]
     endpoint: str | None
     jobs: int | None = None
+    low_priority: bool = False
+    as_batch: bool = False
 
     def __str__(self) -> str:
         return ", ".join(self.servers) or self.endpoint or "own ComfyUI"
@@ -61,13 +68,32 @@ class Target:
         _tell_apart(places)
         return places
 
+    def batch(
+        self, settings: Settings, stop: threading.Event, *, lost_seconds: float
+    ) -> EndpointBatch:
+        """The endpoint's batches."""
+        from talkinghead.replay.endpoint_api import EndpointApi  # noqa: PLC0415 - a slow import
+        from talkinghead.replay.endpoint_batch import EndpointBatch  # noqa: PLC0415
+        from talkinghead.replay.sending import Sender  # noqa: PLC0415
+
+        return EndpointBatch(
+            EndpointApi(str(self.endpoint), os.environ.get("RUNPOD_API_KEY") or "none"),
+            job_of=Sender(settings).job,
+            lost_seconds=lost_seconds,
+            download_seconds=settings.download_seconds,
+            stop=stop,
+        )
+
     def _endpoint_place(self, url: str, settings: Settings, lost_seconds: float) -> Place:
         from talkinghead.replay.endpoint import EndpointPlace  # noqa: PLC0415 - a slow import
         from talkinghead.replay.endpoint_api import EndpointApi  # noqa: PLC0415 - a slow import
+        from talkinghead.replay.sending import Sender  # noqa: PLC0415 - a slow import
 
         return EndpointPlace(
             EndpointApi(url, os.environ.get("RUNPOD_API_KEY") or "none"),
             width=self.in_flight,
+            job_of=Sender(settings).job,
+            low_priority=self.low_priority,
             job_seconds=settings.job_timeout_seconds,
             lost_seconds=lost_seconds,
             download_seconds=settings.download_seconds,

@@ -8,6 +8,7 @@ from talkinghead.errors import JobError, ModelsMissing, WorkflowRejected
 from talkinghead.workflow.file_inputs import MODEL_SUFFIXES, UNFLAGGED_UPLOADS
 from talkinghead.workflow.graph import Graph, label_in
 from talkinghead.workflow.nearest import NEAREST, nearest
+from talkinghead.workflow.packs import where_from
 from talkinghead.workflow.schemas import (
     DYNAMIC_COMBO,
     InputSpec,
@@ -73,9 +74,11 @@ def _check_node(graph: Graph, key: str, schemas: Schemas) -> Iterator[Misfit]:
             yield from _check_value(name, known[input_name], value)
 
 
-def unknown_class(class_type: str, schemas: Schemas) -> str:
-    """The message for a node class that is not in the schemas."""
-    hint = nearest(class_type, schemas, NEAREST)
+def unknown_class(
+    class_type: str, schemas: Schemas, properties: Mapping[str, Any] | None = None
+) -> str:
+    """The message for a node class that is not in the schemas; `properties` are a GUI node's."""
+    hint = where_from(class_type, schemas, properties) or nearest(class_type, schemas, NEAREST)
     return f"this ComfyUI has no node class {class_type}{hint}"
 
 

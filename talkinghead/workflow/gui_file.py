@@ -169,6 +169,8 @@ def schema_of(node: Node, schemas: Schemas) -> NodeSchema:
     Raises:
         ConvertError: this ComfyUI does not know the class.
     """
+    if node["type"] in ("GetNode", "SetNode"):
+        raise ConvertError("only the browser follows it: export the workflow in API format", node)
     if node["type"] not in schemas:
         near = nearest(node["type"], schemas, DID_YOU_MEAN)
         raise ConvertError(f"unknown node class {node['type']!r}{near}", node)

@@ -273,7 +273,8 @@ def test_a_job_whose_answer_is_lost_is_not_sent_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, "BadRequest"), (404, "BadRequest"), (401, "Unauthorized")]
+    ("status", "kind"),
+    [(301, "BadRequest"), (400, "BadRequest"), (404, "BadRequest"), (401, "Unauthorized")],
 )
 def test_a_refusal_is_told_at_once(client: Driver, api: RunPod, status: int, kind: str) -> None:
     api.faults["run"] = [status]

@@ -7,8 +7,9 @@ whether it is read rightly. Each profile is run as it ships, but for the files' 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -116,9 +117,14 @@ def rendered(studio: Studio, portrait: Path, tmp_path_factory: pytest.TempPathFa
     voice = write_tone(folder / "voice.wav", seconds=2)
     made: dict[str, Frames] = {}
 
-    def frames(profile: ModelProfile, speedups: Speedups = NO_SPEEDUPS, **fields: Any) -> Frames:
+    def frames(
+        profile: ModelProfile,
+        speedups: Speedups = NO_SPEEDUPS,
+        changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        **fields: Any,
+    ) -> Frames:
         tuned = Tuning("", "sdpa", 0, True, speedups=speedups).apply(profile)
-        key = f"{tuned.slots}{tuned.optional}{fields}"
+        key = f"{tuned.slots}{tuned.optional}{changes}{fields}"
         if key not in made:
             plan = planned(voice, fields)
             with studio.comfy("formats", lambda: None) as turn:
@@ -126,6 +132,8 @@ def rendered(studio: Studio, portrait: Path, tmp_path_factory: pytest.TempPathFa
                     plan, [voice], turned(plan, portrait, folder, 1), folder, turn.client
                 )
                 graph = graph_of(plan, files, tuned, turn.schemas())
+                for entry in graph.values():
+                    entry["inputs"].update(changes.get(entry["_meta"]["title"], {}))
                 made[key] = images_of(graph, f"f{len(made)}", turn.client, folder) / 255.0
         return made[key]
 
@@ -168,9 +176,7 @@ def test_every_file_of_a_shipped_profile_has_a_twin() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_profile_reads_its_formats_rightly(name: str, mode: str, rendered: Render) -> None:
     reference = rendered(plain(lora=name != "fp8-distill"), mode=mode)
-    found = alike(reference, rendered(with_twins(name), mode=mode))
-    print(name, mode, found, flush=True)
-    assert found > 0.9
+    assert alike(reference, rendered(with_twins(name), mode=mode)) > 0.98
 
 
 # What a CPU can run of what a deployer may switch on.
@@ -186,9 +192,7 @@ SPEEDUPS = {
 def test_a_setting_that_only_computes_otherwise_gives_the_same_picture(
     name: str, rendered: Render
 ) -> None:
-    found = alike(rendered(plain()), rendered(plain(), SPEEDUPS[name]))
-    print(name, found, flush=True)
-    assert found > 0.9
+    assert alike(rendered(plain()), rendered(plain(), SPEEDUPS[name])) > 0.999
 
 
 @pytest.mark.parametrize("matmul", [True, False])
@@ -201,11 +205,11 @@ def test_the_distilled_profile_multiplies_in_fp8_and_without(
             rendered(plain(lora=False), **fields),
             rendered(profile, Speedups(fp8_matmul=matmul), **fields),
         )
-        print(matmul, fields, found, flush=True)
-        assert found > 0.9
+        assert found > 0.98
 
 
-QUALITY = {"long": True, "use_speed_lora": False, "steps": 10, "cfg_scale": 2.0}
+# EasyCache begins with the tenth step.
+QUALITY = {"long": True, "use_speed_lora": False, "steps": 12, "cfg_scale": 2.0}
 
 
 @pytest.mark.parametrize("cache", ["teacache", "magcache", "easycache"])
@@ -213,14 +217,13 @@ def test_a_cache_of_steps_runs_in_a_chain(cache: StepCache, rendered: Render) ->
     found = alike(
         rendered(plain(), **QUALITY), rendered(plain(), Speedups(step_cache=cache), **QUALITY)
     )
-    print(cache, found, flush=True)
-    assert found > 0.1
+    assert found > 0.5
 
 
 def test_a_light_vae_decodes_every_frame_of_a_window(rendered: Render) -> None:
     frames = rendered(plain(), Speedups(light_vae=True), long=True)
-    assert len(frames) == FRAMES
-    print(alike(frames, rendered(plain(), long=True)))
+    assert frames.shape == (FRAMES, HEIGHT, WIDTH, 3)
+    assert alike(frames, rendered(plain(), long=True)) < 0.9  # it is another VAE's picture
 
 
 # What the table of exclusions says that the nodes refuse, on the nodes.
@@ -242,7 +245,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "a light VAE and matched colours": (
         "fp8",
-        {"Frames": {"match_colours": True}, "Light VAE": {}},
+        {"Frames": {"match_colours": True}},
         "match_colours needs the pictures of the VAE",
     ),
 }
@@ -250,13 +253,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_the_nodes_refuse_what_the_table_says(name: str, rendered: Render) -> None:
-    profile_name, changes, message = REFUSALS[name]
-    profile = with_twins(profile_name)
-    light = profile.light_vae if "Light VAE" in changes else None
-    slots = {
-        **profile.slots,
-        **{title: {**(profile.slots.get(title) or {}), **each} for title, each in changes.items()},
-        **({"Light VAE": light} if light else {}),
-    }
+    profile, changes, message = REFUSALS[name]
+    light = Speedups(light_vae="Frames" in changes)
     with pytest.raises(ExecutionFailed, match=message):
-        rendered(profile.model_copy(update={"slots": slots}), long=True)
+        rendered(with_twins(profile), light, changes, long=True)

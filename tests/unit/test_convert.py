@@ -915,7 +915,22 @@ templates = pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.ste
 def test_a_template_is_a_gui_file_in_its_canonical_form(path: Path) -> None:
     gui = template(path)
     assert is_gui(gui)
+    del gui["extra"]["ds"]  # where it is looked at: the GUI saves another
     assert canonical(gui) == gui
+
+
+@templates
+def test_a_template_opens_on_its_note_at_a_size_to_read(path: Path) -> None:
+    gui = template(path)
+    view = gui["extra"]["ds"]
+    (note,) = [node for node in gui["nodes"] if node["type"] == "MarkdownNote"]
+    left, top = (
+        (at + by) * view["scale"] for at, by in zip(note["pos"], view["offset"], strict=True)
+    )
+    width, title = note["size"][0] * view["scale"], 30 * view["scale"]
+    assert view["scale"] >= 0.8
+    assert left >= 60 and left + width <= 1280, "beside the GUI's own bar, on a small screen"
+    assert 100 <= top - title <= 300, "below the GUI's tabs"
 
 
 @templates

@@ -183,7 +183,7 @@ def test_files_that_cannot_be_had_and_those_that_cannot_be_opened_are_told_in_on
         assert (answer["error_code"], answer["details"]["field"]) == ("media_invalid", expected[1])
     path = in_file(tmp_path, json.dumps(fields | {"image_base64": None, "image_url": "none.png"}))
     for command in ("estimate", "run"):
-        got = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "900"})
+        got = CliRunner().invoke(app, [command, str(path), "--draft"], env={"COLUMNS": "900"})
         assert all(f"{field}: " in got.output for field in ["image_url", *expected[2:]])
 
 

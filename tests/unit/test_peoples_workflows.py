@@ -210,8 +210,9 @@ def test_a_seed_that_is_a_text_is_set_and_told(tmp_path: Path, schemas: Schemas)
     path.write_text(json.dumps({"1": node}))
     for seed, expected in (("keep", 123), (7, 7)):
         wanted = Wanted({}, [], seed, "{stem}-{seed}")
-        (run,), problems = plan_runs([read_source(path)], wanted, schemas, remote=False)
-        assert problems == []
+        plan = plan_runs([read_source(path)], wanted, schemas, remote=False)
+        assert plan.problems == []
+        (run,) = plan.runs
         assert run.seed == run.content["1"]["inputs"]["seed"] == expected
 
 

@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from talkinghead.replay.endpoint import EndpointPlace
 from talkinghead.replay.endpoint_api import EndpointApi
 from talkinghead.replay.places import Away, Failed, RunResult, Seen, Stopped
+from talkinghead.replay.runs import Run
+from talkinghead.replay.sending import Sender
+from talkinghead.replay.sources import Source
+from talkinghead.settings import Settings
+from tests.store import S3Server
 from tests.timing import LAST_RESORT_SECONDS
 from tests.unit.test_replay import graph, planned, source
 
@@ -37,6 +43,7 @@ class RunPod:
         self.cuts_off = False  # it takes jobs, and says so with half an answer
         self.asked: list[str] = []
         self.inputs: list[Any] = []
+        self.policies: list[Any] = []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -49,6 +56,7 @@ class RunPod:
                     return
                 if self.path.endswith("/run"):
                     outer.inputs.append(json.loads(body)["input"])
+                    outer.policies.append(json.loads(body).get("policy"))
                     if len(outer.inputs) > 1:
                         outer.states = outer.next_states
                 if "/cancel/" in self.path and not outer.lives:
@@ -110,10 +118,13 @@ def endpoint_place(
     *,
     job_seconds: float = LAST_RESORT_SECONDS,
     lost_seconds: float = LAST_RESORT_SECONDS,
+    low_priority: bool = False,
 ) -> EndpointPlace:
     return EndpointPlace(
         EndpointApi(api.url, "key"),
         width=1,
+        job_of=Sender(Settings()).job,
+        low_priority=low_priority,
         job_seconds=job_seconds,
         lost_seconds=lost_seconds,
         download_seconds=LAST_RESORT_SECONDS,
@@ -257,7 +268,7 @@ def test_one_broken_poll_is_no_end_of_a_run(
 def test_a_job_that_is_given_up_is_cancelled_on_the_endpoint(
     runpod: Callable[..., RunPod],
     tmp_path: Path,
-    limits: dict[str, float],
+    limits: dict[str, Any],
     states: list[State],
     problem: str,
 ) -> None:
@@ -353,6 +364,76 @@ def test_a_busy_endpoint_is_asked_again(runpod: Callable[..., RunPod], tmp_path:
 
 def test_an_endpoint_that_does_not_answer_is_away(tmp_path: Path) -> None:
     api = EndpointApi("http://127.0.0.1:9", "key")
-    place = EndpointPlace(api, width=1, job_seconds=1, lost_seconds=1, download_seconds=1)
+    place = EndpointPlace(
+        api,
+        width=1,
+        job_of=Sender(Settings()).job,
+        job_seconds=1,
+        lost_seconds=1,
+        download_seconds=1,
+    )
     with pytest.raises(Away, match="does not answer"):
         place.connect()
+
+
+# ---- Local files, on their way
+
+
+def request_run(folder: Path, **fields: Any) -> Run:
+    for name in ("me.png", "me.wav"):
+        (folder / name).write_bytes(name.encode())
+    content = {"image_url": "me.png", "speakers": [{"audio_url": "me.wav"}], **fields}
+    (run,) = planned(Source(folder / "request.json", "request", content))
+    return run
+
+
+def test_local_files_go_to_an_endpoint_within_the_job(tmp_path: Path) -> None:
+    job = Sender(Settings()).job(request_run(tmp_path, draft=True))
+    assert base64.b64decode(job["image_url"].removeprefix("data:image/png;base64,")) == b"me.png"
+    assert job["speakers"][0]["audio_url"].endswith(base64.b64encode(b"me.wav").decode())
+    assert job["draft"] is True
+
+
+def test_the_files_of_a_workflow_go_with_it_under_plain_names(tmp_path: Path) -> None:
+    (tmp_path / "me.png").write_bytes(b"png")
+    flow = {"1": {"class_type": "LoadImage", "inputs": {"image": "me.png [input]"}}}
+    (run,) = planned(source(flow, str(tmp_path / "flow.json")))
+    job = Sender(Settings()).job(run)
+    ((name, uri),) = job["files"].items()
+    assert name.endswith("-me.png") and uri == "data:image/png;base64,cG5n"
+    assert job["workflow"]["1"]["inputs"]["image"] == name
+
+
+def test_a_file_that_is_too_large_for_a_job_needs_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talkinghead.replay.sending.INLINE_BYTES", 5)
+    with pytest.raises(Failed, match=r"me\.png has 0\.0 MB, .* set S3_BUCKET"):
+        Sender(Settings()).job(request_run(tmp_path))
+
+
+def test_a_large_file_goes_by_the_bucket_and_the_job_gets_its_url(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talkinghead.replay.sending.INLINE_BYTES", 5)
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    job = Sender(Settings()).job(request_run(tmp_path))
+    for url, content in (
+        (job["image_url"], b"me.png"),
+        (job["speakers"][0]["audio_url"], b"me.wav"),
+    ):
+        assert requests.get(url, timeout=LAST_RESORT_SECONDS).content == content
+
+
+def test_a_job_of_low_priority_says_so_and_what_is_paid_is_told_apart_from_the_wait(
+    runpod: Callable[..., RunPod], tmp_path: Path
+) -> None:
+    text = {"node": "Text", "kind": "text", "text": "hello"}
+    done = {"status": "COMPLETED", "output": {"outputs": [text]}, "executionTime": 2500}
+    api = runpod(done)
+    (run,) = planned(source(graph()))
+    place = endpoint_place(api, low_priority=True)
+    result = place.run(run, tmp_path, lambda fraction, message: None, threading.Event())
+    assert api.policies == [{"lowPriority": True}]
+    assert result.paid_seconds == 2.5

@@ -52,7 +52,7 @@ def test_it_reaches_its_node_and_is_told(name: str, value: float) -> None:
 @pytest.mark.parametrize("name", GIVEN)
 def test_it_is_in_the_schema_and_in_the_readme(name: str) -> None:
     assert name in request_schema([])["properties"]["input"]["properties"]
-    assert f"| `{name}` |" in (PROJECT_DIR / "README.md").read_text("utf-8")
+    assert f"| `{name}` |" in (PROJECT_DIR / "docs" / "request.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

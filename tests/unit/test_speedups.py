@@ -29,7 +29,7 @@ from talkinghead.plan.plan import Plan, make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.plan.windows import window
 from talkinghead.render.job import Job
-from talkinghead.render.remedies import Remedies, profile_for
+from talkinghead.render.remedies import Remedies
 from talkinghead.settings import OTHER_ATTENTION, PROJECT_DIR, Settings, wrong_settings
 from talkinghead.workflow import template
 from talkinghead.workflow.check import check
@@ -177,7 +177,7 @@ def test_a_chain_is_compiled_and_one_prompt_only_on_a_worker_that_has_rendered(
     studio = Studio(Settings(torch_compile=True, comfyui_url="http://127.0.0.1:9"))
     studio.is_warm = is_warm
     plan = planned(long=long)
-    assert has(graph_of(plan, profile_for(plan, studio)), "Compile") is expected
+    assert has(graph_of(plan, studio.profile_for(plan)), "Compile") is expected
 
 
 def test_what_is_compiled_lies_beside_the_models_for_the_workers_to_come(tmp_path: Path) -> None:

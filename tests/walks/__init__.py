@@ -1,0 +1,1 @@
+"""New users, as they come: what they type, and what they see."""

@@ -7,7 +7,7 @@ import { attach, decode, type Files, type Presign, type Upload } from "./files.j
 import { newId, sha256 } from "./hashes.js";
 import { readState, resultOf, type JobState, type Result, type Submitted } from "./jobs.js";
 import type { Estimate, Policy, Request } from "./types.js";
-import { Unanswered, Unheard, Wire, type Answer } from "./wire.js";
+import { SEND_SECONDS, Unanswered, Unheard, Wire, type Answer } from "./wire.js";
 
 const RUNPOD_URL = "https://api.runpod.ai/v2";
 /** A platform that was too busy to take a job says one of these, and has not taken it. */
@@ -206,7 +206,7 @@ export class Client {
     const requestId = input["request_id"] as string | undefined;
     const deadline = Date.now() + this.patienceSeconds * 1000;
     for (let troubles = 1; ; troubles++) {
-      const answer = await this.heard(() => this.wire.ask("POST", "run", body));
+      const answer = await this.heard(() => this.wire.ask("POST", "run", body, SEND_SECONDS));
       if (answer instanceof Unanswered) throw lost(answer.message, requestId);
       if (!(answer instanceof Error)) {
         const id = answer.content["id"];

@@ -2,6 +2,8 @@
 // surely was not may be sent again.
 
 export const ASK_SECONDS = 30;
+/** The same of a job with 10 MB of files, over a slow line. */
+export const SEND_SECONDS = 300;
 
 /** Nobody was there: what was asked was not heard. */
 export class Unheard extends Error {}
@@ -24,14 +26,19 @@ export class Wire {
   ) {}
 
   /** Ask the endpoint; throws Unheard or Unanswered. */
-  async ask(method: "GET" | "POST", path: string, body?: unknown): Promise<Answer> {
+  async ask(
+    method: "GET" | "POST",
+    path: string,
+    body?: unknown,
+    seconds = ASK_SECONDS,
+  ): Promise<Answer> {
     const headers: Record<string, string> = { "Content-Type": "application/json", ...this.headers };
     if (this.apiKey) headers["Authorization"] = `Bearer ${this.apiKey}`;
     const asked: RequestInit = {
       method,
       headers,
-      redirect: "error", // it would take the key with it to another host
-      signal: AbortSignal.timeout(ASK_SECONDS * 1000),
+      redirect: "manual", // it would take the key with it to another host
+      signal: AbortSignal.timeout(seconds * 1000),
     };
     if (method === "POST") asked.body = JSON.stringify(body ?? {});
     let answer: Response;

@@ -103,7 +103,7 @@ def _unknown_classes(gui: Workflow, schemas: Schemas) -> Iterator[Finding]:
     for node in gui["nodes"]:
         if node["type"] in known or node.get("mode") in (MUTED, BYPASSED):
             continue
-        message = unknown_class(node["type"], schemas)
+        message = unknown_class(node["type"], schemas, node.get("properties"))
         yield Finding("error", label_of(node, schemas), "", message)
 
 
