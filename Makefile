@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gui draft-comfyui test test-fast check test-real test-current test-gui soak replay-soak \
+.PHONY: demo gui draft-comfyui test test-fast check test-real test-current test-gui gpu-lab soak replay-soak \
 	long-soak mutants test-types test-image comfyui chromium frontends typescript lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
@@ -51,6 +51,11 @@ test-types: $(VENV)/.installed typescript
 # disk. PACKS=DIR names a folder with the real ComfyUI and node packs.
 test-image: $(VENV)/.installed
 	$(BIN)/python scripts/test-image $(if $(PACKS),--packs $(PACKS))
+
+# The archive for a bare GPU machine: benchmarks/README.md. PACKS names a folder with ComfyUI and the
+# node packs; PYTHON_THERE is the version of that machine's Python.
+gpu-lab: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.gpu_lab pack $(PACKS) --python $(or $(PYTHON_THERE),3.12)
 
 # 200 good and bad jobs in a row; `make test` runs a short form.
 soak: comfyui

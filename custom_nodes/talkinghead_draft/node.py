@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +20,7 @@ from .draft import picture_draft, video_draft
 from .face import Picture, Plane
 from .mp4 import write_mp4
 from .video import held, read_frames
-from .voice import Motion, Samples, at_rest, mouth_motion
+from .voice import Motion, Samples, at_rest, mixed, mouth_motion
 
 
 class Audio(TypedDict):
@@ -42,8 +43,13 @@ class TalkingHeadDraft(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no ty
             "A preview to judge timing and framing by; it is no model.",
             inputs=[
                 io.Audio.Input("voice", tooltip="Moves the first speaker's mouth."),
-                io.Audio.Input("sound", tooltip="Goes into the file."),
-                io.Int.Input("num_frames", default=250, min=1, max=1_000_000),
+                io.Int.Input(
+                    "num_frames",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="0: as many as the sound is long.",
+                ),
                 io.Float.Input("fps", default=25.0, min=1.0, max=60.0, step=0.01),
                 io.Int.Input(
                     "seed",
@@ -52,6 +58,11 @@ class TalkingHeadDraft(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no ty
                     max=2**53 - 1,
                     control_after_generate=True,
                     tooltip="Blinks and sway come from it.",
+                ),
+                io.Audio.Input(
+                    "sound",
+                    optional=True,
+                    tooltip="Goes into the file; without it, the voices do.",
                 ),
                 io.Image.Input(
                     "image", optional=True, tooltip="The portrait; of a batch, the first."
@@ -86,10 +97,10 @@ class TalkingHeadDraft(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no ty
         cls,
         *,
         voice: Audio,
-        sound: Audio,
         num_frames: int,
         fps: float,
         seed: int,
+        sound: Audio | None = None,
         image: torch.Tensor | None = None,
         video: InputImpl.VideoFromFile | None = None,
         masks: torch.Tensor | None = None,
@@ -103,6 +114,8 @@ class TalkingHeadDraft(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no ty
         """
         rate = Fraction(fps).limit_denominator(1001)  # exact for the step's cents and for NTSC's
         voices = _numbered(voice, voice_2, voice_3, voice_4)
+        heard, hz = mixed([(_samples(each), each["sample_rate"]) for each in _heard(sound, voices)])
+        num_frames = num_frames or max(1, math.ceil(Fraction(heard.shape[-1], hz) * rate))
         motions = [_motion(each, num_frames, rate) for each in voices]
         portrait = None if image is None else _picture(image)
         planes = None if masks is None else _planes(masks)
@@ -116,7 +129,7 @@ class TalkingHeadDraft(io.ComfyNode):  # type: ignore[misc]  # ComfyUI has no ty
             raise ValueError("a draft needs an image or a video")
         path = Path(folder_paths.get_temp_directory()) / f"talkinghead_draft_{uuid4().hex}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_mp4(path, _watched(frames, num_frames), rate, _samples(sound), sound["sample_rate"])
+        write_mp4(path, _watched(frames, num_frames), rate, heard, hz)
         missed = _faceless(motions, seen)
         return io.NodeOutput(
             InputImpl.VideoFromFile(str(path)), ui={"text": missed} if missed else None
@@ -154,6 +167,11 @@ def _numbered(*voices: Audio | None) -> list[Audio | None]:
     """The voices up to the last one given: a gap keeps its number, so that the masks fit."""
     last = max(number for number, voice in enumerate(voices) if voice is not None)
     return list(voices[: last + 1])
+
+
+def _heard(sound: Audio | None, voices: Sequence[Audio | None]) -> list[Audio]:
+    """What goes into the file: the sound, or else the voices."""
+    return [each for each in voices if each is not None] if sound is None else [sound]
 
 
 def _motion(voice: Audio | None, num_frames: int, fps: Fraction) -> Motion:

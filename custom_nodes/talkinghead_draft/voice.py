@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -108,3 +109,27 @@ def _smooth(track: Track, fps: float) -> Track:
     reach = round(0.05 * fps)
     kernel = np.ones(2 * reach + 1) / (2 * reach + 1)
     return np.convolve(np.pad(track, reach, mode="edge"), kernel, mode="valid")
+
+
+def mixed(voices: Sequence[tuple[Samples, int]]) -> tuple[Samples, int]:
+    """The voices at once, each with its rate in Hz; one alone as it is, several in mono.
+
+    They begin together, and get the rate of the first; where they are too loud together, all of it
+    is made quieter.
+    """
+    first, rate = voices[0]
+    if len(voices) == 1:
+        return first, rate
+    tracks = [_at_rate(samples.mean(axis=0), own, rate) for samples, own in voices]
+    mix = np.zeros(max(len(track) for track in tracks), np.float32)
+    for track in tracks:
+        mix[: len(track)] += track
+    return (mix / max(1.0, float(np.abs(mix).max(initial=0.0))))[None], rate
+
+
+def _at_rate(track: Samples, rate: int, wanted: int) -> Samples:
+    if rate == wanted:
+        return track
+    count = round(len(track) * wanted / rate)
+    times = np.arange(count) * (rate / wanted)
+    return np.asarray(np.interp(times, np.arange(len(track)), track), np.float32)

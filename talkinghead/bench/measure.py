@@ -124,6 +124,8 @@ class Bench:
             times = row.window_seconds / window_seconds(plan)
             return self._with_picture(replace(row, times_published=times))
         except JobError as error:
+            if tail := error.details.get("log_tail"):  # the log itself went with a dead ComfyUI
+                self.video(name).with_suffix(".log").write_text(str(tail), encoding="utf-8")
             return replace(row, note=f"{error.code}: {str(error).splitlines()[0]}")
 
     @contextlib.contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from .errors import TalkingheadError
 from .files import Files, Storage
 from .flow import Do, Flow, OnProgress, Pace, Pause, Step, Story, Tell, prepared
 from .jobs import JobState, Result, Submitted
@@ -234,6 +235,8 @@ def _done(flow: Flow[T]) -> T:
                 step = flow.send(value)
     except StopIteration as end:
         return cast("T", end.value)
+    except TalkingheadError as error:
+        raise error.with_traceback(None) from None  # what is within tells a caller nothing
 
 
 def _do(step: Step) -> tuple[Any, BaseException | None]:
@@ -273,6 +276,8 @@ async def _awaited(flow: Flow[T]) -> T:
                 step = flow.send(value)
     except StopIteration as end:
         return cast("T", end.value)
+    except TalkingheadError as error:
+        raise error.with_traceback(None) from None  # what is within tells a caller nothing
 
 
 async def _await_step(step: Step) -> tuple[Any, BaseException | None]:

@@ -31,22 +31,30 @@ Source = Literal["published", "derived"]
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU; `speed` is in RTX 4090. Derived: not from a video of this model on this card."""
+    """A GPU; `speed` is in RTX 4090. Derived: not from a video of this model on this card.
+
+    `basis` is who published it, with which stack, or from what it is derived. Nothing is measured
+    here: what a worker or a bench measures on its own card goes before all of these.
+    """
 
     name: str
     speed: float
     source: Source
+    basis: str
 
+
+BY_PRODUCTS = "fp16 matrix products, {} to the 4090's 157 TFLOPS"
+BY_LIGHTX2V = "LightX2V's list, {} of a 4090 D: an upper bound"
 
 CARDS = (
-    Card("RTX 3090", 0.42, "derived"),
-    Card("L40", 0.74, "derived"),
-    Card("RTX 4090", 1.0, "published"),
-    Card("L40S", 1.1, "derived"),
-    Card("A100", 1.25, "derived"),
-    Card("RTX 5090", 1.4, "derived"),
-    Card("H100", 2.8, "derived"),
-    Card("H200", 3.0, "derived"),
+    Card("RTX 3090", 0.42, "derived", BY_PRODUCTS.format(66)),
+    Card("L40", 0.74, "derived", BY_PRODUCTS.format(116)),
+    Card("RTX 4090", 1.0, "published", "InfiniteTalk's issues 89, 93: bf16, 14 blocks swapped"),
+    Card("L40S", 1.1, "derived", BY_PRODUCTS.format(171)),
+    Card("A100", 1.25, "derived", BY_PRODUCTS.format(197)),
+    Card("RTX 5090", 1.4, "derived", BY_PRODUCTS.format(220)),
+    Card("H100", 2.8, "derived", BY_LIGHTX2V.format(3.1)),
+    Card("H200", 3.0, "derived", "1.07 of an H100: an upper bound"),
 )
 
 
@@ -195,7 +203,7 @@ def table() -> str:
         window = rest + USUAL_STEPS * step
         lengths = " | ".join(_of_sound(minutes, window) for minutes in (1, 10, 60))
         times = f"{step:.1f} s | {rest:.0f} s | {window:.0f} s | {lengths}"
-        rows.append(f"| {card.name} | {times} | {card.source} |")
+        rows.append(f"| {card.name} | {times} | {card.source}: {card.basis} |")
     return "\n".join(rows) + "\n"
 
 

@@ -25,7 +25,8 @@ def api() -> Iterator[RunPod]:
 def built() -> Path:
     """The TypeScript client as JavaScript: it is compiled with --strict, once."""
     tsc = TYPESCRIPT / "node_modules" / "typescript" / "bin" / "tsc"
-    assert tsc.exists(), "run scripts/install-typescript"
+    if not tsc.exists():
+        pytest.skip("NO TEST OF THE TYPESCRIPT CLIENT RAN: scripts/install-typescript tells why")
     sources = [*(TYPESCRIPT / "src").glob("*.ts"), TYPESCRIPT / "tsconfig.json"]
     marker = DIST / ".made"
     newest = max(path.stat().st_mtime for path in sources)

@@ -12,7 +12,12 @@ from talkinghead.cli.app import app
 from tests.clients.runpod import KEY, SHA256, VIDEO, RunPod, completed, failed
 
 INFO = {"width": 64, "height": 64, "frames": 5, "duration_seconds": 0.2, "sha256": SHA256}
-MADE = {"video_info": INFO, "generation_params": {"seed": 7}, "generation_time_seconds": 1.0}
+SPENT = {
+    "timings": {"render": 1.0},
+    "processing_time_seconds": 2.0,
+    "generation_time_seconds": 1.0,
+}
+MADE = {"video_info": INFO, "generation_params": {"seed": 7}, **SPENT}
 
 
 @pytest.fixture

@@ -13,9 +13,16 @@ from typer.testing import CliRunner
 from talkinghead.bench import configurations
 from talkinghead.bench import run as bench_run
 from talkinghead.cli.app import app
+from talkinghead.comfy import studio as studios
 from talkinghead.media.looking import frames_of
-from talkinghead.models.gpu import read_host
+from talkinghead.models.gpu import Host, read_host
+from talkinghead.settings import Settings
 from tests.comfy.conftest import DOUBLES_DIR
+
+
+def with_sage(settings: Settings) -> Host:
+    """The host, as if SageAttention ran on it."""
+    return replace(read_host(settings), sage=True, has_sage=True)
 
 
 def test_a_bench_measures_what_a_job_would_take_and_chooses_no_broken_picture(
@@ -23,8 +30,8 @@ def test_a_bench_measures_what_a_job_would_take_and_chooses_no_broken_picture(
 ) -> None:
     """Beside the plain configuration SageAttention, as if it ran, but black."""
     monkeypatch.setattr(configurations, "TABLE", configurations.TABLE[:1])
-    sage = lambda settings: replace(read_host(settings), sage=True)  # noqa: E731
-    monkeypatch.setattr(bench_run, "read_host", sage)
+    for module in (bench_run, studios):
+        monkeypatch.setattr(module, "read_host", with_sage)
     (tmp_path / "volume").mkdir()
     for name, text in {
         **{"MODEL_PROFILE": "fp8", "EXTRA_NODE_DIRS": str(DOUBLES_DIR)},

@@ -17,19 +17,12 @@ from talkinghead.local_api.jobs import JobQueue
 from talkinghead.local_api.webhook import tell
 from talkinghead.net.fetch import Fetcher, Input
 from talkinghead.render.run import run_job
+from talkinghead.settings import PROJECT_DIR
 from tests.conftest import FileServer
 from tests.timing import LAST_RESORT_SECONDS
 
 # Word for word what RunPod's documentation of the endpoint `infinitetalk` shows.
-DOCUMENTED = """{
-    "input": {
-      "prompt": "a cartoon computer talking",
-      "image": "https://example.com/avatar.jpg",
-      "audio": "https://example.com/speech.wav",
-      "size": "480p",
-      "enable_safety_checker": true
-    }
-  }"""
+DOCUMENTED = PROJECT_DIR / "tests" / "contract" / "requests" / "c1_public.json"
 PRICE_PER_HOUR = 3600.0  # so that a second costs 1
 
 
@@ -63,7 +56,7 @@ def endpoint(
     queue.start()
     yield lambda: requests.post(
         f"{server.url}/v2/infinitetalk/runsync?wait=300000",
-        data=DOCUMENTED,
+        data=DOCUMENTED.read_bytes(),
         headers={"Authorization": "Bearer any", "Content-Type": "application/json"},
         timeout=LAST_RESORT_SECONDS,
     )

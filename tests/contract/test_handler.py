@@ -28,7 +28,7 @@ REQUESTS = Path(__file__).parent / "requests"
 @pytest.fixture
 def served(files: FileServer, portrait: Path, voice: Path) -> FileServer:
     """Every file that the example requests name, behind HTTP."""
-    for name in ("portrait.jpg", "person.jpg", "image.jpg", "two_people.jpg"):
+    for name in ("portrait.jpg", "person.jpg", "image.jpg", "avatar.jpg", "two_people.jpg"):
         (files.folder / name).write_bytes(portrait.read_bytes())
     for name in ("audio", "speech", "long_audio"):
         (files.folder / f"{name}.wav").write_bytes(voice.read_bytes())
@@ -60,6 +60,7 @@ EXPECTED = {
     "b4_block_swap": ((720, 1280), 1, "multitalk", 143),
     "b5_quality": ((400, 704), 1, "multitalk", 143),
     "b6_balanced": ((400, 704), 1, "multitalk", 143),
+    "c1_public": ((640, 640), 1, "infinitetalk", 143),
 }
 
 

@@ -26,8 +26,10 @@ def test_what_is_written_from_the_code_is_current() -> None:
     assert old == [], "run scripts/write-docs"
 
 
-def test_the_examples_are_the_contracts_ten_and_follow_the_schema(schema: dict[str, Any]) -> None:
-    assert len(schema["examples"]) == 10
+def test_the_examples_are_the_contracts_eleven_and_follow_the_schema(
+    schema: dict[str, Any],
+) -> None:
+    assert len(schema["examples"]) == 11
     for example in schema["examples"]:
         jsonschema.validate(example, schema)
 

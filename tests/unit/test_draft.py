@@ -23,7 +23,7 @@ from talkinghead_draft.follow import FIND_EVERY_FRAMES, followed
 from talkinghead_draft.mp4 import write_mp4
 from talkinghead_draft.regions import speaker_regions
 from talkinghead_draft.video import held, read_frames
-from talkinghead_draft.voice import Motion, Samples, at_rest, mouth_motion
+from talkinghead_draft.voice import Motion, Samples, at_rest, mixed, mouth_motion
 
 from talkinghead.media.faces import find_faces
 from talkinghead.media.masks import speaker_masks
@@ -551,3 +551,15 @@ def test_of_two_people_at_the_sides_each_mouth_follows_its_own_voice(portrait: P
         dark = (part.max(axis=-1) < 90).sum(axis=(1, 2)).astype(np.float64)
         assert correlation(dark, opened[own]) > 0.8
         assert correlation(dark, opened[1 - own]) < 0.3
+
+
+def test_the_sound_of_several_voices_is_all_of_them_and_of_one_it_is_as_it_is() -> None:
+    stereo = np.ones((2, 100), np.float32) * 0.25
+    alone, rate = mixed([(stereo, 8000)])
+    assert alone is stereo and rate == 8000
+    longer = np.ones((1, 400), np.float32) * 0.25
+    together, rate = mixed([(stereo, 8000), (longer, 16000)])
+    assert (together.shape, rate) == ((1, 200), 8000)
+    assert np.allclose(together[0, :100], 0.5) and np.allclose(together[0, 100:], 0.25)
+    loud, _ = mixed([(np.ones((1, 9), np.float32), 8000)] * 3)
+    assert float(np.abs(loud).max()) == 1.0
