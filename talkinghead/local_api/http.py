@@ -10,6 +10,7 @@ import http.server
 import json
 import logging
 import re
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ IDLE_SECONDS = 120.0  # a connection that says nothing for so long is closed
 PREFLIGHT_SECONDS = 600
 _PATH = re.compile(r"/(?:v2/[^/]+/)?(run|runsync|health|status|stream|cancel)(?:/([^/]+))?/?")
 _WITH_ID = ("status", "stream", "cancel")
+_NUMBER = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class ApiServer(http.server.ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], queue: JobQueue, access: Access) -> None:
         self.queue, self.access = queue, access
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -76,7 +80,8 @@ class ApiServer(http.server.ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://{self.server_address[0]!s}:{self.server_port}"
+        host = str(self.server_address[0])
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -92,6 +97,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_OPTIONS(self) -> None:
         """A browser asks whether its page may call."""
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = (
+                True  # no browser's: what follows would be read as the next call
+            )
         if self._page_is_refused():
             self._send(HTTPStatus.FORBIDDEN, _error(_NO_PAGES))
             return
@@ -105,9 +114,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         try:
-            body = self._body()
             self._check_access()
-            self._send(HTTPStatus.OK, self._do(body))
+            self._send(HTTPStatus.OK, self._do(self._body()))
         except Refused as error:
             self._send(error.status, _error(str(error)))
         except TooManyJobs:
@@ -119,7 +127,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         Raises:
             Refused, TooManyJobs
         """
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            raise Refused(HTTPStatus.NOT_FOUND, f"that is no path: {_VERBS}") from None
         found = _PATH.fullmatch(parts.path)
         if found is None or (found[1] in _WITH_ID) != (found[2] is not None):
             raise Refused(HTTPStatus.NOT_FOUND, f"there is no {parts.path}: {_VERBS}")
@@ -144,23 +155,35 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return {"status": state["status"], "stream": []} if verb == "stream" else state
 
     def _check_access(self) -> None:
+        """Of who may not call, nothing is kept: a body is read away, unseen."""
         if self._page_is_refused():
-            raise Refused(HTTPStatus.FORBIDDEN, _NO_PAGES)
-        if not self.server.access.admits(self.headers.get("Authorization", "")):
-            self.close_connection = True
-            raise Refused(HTTPStatus.UNAUTHORIZED, "the Authorization header has no token of ours")
+            refused = Refused(HTTPStatus.FORBIDDEN, _NO_PAGES)
+        elif not self.server.access.admits(self.headers.get("Authorization", "")):
+            refused = Refused(
+                HTTPStatus.UNAUTHORIZED, "the Authorization header has no token of ours"
+            )
+        else:
+            return
+        self._read_away(min(self._length(), RUNSYNC_BYTES))
+        self.close_connection = True
+        raise refused
 
     def _page_is_refused(self) -> bool:
         """Whether a page asks that may not: else any page that is open could use the GPU."""
         origin = self.headers.get("Origin")
         return origin is not None and not self.server.access.admits_page(origin)
 
-    def _body(self) -> bytes:
-        if "Transfer-Encoding" in self.headers:
-            self.close_connection = True  # what follows would be read as the next call
+    def _length(self) -> int:
+        """Of the body, in bytes. If it is not sure, what follows could be read as the next call."""
+        lengths = set(self.headers.get_all("Content-Length", ["0"]))
+        text = lengths.pop()
+        if "Transfer-Encoding" in self.headers or lengths or not _NUMBER.fullmatch(text):
+            self.close_connection = True
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "send the body with its Content-Length")
-        text = self.headers.get("Content-Length", "0")
-        length = int(text) if text.isdecimal() else 0
+        return int(text)
+
+    def _body(self) -> bytes:
+        length = self._length()
         limit = RUNSYNC_BYTES if "/runsync" in self.path else RUN_BYTES
         if length > limit:
             self.close_connection = True
@@ -210,7 +233,7 @@ def _submission(body: bytes, *, is_sync: bool) -> Submission:
     """
     try:
         content = json.loads(body)
-    except ValueError:  # RecursionError aside, which is no JSON that anybody means
+    except (ValueError, RecursionError):
         content = None
     fields = content.get("input") if isinstance(content, Mapping) else None
     if not isinstance(fields, Mapping) or not fields:
@@ -257,6 +280,6 @@ def _refuse_webhook() -> str:
 def _wait_seconds(query: str) -> float:
     """How long /runsync waits: `?wait=` in milliseconds, as RunPod takes it."""
     text = parse_qs(query).get("wait", [""])[0]
-    if not text.isdecimal():
+    if not _NUMBER.fullmatch(text):
         return WAIT_SECONDS
     return min(max(int(text) / 1000, LEAST_WAIT_SECONDS), MOST_WAIT_SECONDS)

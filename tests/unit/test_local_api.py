@@ -343,3 +343,63 @@ def test_without_a_token_it_listens_to_this_machine_alone(
     monkeypatch.setenv("API_CORS_ORIGINS", "http://a.test/, http://b.test")
     access = access_of(Settings(), "0.0.0.0")
     assert access == Access("secret", frozenset({"http://a.test", "http://b.test"}))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST /cancel/x HTTP/1.1\r\nContent-Length: -1\r\n",
+        "POST /cancel/x HTTP/1.1\r\nContent-Length: 1x\r\n",
+        "POST /cancel/x HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 9\r\n",
+        f"POST /cancel/x HTTP/1.1\r\nContent-Length: {'9' * 5000}\r\n",
+        "OPTIONS /run HTTP/1.1\r\nContent-Length: 30\r\n",
+    ],
+    ids=["negative", "no number", "two", "too long", "of a preflight"],
+)
+def test_a_body_of_unsure_length_is_not_read_as_the_next_call(api: Api, head: str) -> None:
+    with socket.create_connection(("127.0.0.1", api.server.server_port)) as caller:
+        caller.settimeout(LAST_RESORT_SECONDS)
+        caller.sendall(f"{head}\r\nGET /health HTTP/1.1\r\n\r\n".encode())
+        caller.shutdown(socket.SHUT_WR)
+        heard = caller.makefile("rb").read()
+    assert heard.count(b"HTTP/1.1 ") == 1, heard
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("GET http://[/health", b""),
+        (f"POST /runsync?wait={'9' * 5000}", b'{"input": {}}'),
+        ("POST /run", b'{"input": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}"),
+    ],
+    ids=["no path", "an endless wait", "a deep body"],
+)
+def test_an_odd_call_is_refused_and_no_traceback(
+    api: Api, caplog: pytest.LogCaptureFixture, head: str, body: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", api.server.server_port)) as caller:
+        caller.settimeout(LAST_RESORT_SECONDS)
+        told = f"{head} HTTP/1.1\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        caller.sendall(told.encode() + body)
+        heard = caller.makefile("rb").read()
+    assert heard.startswith(b"HTTP/1.1 40"), heard
+    assert not caplog.records
+
+
+def test_of_who_may_not_call_no_body_is_kept(
+    api_with: Callable[[Access], Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+    monkeypatch.setattr("talkinghead.local_api.http._Handler._body", kept.append)
+    answer = api_with(Access("secret")).ask("POST", "run", data=b"x" * 5_000_000)
+    assert answer.status_code == 401
+    assert kept == []
+
+
+def test_it_listens_at_an_ipv6_address(api: Api) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with ApiServer(("::1", 0), api.queue, Access()) as server:
+        assert server.url == f"http://[::1]:{server.server_port}"
