@@ -26,9 +26,9 @@ class _Keys:
     """Signs requests to S3. Source: AWS, Signature Version 4."""
 
     access: str
-    secret: str
+    secret: str = field(repr=False)
     region: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     def query(self, method: str, url: str) -> str:
         """The URL, signed in its query."""

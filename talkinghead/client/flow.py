@@ -88,6 +88,14 @@ class Pace:
         return Pause(min(shortest * 2 ** min(troubles - 1, 10), LONGEST_PAUSE_SECONDS))
 
 
+class CallersOwn(Exception):
+    """What a caller's `on_progress` raised, though it looks like an error of the job's."""
+
+    def __init__(self, error: TalkingheadError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Story:
     """What can be asked of an endpoint, each as steps.
 
@@ -178,12 +186,23 @@ class Story:
         """The result of a job, once it has ended; each state that is seen is told.
 
         Raises:
-            JobFailed, JobCancelled, JobTimedOut, and what `state` raises.
+            JobFailed, JobCancelled, JobTimedOut, and what `state` and `on_progress` raise.
         """
+        try:
+            return (yield from self._follow(job_id, request_id, on_progress))
+        except CallersOwn as own:
+            raise own.error from None
+
+    def _follow(
+        self, job_id: str, request_id: str | None, on_progress: OnProgress | None
+    ) -> Flow[Result]:
         while True:
             state = yield from self.state(job_id)
             if on_progress is not None:
-                yield Tell(on_progress, state)
+                try:
+                    yield Tell(on_progress, state)
+                except TalkingheadError as error:
+                    raise CallersOwn(error) from None
             if state.is_final:
                 return state.result(request_id)
             yield self._pace.pause(0)
@@ -233,7 +252,10 @@ class Story:
         while True:
             job = yield from self.submit(body)
             try:
-                result = yield from self.wait(job.id, job.request_id, on_progress)
+                result = yield from self._follow(job.id, job.request_id, on_progress)
+            except CallersOwn as own:
+                yield from self.cancel(job.id)
+                raise own.error from None
             except TalkingheadError as error:
                 error.request_id = job.request_id
                 if not getattr(error, "retryable", False) or not retries:

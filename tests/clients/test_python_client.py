@@ -6,6 +6,7 @@ import ast
 import asyncio
 import subprocess
 import sys
+import threading
 import venv
 from pathlib import Path
 
@@ -13,7 +14,17 @@ import pytest
 import requests
 
 from talkinghead import client
-from talkinghead.client import CODES, AsyncClient, Client, JobState, RunpodVolume, S3Bucket
+from talkinghead.client import (
+    CODES,
+    AsyncClient,
+    Client,
+    EndpointUnavailable,
+    JobState,
+    Result,
+    RunpodVolume,
+    S3Bucket,
+)
+from talkinghead.client.wire import Answer, Unheard, Wire
 from talkinghead.errors import JobError
 from talkinghead.net.urls import name_on_volume
 from talkinghead.settings import PROJECT_DIR, Settings
@@ -124,6 +135,34 @@ def test_to_cancel_the_task_cancels_the_job(api: RunPod) -> None:
     assert api.cancelled == ["job-1"]
 
 
+def test_a_task_cancelled_while_nobody_answers_sends_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[str] = []
+    go_on = threading.Event()
+
+    def ask(self: Wire, method: str, path: str, body: object = None) -> Answer:
+        tries.append(path)
+        go_on.wait(LAST_RESORT_SECONDS)
+        raise Unheard("no such host")
+
+    monkeypatch.setattr(Wire, "ask", ask)
+
+    async def give_up() -> None:
+        caller = AsyncClient(url="http://nobody.test", poll_seconds=0.01)
+        task = asyncio.ensure_future(caller.render({"wav_url": "x"}))
+        while not tries:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(give_up())
+    assert tries == ["run"]
+
+
 def test_ctrl_c_cancels_the_job(api: RunPod) -> None:
     def press(state: JobState) -> None:
         raise KeyboardInterrupt
@@ -157,3 +196,12 @@ def test_an_endpoint_is_named_once() -> None:
         Client()
     with pytest.raises(ValueError, match="one of the two"):
         Client("abc", url="http://127.0.0.1:8000")
+
+
+def test_a_result_can_bring_no_file_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret")
+    forged = Result("job-1", None, {"video_url": (tmp_path / "secret").as_uri()})
+    caller = Client(url="http://127.0.0.1:1", poll_seconds=0.01)
+    with pytest.raises(EndpointUnavailable, match="not at an http"):
+        caller.save(forged, tmp_path / "got")
+    assert not (tmp_path / "got").exists()
