@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from talkinghead.render.job import Job
@@ -216,6 +216,7 @@ class JobQueue:
             with self._changed:
                 if entry.status == "IN_PROGRESS":
                     entry.output = progress.payload()
+                self._drop_expired()  # nobody else may look while this job runs
 
         entry.status, entry.started = "IN_PROGRESS", self._clock()
         entry.job = Job(id=entry.id, input=dict(entry.sent.input), report=report)
@@ -253,6 +254,7 @@ class JobQueue:
             return
         entry.status, entry.output, entry.error = status, output, error
         entry.ended = self._clock()
+        entry.sent = replace(entry.sent, input={})  # its files: only the state is kept
         self._ended[status] += 1
         if entry.job is not None:
             entry.job.cancelled.set()

@@ -16,8 +16,9 @@ import typer
 
 from talkinghead.cli.serve import access_of
 from talkinghead.local_api.http import Access, ApiServer
-from talkinghead.local_api.jobs import MOST_QUEUED, JobQueue
+from talkinghead.local_api.jobs import MOST_QUEUED, JobQueue, Submission
 from talkinghead.local_api.webhook import tell
+from talkinghead.net.guard import PUBLIC_ONLY
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.settings import Settings
@@ -403,3 +404,45 @@ def test_it_listens_at_an_ipv6_address(api: Api) -> None:
         pytest.skip("this machine has no IPv6")
     with ApiServer(("::1", 0), api.queue, Access()) as server:
         assert server.url == f"http://[::1]:{server.server_port}"
+
+
+def test_of_a_job_that_has_ended_its_files_are_not_kept(api: Api) -> None:
+    api.renders.go_on.set()
+    job = api.run()
+    api.until(job, "COMPLETED")
+    assert [each.sent.input for each in api.queue._entries.values()] == [{}]
+
+
+def test_a_webhook_hears_of_a_ttl_that_is_over_while_another_job_runs() -> None:
+    told: list[dict[str, Any]] = []
+    now = 0.0
+    go_on = threading.Event()
+
+    def run(job: Job) -> dict[str, Any]:
+        go_on.wait(LAST_RESORT_SECONDS)
+        job.tell(Progress("render", "window 1 of 2", 0.5, window=1, windows=2))
+        wait_until(lambda: told, "the webhook is told")
+        return dict(DONE)
+
+    queue = JobQueue(run, lambda url, body: told.append(body), clock=lambda: now)
+    queue.start()
+    queue.submit(Submission({"a": 1}))
+    late = queue.submit(Submission({"a": 1}, webhook="http://hook.test", ttl_seconds=10.0))
+    now = 11.0
+    go_on.set()
+    wait_until(lambda: told, "the webhook is told")
+    queue.close()
+    assert [(body["id"], body["status"]) for body in told] == [(late["id"], "TIMED_OUT")]
+
+
+def test_a_callers_webhook_reaches_nothing_on_the_workers_own_network(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        url = f"http://127.0.0.1:{inside.getsockname()[1]}/interrupt?token=secret"
+        tell(url, {"id": "a"}, PUBLIC_ONLY)
+        wait_until(lambda: caplog.records, "it is said")
+        inside.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            inside.accept()
+    assert "ALLOW_PRIVATE_URLS" in caplog.text and "secret" not in caplog.text
