@@ -32,8 +32,10 @@ from .wire import Answer, Unanswered, Unheard, Wire, get_file, put_file
 T = TypeVar("T")
 OnProgress = Callable[[JobState], object]
 
-# A platform that was too busy to take a job says one of these, and has not taken it.
-BUSY = (429, 503)
+# Ask again later. Only the first says that a job was not taken: gateways say 503 also when they
+# lost the one behind them after the job was sent (Envoy: "disconnect/reset before headers").
+TOO_MANY, UNAVAILABLE = 429, 503
+BUSY = (TOO_MANY, UNAVAILABLE)
 REFUSED_KEY = (401, 403)
 NOT_FOUND, SERVER_ERROR = 404, 500
 # In a row: right after /run the platform may not know its own job yet.
@@ -124,7 +126,7 @@ class Story:
             else:
                 if answer.is_ok:
                     return self._taken(answer, request_id)
-                if answer.status not in BUSY:
+                if answer.status != TOO_MANY:
                     raise self._refusal(answer, request_id)
                 problem = answer.reason
             if self._clock() > deadline:

@@ -10,7 +10,7 @@ import type { Estimate, Policy, Request } from "./types.js";
 import { SEND_SECONDS, Unanswered, Unheard, Wire, type Answer } from "./wire.js";
 
 const RUNPOD_URL = "https://api.runpod.ai/v2";
-/** A platform that was too busy to take a job says one of these, and has not taken it. */
+/** Ask again later. Only 429 says that a job was not taken: gateways say 503 when they lost it, too. */
 const BUSY = [429, 503];
 const REFUSED_KEY = [401, 403];
 /** In a row: right after /run the platform may not know its own job yet. */
@@ -223,7 +223,7 @@ export class Client {
         const id = answer.content["id"];
         if (answer.ok && typeof id === "string" && id) return { id, requestId };
         if (answer.ok) throw lost("the answer gives the job no id", requestId);
-        if (!BUSY.includes(answer.status)) throw refusal(answer, requestId);
+        if (answer.status !== 429) throw refusal(answer, requestId);
       }
       if (Date.now() > deadline) {
         const problem = answer instanceof Error ? answer.message : answer.reason;
