@@ -26,7 +26,7 @@ log = logging.getLogger("talkinghead")
 # RunPod's, in bytes of the request's body.
 RUN_BYTES, RUNSYNC_BYTES = 10 * 1024**2, 20 * 1024**2
 WAIT_SECONDS, LEAST_WAIT_SECONDS, MOST_WAIT_SECONDS = 90.0, 1.0, 300.0  # of /runsync
-LEAST_EXECUTION_MS, LEAST_TTL_MS = 5_000, 10_000
+LEAST_EXECUTION_MS, LEAST_TTL_MS, MOST_MS = 5_000, 10_000, 7 * 86_400_000
 IDLE_SECONDS = 120.0  # a connection that says nothing for so long is closed
 PREFLIGHT_SECONDS = 600
 _PATH = re.compile(r"/(?:v2/[^/]+/)?(run|runsync|health|status|stream|cancel)(?:/([^/]+))?/?")
@@ -257,10 +257,9 @@ def _ms(policy: Mapping[str, Any], name: str, least: int) -> float | None:
     value = policy.get(name)
     if value is None:
         return None
-    if not isinstance(value, int | float) or not least <= value <= TTL_SECONDS * 7000:
-        raise Refused(
-            HTTPStatus.BAD_REQUEST, f"policy.{name} must be {least} or more, milliseconds"
-        )
+    if not isinstance(value, int | float) or not least <= value <= MOST_MS:
+        allowed = f"{least} or more, up to {MOST_MS}, milliseconds"
+        raise Refused(HTTPStatus.BAD_REQUEST, f"policy.{name} must be {allowed}")
     return value / 1000
 
 

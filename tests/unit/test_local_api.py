@@ -250,6 +250,7 @@ def test_the_webhook_is_told_the_last_state_and_again_until_it_says_200(
         (b"{", "the request as `input`"),
         (b'{"input": {"a": 1}, "policy": {"ttl": "1"}}', "policy.ttl"),
         (b'{"input": {"a": 1}, "policy": {"executionTimeout": 10}}', "5000 or more"),
+        (b'{"input": {"a": 1}, "policy": {"executionTimeout": 1e12}}', "up to 604800000"),
         (b'{"input": {"a": 1}, "webhook": "example.com"}', "webhook must be"),
         (b'{"input": {"a": "' + b"x" * 11_000_000 + b'"}}', "max body size of 10MiB"),
     ],
