@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import hmac
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,8 +83,9 @@ class _Keys:
 
 
 def _new_name(name: str) -> str:
-    """A name that nobody can guess, with the suffix of this one."""
-    return f"{uuid.uuid4().hex}{Path(name).suffix.lower()}"
+    """A name that nobody can guess, with the suffix of this one, if that is a usual one."""
+    suffix = Path(name).suffix.lower()
+    return uuid.uuid4().hex + (suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else "")
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,7 @@ class Story:
         raise UploadFailed(f"the storage did not take {content.name}: {problem}")
 
     def save(self, result: Result, target: Path) -> Flow[Path]:
-        """Bring the video to a file, and compare it with the sum that the result has.
+        """Bring the video to a file, unless its sum is not the one that the result has.
 
         Raises:
             ResultElsewhere, ResultDamaged, EndpointUnavailable
@@ -301,15 +301,20 @@ class Story:
         url = result.video_url
         if url is None:
             raise _elsewhere(result)
-        if url.startswith("data:"):
-            yield Do(lambda: _decode(url, target))
-        else:
-            yield from self._download(url, target, result)
+        new = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
         info = result.output.get("video_info")
         wanted = info.get("sha256") if info else None
-        found = yield Do(lambda: _sum_of(target))
-        if wanted and found != wanted:
-            raise ResultDamaged("the video that came is not the one that was made")
+        try:
+            if url.startswith("data:"):
+                yield Do(lambda: _decode(url, new))
+            else:
+                yield from self._download(url, new, result)
+            found = yield Do(lambda: _sum_of(new))
+            if wanted and found != wanted:
+                raise ResultDamaged("the video that came is not the one that was made")
+            new.replace(target)
+        finally:
+            new.unlink(missing_ok=True)
         return target
 
     def _download(self, url: str, target: Path, result: Result) -> Flow[None]:
@@ -376,7 +381,10 @@ def _elsewhere(result: Result) -> ResultElsewhere:
 
 
 def _decode(uri: str, target: Path) -> None:
-    target.write_bytes(base64.b64decode(uri.partition(",")[2]))
+    try:
+        target.write_bytes(base64.b64decode(uri.partition(",")[2]))
+    except ValueError:
+        raise ResultDamaged("the video that came is no base64, or was cut off") from None
 
 
 def _sum_of(path: Path) -> str:

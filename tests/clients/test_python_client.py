@@ -21,8 +21,10 @@ from talkinghead.client import (
     EndpointUnavailable,
     JobState,
     Result,
+    ResultDamaged,
     RunpodVolume,
     S3Bucket,
+    errors,
 )
 from talkinghead.client.wire import Answer, Unheard, Wire
 from talkinghead.errors import JobError
@@ -76,6 +78,8 @@ def test_every_code_of_the_worker_has_a_class_of_the_same_name() -> None:
     worker = {error.code: error.__name__ for error in JobError.__subclasses__()}
     assert {code: kind.__name__ for code, kind in CODES.items()} == worker
     assert [name for name in client.__all__ if not hasattr(client, name)] == []
+    ours = {each.__name__ for each in vars(errors).values() if isinstance(each, type)}
+    assert ours - {"Any", "Mapping"} <= set(client.__all__), "every error can be caught by its name"
 
 
 def test_a_bucket_of_ones_own_takes_files_and_the_worker_gets_them(s3: S3Server) -> None:
@@ -205,3 +209,21 @@ def test_a_result_can_bring_no_file_of_this_machine(tmp_path: Path) -> None:
     with pytest.raises(EndpointUnavailable, match="not at an http"):
         caller.save(forged, tmp_path / "got")
     assert not (tmp_path / "got").exists()
+
+
+@pytest.mark.parametrize("video", ["data:video/mp4;base64,AAAA", "data:video/mp4;base64,AAA"])
+def test_a_damaged_video_does_not_take_the_place_of_a_file(tmp_path: Path, video: str) -> None:
+    target = tmp_path / "me.mp4"
+    target.write_bytes(b"a good one")
+    damaged = Result("job-1", None, {"video": video, "video_info": {"sha256": "0" * 64}})  # type: ignore[typeddict-item]
+    with pytest.raises(ResultDamaged):
+        Client(url="http://127.0.0.1:1").save(damaged, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["me.mp4"]
+    assert target.read_bytes() == b"a good one"
+
+
+@pytest.mark.parametrize("name", ["me.final cut", "me.backup-of-monday", "me.\N{BULLET}"])
+def test_a_file_of_any_name_can_go_to_the_volume(name: str) -> None:
+    where = RunpodVolume("volume", "EU-RO-1", "key", "secret").presign(name, "video/mp4", 3)
+    assert name_on_volume(where.get_url)
+    assert where.put_url.isascii() and " " not in where.put_url
