@@ -5,6 +5,7 @@ Each also below /v2/<any id>, as clients of RunPod write it.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import http.server
 import json
@@ -12,6 +13,7 @@ import logging
 import re
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -27,7 +29,10 @@ log = logging.getLogger("talkinghead")
 RUN_BYTES, RUNSYNC_BYTES = 10 * 1024**2, 20 * 1024**2
 WAIT_SECONDS, LEAST_WAIT_SECONDS, MOST_WAIT_SECONDS = 90.0, 1.0, 300.0  # of /runsync
 LEAST_EXECUTION_MS, LEAST_TTL_MS, MOST_MS = 5_000, 10_000, 7 * 86_400_000
-IDLE_SECONDS = 120.0  # a connection that says nothing for so long is closed
+# A connection that says nothing for so long is closed; the first, of who has not shown the token.
+STRANGER_SECONDS, IDLE_SECONDS = 10.0, 120.0
+MOST_CALLS = 400  # at once; each has a file and a thread, which jobs need, too
+BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 PREFLIGHT_SECONDS = 600
 _PATH = re.compile(r"/(?:v2/[^/]+/)?(run|runsync|health|status|stream|cancel)(?:/([^/]+))?/?")
 _WITH_ID = ("status", "stream", "cancel")
@@ -65,12 +70,36 @@ class ApiServer(http.server.ThreadingHTTPServer):
     """The API at `address`; each call has a thread of its own."""
 
     daemon_threads = True
+    request_queue_size = (
+        128  # of calls at once; the standard 5 leave the others waiting for a second
+    )
 
     def __init__(self, address: tuple[str, int], queue: JobQueue, access: Access) -> None:
         self.queue, self.access = queue, access
+        self._room = threading.Semaphore(MOST_CALLS)
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - a socket
+        """Begin with the call, if there is room for one more."""
+        if self._room.acquire(blocking=False):
+            try:
+                super().process_request(request, client_address)
+            except RuntimeError:  # no thread could be started
+                self._room.release()
+                raise
+            return
+        with contextlib.suppress(OSError):
+            request.sendall(BUSY)
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """The call, in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A caller who is gone before the answer is no event; a fault of ours is."""
@@ -87,7 +116,7 @@ class ApiServer(http.server.ThreadingHTTPServer):
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: ApiServer
     protocol_version = "HTTP/1.1"
-    timeout = IDLE_SECONDS
+    timeout = STRANGER_SECONDS
 
     def do_GET(self) -> None:
         self._answer()
@@ -163,6 +192,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 HTTPStatus.UNAUTHORIZED, "the Authorization header has no token of ours"
             )
         else:
+            self.connection.settimeout(IDLE_SECONDS)
             return
         self._read_away(min(self._length(), RUNSYNC_BYTES))
         self.close_connection = True

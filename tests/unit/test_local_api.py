@@ -447,3 +447,19 @@ def test_a_callers_webhook_reaches_nothing_on_the_workers_own_network(
         with pytest.raises(BlockingIOError):
             inside.accept()
     assert "ALLOW_PRIVATE_URLS" in caplog.text and "secret" not in caplog.text
+
+
+def test_connections_that_say_nothing_leave_files_to_the_jobs(
+    monkeypatch: pytest.MonkeyPatch, api_with: Callable[[Access], Api]
+) -> None:
+    monkeypatch.setattr("talkinghead.local_api.http.MOST_CALLS", 2)
+    api = api_with(Access("secret"))
+    address = ("127.0.0.1", api.server.server_port)
+    idle = [socket.create_connection(address) for _ in range(2)]
+    with socket.create_connection(address) as third:
+        third.settimeout(LAST_RESORT_SECONDS)
+        assert third.recv(100).startswith(b"HTTP/1.1 429 ")
+    for each in idle:
+        each.close()
+    headers = {"Authorization": "secret"}
+    wait_until(lambda: api.ask("GET", "health", headers=headers).ok, "there is room again")
