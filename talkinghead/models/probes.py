@@ -74,7 +74,8 @@ def probe(
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Finding(**json.loads(place.read_text("utf-8")))
     try:
-        found = Finding(**json.loads(_said([python, str(program), device, *map(str, sizes)])))
+        command = [python, str(program), device, *map(str, sizes)]
+        found = Finding(**json.loads(_said(command, CALL_SECONDS)))
     except (ValueError, TypeError):
         return None
     partial = place.with_suffix(f".{os.getpid()}")
@@ -87,13 +88,13 @@ def probe(
 
 def _key(program: Path, python: str, card: str, device: str, sizes: tuple[int, ...]) -> str:
     """A sum of what the answer depends on."""
-    versions = _said([python, "-c", VERSIONS, *PACKAGES], ASK_SECONDS)
+    versions = _said([python, "-I", "-c", VERSIONS, *PACKAGES], ASK_SECONDS)
     driver = _said(DRIVER, ASK_SECONDS) if device == "cuda" else ""
     parts = [card, driver, versions, device, sizes, program.read_text("utf-8")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _said(command: Sequence[str], seconds: float = CALL_SECONDS) -> str:
+def _said(command: Sequence[str], seconds: float) -> str:
     """What a command prints at last; empty if it fails, is not there or takes too long."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)

@@ -102,9 +102,9 @@ def test_a_chain_with_all_that_renders_quicker_shows_the_same(
     studio.profile = Tuning("", "sageattn", 0, True, speedups=speedups).apply(profile)
     result, quick = finished(long_job, studio, tmp_path)
     assert result["generation_params"]["windows"] == 3
-    assert np.abs(frames_of(quick).astype(int) - before).max() <= 2
+    assert np.abs(frames_of(quick).astype(int) - before).mean((1, 2, 3)).max() < 1
     _, slow = finished(long_job | {"use_speed_lora": False, "steps": 12}, studio, tmp_path)
-    assert np.abs(frames_of(slow).astype(int) - before).max() <= 2
+    assert np.abs(frames_of(slow).astype(int) - before).mean((1, 2, 3)).max() < 1
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_creator_gets_from_a_picture_and_a_voice_to_a_page_of_drafts(
         assert left == [], "nothing of a job is left in a ComfyUI that stays"
     finally:
         kept.send_signal(signal.SIGINT)
-        _, said = kept.communicate(timeout=LAST_RESORT_SECONDS)
+        said, _ = kept.communicate(timeout=LAST_RESORT_SECONDS)
     assert kept.returncode == 0 and "Traceback" not in said
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=LAST_RESORT_SECONDS)
