@@ -279,6 +279,7 @@ def _submission(body: bytes, *, is_sync: bool) -> Submission:
         _webhook(content.get("webhook")),
         execution,
         TTL_SECONDS if ttl is None else ttl,
+        len(body),
     )
 
 

@@ -463,3 +463,11 @@ def test_connections_that_say_nothing_leave_files_to_the_jobs(
         each.close()
     headers = {"Authorization": "secret"}
     wait_until(lambda: api.ask("GET", "health", headers=headers).ok, "there is room again")
+
+
+def test_a_queue_of_large_files_says_429(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("talkinghead.local_api.jobs.MOST_QUEUED_BYTES", 3_000)
+    api.run()
+    wait_until(lambda: api.renders.begun, "it begins")
+    large = {"input": {"image_url": "x" * 2_000}}
+    assert [api.ask("POST", "run", json=large).status_code for _ in range(2)] == [200, 429]
