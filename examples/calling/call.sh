@@ -21,13 +21,22 @@ as_data() { # a file as a data: URI; 7 MB of files fit into a request
     as_data "$voice" audio/wav
     printf '"}}'
 } | curl --fail-with-body --silent --show-error "$url/run" \
-    --header "$key" --header 'Content-Type: application/json' --data-binary @- >"$state"
-job=$(jq --raw-output .id "$state")
+    --header "$key" --header 'Content-Type: application/json' --data-binary @- >"$state" || {
+    cat "$state" >&2 # why it is refused; where that is nothing, the job may have been started
+    exit 1
+}
+job=$(jq --raw-output --exit-status .id "$state")
 trap 'curl --silent --request POST --header "$key" "$url/cancel/$job"; exit 130' INT
 
+silent=0
 while :; do
-    # A poll that fails is no end of the job: the next one tells.
-    curl --fail --silent --show-error --retry 5 --header "$key" "$url/status/$job" >"$state" || true
+    # A poll that fails is no end of the job: the next one tells. Ten in a row: it is not known there.
+    if curl --fail --silent --show-error --retry 5 --header "$key" "$url/status/$job" >"$state"; then
+        silent=0
+    else
+        silent=$((silent + 1))
+        [ "$silent" -lt 10 ] || exit 1
+    fi
     case $(jq --raw-output .status "$state") in
         COMPLETED) break ;;
         FAILED | CANCELLED | TIMED_OUT)
@@ -41,7 +50,10 @@ done
 
 if jq --exit-status .output.video_url "$state" >/dev/null; then # a bucket's
     curl --fail --silent --show-error --location "$(jq --raw-output .output.video_url "$state")" >"$out"
-else # in the result itself
+elif jq --exit-status .output.video "$state" >/dev/null; then # in the result itself
     jq --raw-output .output.video "$state" | cut -d, -f2 | base64 -d >"$out"
+else
+    jq '.output | {status, video_path, uploaded_to}' "$state" >&2
+    exit 1
 fi
 jq --raw-output '.output.warnings[]' "$state" >&2

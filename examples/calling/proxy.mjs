@@ -11,6 +11,10 @@ const here = new URL(".", import.meta.url);
 const client = new URL(CLIENT_DIST ? `file://${CLIENT_DIST}/` : "../../clients/typescript/dist/", here);
 const PASSED = /^\/api\/(run|status\/[\w-]+|cancel\/[\w-]+)$/;
 
+// Any page that is open in the browser can send a POST here, and would use the key.
+const isOurs = ({ headers: { host, origin } }) =>
+  /^(127\.0\.0\.1|localhost):\d+$/.test(host) && (!origin || origin === `http://${host}`);
+
 async function passOn(request, path) {
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);
@@ -33,7 +37,8 @@ const server = createServer(async (request, response) => {
   let answer;
   try {
     const passed = PASSED.exec(request.url);
-    answer = await (passed ? passOn(request, passed[1]) : file(request.url));
+    if (!isOurs(request)) answer = [403, "application/json", '{"error": "not from this page"}'];
+    else answer = await (passed ? passOn(request, passed[1]) : file(request.url));
   } catch (error) {
     answer = [502, "application/json", JSON.stringify({ error: String(error) })];
   }

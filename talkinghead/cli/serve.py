@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import signal
 import sys
@@ -21,6 +22,7 @@ from talkinghead.local_api.http import Access, ApiServer
 from talkinghead.local_api.jobs import JobQueue
 from talkinghead.local_api.webhook import tell
 from talkinghead.logs import start_logging
+from talkinghead.net.guard import PUBLIC_ONLY
 from talkinghead.render.run import run_job
 from talkinghead.settings import Settings
 
@@ -75,7 +77,10 @@ def _is_loopback(host: str) -> bool:
 
 def _serve(settings: Settings, access: Access, host: str, port: int) -> None:
     with Studio(settings) as studio, contextlib.ExitStack() as stack:
-        queue = JobQueue(lambda job: run_job(job, studio), tell)
+        # Without a token callers are on this machine, and could call its addresses themselves.
+        is_open = access.token is None or settings.allow_private_urls
+        guarded = functools.partial(tell, guard=None if is_open else PUBLIC_ONLY)
+        queue = JobQueue(lambda job: run_job(job, studio), guarded)
         server = stack.enter_context(ApiServer((host, port), queue, access))
         stack.callback(queue.close)
         studio.record.keep_in(settings.work_dir)

@@ -7,7 +7,7 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from .files import Files, Storage
 from .flow import Do, Flow, OnProgress, Pace, Pause, Step, Story, Tell, prepared
 from .jobs import JobState, Result, Submitted
 from .types import Estimate, Request
-from .wire import Wire
+from .wire import Unheard, Wire
 
 T = TypeVar("T")
 RUNPOD_URL = "https://api.runpod.ai/v2"
@@ -52,6 +52,9 @@ class _Calls:
     def _story(self) -> Story:
         url = self.url or f"{RUNPOD_URL}/{self.endpoint_id}"
         key = os.environ.get("RUNPOD_API_KEY", "") if self.api_key is None else self.api_key
+        key = key.strip()  # a file's last line ends
+        if not (key.isascii() and key.isprintable()):  # http.client's own error would show it
+            raise ValueError("the API key has a character that no key has")
         return Story(Wire(url, key), Pace(self.poll_seconds, self.patience_seconds))
 
     def _start(
@@ -256,6 +259,14 @@ def _do(step: Step) -> tuple[Any, BaseException | None]:
                 wait_for([doing])
             except KeyboardInterrupt as error:
                 late = error
+    return _given(doing, late)
+
+
+def _given(
+    doing: Future[Any] | asyncio.Future[Any], late: BaseException | None
+) -> tuple[Any, BaseException | None]:
+    if late is not None and isinstance(doing.exception(), Unheard):
+        raise late  # else it would be sent again, and who gave up would not be heard
     return doing.result(), late
 
 
@@ -297,4 +308,4 @@ async def _await_step(step: Step) -> tuple[Any, BaseException | None]:
             if not step.whole:
                 raise
             late = error
-    return doing.result(), late
+    return _given(doing, late)

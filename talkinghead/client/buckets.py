@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import hmac
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,9 +27,9 @@ class _Keys:
     """Signs requests to S3. Source: AWS, Signature Version 4."""
 
     access: str
-    secret: str
+    secret: str = field(repr=False)
     region: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     def query(self, method: str, url: str) -> str:
         """The URL, signed in its query."""
@@ -82,8 +83,9 @@ class _Keys:
 
 
 def _new_name(name: str) -> str:
-    """A name that nobody can guess, with the suffix of this one."""
-    return f"{uuid.uuid4().hex}{Path(name).suffix.lower()}"
+    """A name that nobody can guess, with the suffix of this one, if that is a usual one."""
+    suffix = Path(name).suffix.lower()
+    return uuid.uuid4().hex + (suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else "")
 
 
 @dataclass(frozen=True)

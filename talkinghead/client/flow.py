@@ -32,8 +32,10 @@ from .wire import Answer, Unanswered, Unheard, Wire, get_file, put_file
 T = TypeVar("T")
 OnProgress = Callable[[JobState], object]
 
-# A platform that was too busy to take a job says one of these, and has not taken it.
-BUSY = (429, 503)
+# Ask again later. Only the first says that a job was not taken: gateways say 503 also when they
+# lost the one behind them after the job was sent (Envoy: "disconnect/reset before headers").
+TOO_MANY, UNAVAILABLE = 429, 503
+BUSY = (TOO_MANY, UNAVAILABLE)
 REFUSED_KEY = (401, 403)
 NOT_FOUND, SERVER_ERROR = 404, 500
 # In a row: right after /run the platform may not know its own job yet.
@@ -88,6 +90,14 @@ class Pace:
         return Pause(min(shortest * 2 ** min(troubles - 1, 10), LONGEST_PAUSE_SECONDS))
 
 
+class CallersOwn(Exception):
+    """What a caller's `on_progress` raised, though it looks like an error of the job's."""
+
+    def __init__(self, error: TalkingheadError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Story:
     """What can be asked of an endpoint, each as steps.
 
@@ -116,7 +126,7 @@ class Story:
             else:
                 if answer.is_ok:
                     return self._taken(answer, request_id)
-                if answer.status not in BUSY:
+                if answer.status != TOO_MANY:
                     raise self._refusal(answer, request_id)
                 problem = answer.reason
             if self._clock() > deadline:
@@ -178,12 +188,23 @@ class Story:
         """The result of a job, once it has ended; each state that is seen is told.
 
         Raises:
-            JobFailed, JobCancelled, JobTimedOut, and what `state` raises.
+            JobFailed, JobCancelled, JobTimedOut, and what `state` and `on_progress` raise.
         """
+        try:
+            return (yield from self._follow(job_id, request_id, on_progress))
+        except CallersOwn as own:
+            raise own.error from None
+
+    def _follow(
+        self, job_id: str, request_id: str | None, on_progress: OnProgress | None
+    ) -> Flow[Result]:
         while True:
             state = yield from self.state(job_id)
             if on_progress is not None:
-                yield Tell(on_progress, state)
+                try:
+                    yield Tell(on_progress, state)
+                except TalkingheadError as error:
+                    raise CallersOwn(error) from None
             if state.is_final:
                 return state.result(request_id)
             yield self._pace.pause(0)
@@ -233,7 +254,10 @@ class Story:
         while True:
             job = yield from self.submit(body)
             try:
-                result = yield from self.wait(job.id, job.request_id, on_progress)
+                result = yield from self._follow(job.id, job.request_id, on_progress)
+            except CallersOwn as own:
+                yield from self.cancel(job.id)
+                raise own.error from None
             except TalkingheadError as error:
                 error.request_id = job.request_id
                 if not getattr(error, "retryable", False) or not retries:
@@ -269,7 +293,7 @@ class Story:
         raise UploadFailed(f"the storage did not take {content.name}: {problem}")
 
     def save(self, result: Result, target: Path) -> Flow[Path]:
-        """Bring the video to a file, and compare it with the sum that the result has.
+        """Bring the video to a file, unless its sum is not the one that the result has.
 
         Raises:
             ResultElsewhere, ResultDamaged, EndpointUnavailable
@@ -277,15 +301,20 @@ class Story:
         url = result.video_url
         if url is None:
             raise _elsewhere(result)
-        if url.startswith("data:"):
-            yield Do(lambda: _decode(url, target))
-        else:
-            yield from self._download(url, target, result)
+        new = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
         info = result.output.get("video_info")
         wanted = info.get("sha256") if info else None
-        found = yield Do(lambda: _sum_of(target))
-        if wanted and found != wanted:
-            raise ResultDamaged("the video that came is not the one that was made")
+        try:
+            if url.startswith("data:"):
+                yield Do(lambda: _decode(url, new))
+            else:
+                yield from self._download(url, new, result)
+            found = yield Do(lambda: _sum_of(new))
+            if wanted and found != wanted:
+                raise ResultDamaged("the video that came is not the one that was made")
+            new.replace(target)
+        finally:
+            new.unlink(missing_ok=True)
         return target
 
     def _download(self, url: str, target: Path, result: Result) -> Flow[None]:
@@ -352,7 +381,10 @@ def _elsewhere(result: Result) -> ResultElsewhere:
 
 
 def _decode(uri: str, target: Path) -> None:
-    target.write_bytes(base64.b64decode(uri.partition(",")[2]))
+    try:
+        target.write_bytes(base64.b64decode(uri.partition(",")[2]))
+    except ValueError:
+        raise ResultDamaged("the video that came is no base64, or was cut off") from None
 
 
 def _sum_of(path: Path) -> str:

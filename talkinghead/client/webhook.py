@@ -23,7 +23,11 @@ class WebhookCall:
 
 
 def signed_webhook(url: str, reference: str, secret: str) -> str:
-    """The URL to give as `webhook`, for a reference of yours: an order's number, say."""
+    """The URL to give as `webhook`, for a reference of yours: an order's number, say.
+
+    Raises:
+        ValueError: the secret is empty: anybody could sign.
+    """
     query = urlencode({REFERENCE: reference, SIGNATURE: _signature(reference, secret)})
     return f"{url}{'&' if urlsplit(url).query else '?'}{query}"
 
@@ -39,6 +43,7 @@ def read_webhook(url: str, body: bytes | str, secret: str) -> WebhookCall:
 
     Raises:
         WebhookForged: it is not signed with this secret, or no job's state is in it.
+        ValueError: the secret is empty.
     """
     query = parse_qs(urlsplit(url).query)
     reference, signature = query.get(REFERENCE, [""])[0], query.get(SIGNATURE, [""])[0]
@@ -52,4 +57,6 @@ def read_webhook(url: str, body: bytes | str, secret: str) -> WebhookCall:
 
 
 def _signature(reference: str, secret: str) -> str:
+    if not secret:
+        raise ValueError("the secret is empty: anybody could sign")
     return hmac.new(secret.encode(), reference.encode(), hashlib.sha256).hexdigest()

@@ -65,7 +65,7 @@ class Wire:
     """The endpoint at `url`: https://api.runpod.ai/v2/ID, or that of `talkinghead serve`."""
 
     url: str
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
 
     def ask(
         self, method: str, path: str, body: object = None, *, seconds: float = ASK_SECONDS
@@ -160,6 +160,8 @@ def get_file(url: str, target: Path) -> None:
 
 def _transfer(request: urllib.request.Request) -> Any:  # noqa: ANN401 - urllib's response
     """The answer; an error tells no URL, which may be signed."""
+    if request.type not in ("http", "https"):  # urllib knows file:, too
+        raise OSError("it is not at an http:// or https:// URL")
     try:
         return _FILES.open(request, timeout=FILE_SECONDS)
     except urllib.error.HTTPError as error:

@@ -5,12 +5,15 @@ Each also below /v2/<any id>, as clients of RunPod write it.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import http.server
 import json
 import logging
 import re
+import socket
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -25,11 +28,15 @@ log = logging.getLogger("talkinghead")
 # RunPod's, in bytes of the request's body.
 RUN_BYTES, RUNSYNC_BYTES = 10 * 1024**2, 20 * 1024**2
 WAIT_SECONDS, LEAST_WAIT_SECONDS, MOST_WAIT_SECONDS = 90.0, 1.0, 300.0  # of /runsync
-LEAST_EXECUTION_MS, LEAST_TTL_MS = 5_000, 10_000
-IDLE_SECONDS = 120.0  # a connection that says nothing for so long is closed
+LEAST_EXECUTION_MS, LEAST_TTL_MS, MOST_MS = 5_000, 10_000, 7 * 86_400_000
+# A connection that says nothing for so long is closed; the first, of who has not shown the token.
+STRANGER_SECONDS, IDLE_SECONDS = 10.0, 120.0
+MOST_CALLS = 400  # at once; each has a file and a thread, which jobs need, too
+BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 PREFLIGHT_SECONDS = 600
 _PATH = re.compile(r"/(?:v2/[^/]+/)?(run|runsync|health|status|stream|cancel)(?:/([^/]+))?/?")
 _WITH_ID = ("status", "stream", "cancel")
+_NUMBER = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,36 @@ class ApiServer(http.server.ThreadingHTTPServer):
     """The API at `address`; each call has a thread of its own."""
 
     daemon_threads = True
+    request_queue_size = (
+        128  # of calls at once; the standard 5 leave the others waiting for a second
+    )
 
     def __init__(self, address: tuple[str, int], queue: JobQueue, access: Access) -> None:
         self.queue, self.access = queue, access
+        self._room = threading.Semaphore(MOST_CALLS)
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - a socket
+        """Begin with the call, if there is room for one more."""
+        if self._room.acquire(blocking=False):
+            try:
+                super().process_request(request, client_address)
+            except RuntimeError:  # no thread could be started
+                self._room.release()
+                raise
+            return
+        with contextlib.suppress(OSError):
+            request.sendall(BUSY)
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """The call, in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A caller who is gone before the answer is no event; a fault of ours is."""
@@ -76,13 +109,14 @@ class ApiServer(http.server.ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://{self.server_address[0]!s}:{self.server_port}"
+        host = str(self.server_address[0])
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: ApiServer
     protocol_version = "HTTP/1.1"
-    timeout = IDLE_SECONDS
+    timeout = STRANGER_SECONDS
 
     def do_GET(self) -> None:
         self._answer()
@@ -92,6 +126,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_OPTIONS(self) -> None:
         """A browser asks whether its page may call."""
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = (
+                True  # no browser's: what follows would be read as the next call
+            )
         if self._page_is_refused():
             self._send(HTTPStatus.FORBIDDEN, _error(_NO_PAGES))
             return
@@ -105,9 +143,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         try:
-            body = self._body()
             self._check_access()
-            self._send(HTTPStatus.OK, self._do(body))
+            self._send(HTTPStatus.OK, self._do(self._body()))
         except Refused as error:
             self._send(error.status, _error(str(error)))
         except TooManyJobs:
@@ -119,7 +156,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         Raises:
             Refused, TooManyJobs
         """
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            raise Refused(HTTPStatus.NOT_FOUND, f"that is no path: {_VERBS}") from None
         found = _PATH.fullmatch(parts.path)
         if found is None or (found[1] in _WITH_ID) != (found[2] is not None):
             raise Refused(HTTPStatus.NOT_FOUND, f"there is no {parts.path}: {_VERBS}")
@@ -144,23 +184,36 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return {"status": state["status"], "stream": []} if verb == "stream" else state
 
     def _check_access(self) -> None:
+        """Of who may not call, nothing is kept: a body is read away, unseen."""
         if self._page_is_refused():
-            raise Refused(HTTPStatus.FORBIDDEN, _NO_PAGES)
-        if not self.server.access.admits(self.headers.get("Authorization", "")):
-            self.close_connection = True
-            raise Refused(HTTPStatus.UNAUTHORIZED, "the Authorization header has no token of ours")
+            refused = Refused(HTTPStatus.FORBIDDEN, _NO_PAGES)
+        elif not self.server.access.admits(self.headers.get("Authorization", "")):
+            refused = Refused(
+                HTTPStatus.UNAUTHORIZED, "the Authorization header has no token of ours"
+            )
+        else:
+            self.connection.settimeout(IDLE_SECONDS)
+            return
+        self._read_away(min(self._length(), RUNSYNC_BYTES))
+        self.close_connection = True
+        raise refused
 
     def _page_is_refused(self) -> bool:
         """Whether a page asks that may not: else any page that is open could use the GPU."""
         origin = self.headers.get("Origin")
         return origin is not None and not self.server.access.admits_page(origin)
 
-    def _body(self) -> bytes:
-        if "Transfer-Encoding" in self.headers:
-            self.close_connection = True  # what follows would be read as the next call
+    def _length(self) -> int:
+        """Of the body, in bytes. If it is not sure, what follows could be read as the next call."""
+        lengths = set(self.headers.get_all("Content-Length", ["0"]))
+        text = lengths.pop()
+        if "Transfer-Encoding" in self.headers or lengths or not _NUMBER.fullmatch(text):
+            self.close_connection = True
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "send the body with its Content-Length")
-        text = self.headers.get("Content-Length", "0")
-        length = int(text) if text.isdecimal() else 0
+        return int(text)
+
+    def _body(self) -> bytes:
+        length = self._length()
         limit = RUNSYNC_BYTES if "/runsync" in self.path else RUN_BYTES
         if length > limit:
             self.close_connection = True
@@ -210,7 +263,7 @@ def _submission(body: bytes, *, is_sync: bool) -> Submission:
     """
     try:
         content = json.loads(body)
-    except ValueError:  # RecursionError aside, which is no JSON that anybody means
+    except (ValueError, RecursionError):
         content = None
     fields = content.get("input") if isinstance(content, Mapping) else None
     if not isinstance(fields, Mapping) or not fields:
@@ -226,6 +279,7 @@ def _submission(body: bytes, *, is_sync: bool) -> Submission:
         _webhook(content.get("webhook")),
         execution,
         TTL_SECONDS if ttl is None else ttl,
+        len(body),
     )
 
 
@@ -234,10 +288,9 @@ def _ms(policy: Mapping[str, Any], name: str, least: int) -> float | None:
     value = policy.get(name)
     if value is None:
         return None
-    if not isinstance(value, int | float) or not least <= value <= TTL_SECONDS * 7000:
-        raise Refused(
-            HTTPStatus.BAD_REQUEST, f"policy.{name} must be {least} or more, milliseconds"
-        )
+    if not isinstance(value, int | float) or not least <= value <= MOST_MS:
+        allowed = f"{least} or more, up to {MOST_MS}, milliseconds"
+        raise Refused(HTTPStatus.BAD_REQUEST, f"policy.{name} must be {allowed}")
     return value / 1000
 
 
@@ -257,6 +310,6 @@ def _refuse_webhook() -> str:
 def _wait_seconds(query: str) -> float:
     """How long /runsync waits: `?wait=` in milliseconds, as RunPod takes it."""
     text = parse_qs(query).get("wait", [""])[0]
-    if not text.isdecimal():
+    if not _NUMBER.fullmatch(text):
         return WAIT_SECONDS
     return min(max(int(text) / 1000, LEAST_WAIT_SECONDS), MOST_WAIT_SECONDS)

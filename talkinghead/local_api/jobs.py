@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from talkinghead.render.job import Job
@@ -23,6 +23,7 @@ Told = Callable[[str, dict[str, Any]], None]
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
 MOST_QUEUED = 500  # RunPod's for one worker; from then on it says 429
+MOST_QUEUED_BYTES = 2 * 1024**3  # their files wait in memory
 ASYNC_RESULT_SECONDS, SYNC_RESULT_SECONDS = 1800.0, 60.0
 TTL_SECONDS = 86_400.0
 LOOK_SECONDS = 30.0  # how often what has expired is looked for
@@ -38,7 +39,8 @@ class TooManyJobs(Exception):
 class Submission:
     """A job as it was sent: its input, and what stands beside it. Times are in seconds.
 
-    `is_sync` says that somebody waits for it: such a result is kept for a minute only.
+    `is_sync` says that somebody waits for it: such a result is kept for a minute only. `size` is in
+    bytes.
     """
 
     input: Mapping[str, Any]
@@ -46,6 +48,7 @@ class Submission:
     webhook: str | None = None
     execution_seconds: float | None = None
     ttl_seconds: float = TTL_SECONDS
+    size: int = 0
 
 
 @dataclass
@@ -122,7 +125,8 @@ class JobQueue:
         """
         with self._changed:
             self._drop_expired()
-            if self._count("IN_QUEUE") >= MOST_QUEUED:
+            waiting = [e.sent.size for e in self._entries.values() if e.status == "IN_QUEUE"]
+            if len(waiting) >= MOST_QUEUED or sum(waiting) + sent.size > MOST_QUEUED_BYTES:
                 raise TooManyJobs
             # RunPod's ids, so that who reads them by their form is not surprised there.
             name = f"{'sync-' if sent.is_sync else ''}{uuid.uuid4()}-u1"
@@ -216,6 +220,7 @@ class JobQueue:
             with self._changed:
                 if entry.status == "IN_PROGRESS":
                     entry.output = progress.payload()
+                self._drop_expired()  # nobody else may look while this job runs
 
         entry.status, entry.started = "IN_PROGRESS", self._clock()
         entry.job = Job(id=entry.id, input=dict(entry.sent.input), report=report)
@@ -253,6 +258,7 @@ class JobQueue:
             return
         entry.status, entry.output, entry.error = status, output, error
         entry.ended = self._clock()
+        entry.sent = replace(entry.sent, input={})  # its files: only the state is kept
         self._ended[status] += 1
         if entry.job is not None:
             entry.job.cancelled.set()

@@ -9,6 +9,8 @@ from typing import Any
 
 import requests
 
+from talkinghead.errors import UrlBlocked
+from talkinghead.net.guard import UrlGuard
 from talkinghead.redact import redact_url
 
 log = logging.getLogger("talkinghead")
@@ -16,18 +18,27 @@ log = logging.getLogger("talkinghead")
 TRIES, PAUSE_SECONDS, ASK_SECONDS = 3, 10.0, 30.0
 
 
-def tell(url: str, body: dict[str, Any]) -> None:
-    """POST the body in the background: up to three times, until 200 is answered."""
-    threading.Thread(target=_tell, args=(url, body), daemon=True).start()
+def tell(url: str, body: dict[str, Any], guard: UrlGuard | None = None) -> None:
+    """POST the body in the background: up to three times, until 200 is answered.
+
+    With a guard only where that lets it.
+    """
+    threading.Thread(target=_tell, args=(url, body, guard), daemon=True).start()
 
 
-def _tell(url: str, body: dict[str, Any]) -> None:
+def _tell(url: str, body: dict[str, Any], guard: UrlGuard | None) -> None:
     problem = ""
     for number in range(TRIES):
         time.sleep(number and PAUSE_SECONDS)
         try:
+            if guard is not None:
+                parts = guard.check(url)
+                guard.addresses(parts, parts.port or 443)
             answer = requests.post(url, json=body, timeout=ASK_SECONDS, allow_redirects=False)
-        except requests.RequestException as error:
+        except UrlBlocked as error:
+            log.warning("a webhook was told nothing: %s; ALLOW_PRIVATE_URLS would let it", error)
+            return
+        except (requests.RequestException, OSError) as error:
             problem = type(error).__name__
             continue
         if answer.status_code == requests.codes.ok:

@@ -183,12 +183,18 @@ def _copy(each: Input) -> None:
 
 
 def _copy_upload(each: Input, uploads: Path | None, name: str) -> None:
+    """Errors do not tell the name: who knows it can have the file, and errors are logged."""
     path = None if uploads is None else uploads / name
-    if path is None or path.is_symlink() or not path.is_file():
-        raise DownloadFailed(f"{each.url} is not on this worker's volume")
-    if path.stat().st_size > _bytes(each):
-        raise MediaTooLarge(f"the file is larger than {each.max_mb:g} MB")
-    shutil.copyfile(path, each.target)
+    try:
+        if path is None or path.is_symlink() or not path.is_file():
+            raise DownloadFailed("the file is not on this worker's volume")
+        if path.stat().st_size > _bytes(each):
+            raise MediaTooLarge(f"the file is larger than {each.max_mb:g} MB")
+        shutil.copyfile(path, each.target)
+    except OSError as error:  # of the volume, which is a network's
+        if error.errno in NO_ROOM:
+            raise
+        raise DownloadFailed(f"the file could not be read: {error.strerror}") from None
 
 
 @contextlib.contextmanager

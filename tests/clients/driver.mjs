@@ -80,9 +80,11 @@ async function call(given, seen) {
 for await (const line of createInterface({ input: process.stdin })) {
   const given = JSON.parse(line);
   const states = [];
-  const seen = (state) => {
+  const seen = async (state) => {
     states.push(stateOf(state));
-    if (given.give_up === state.status) throw new GaveUp();
+    if (given.give_up === state.status) {
+      throw given.own_error ? new JobFailed(given.own_error) : new GaveUp();
+    }
   };
   let told;
   try {

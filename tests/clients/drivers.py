@@ -114,7 +114,8 @@ class _Python:
         def seen(state: JobState) -> None:
             states.append(state)
             if arguments.get("give_up") == state.status:
-                raise GaveUp
+                own = arguments.get("own_error")
+                raise JobFailed(own) if own else GaveUp
 
         try:
             value = self.do(op, arguments, seen)

@@ -29,6 +29,7 @@ SHA256 = "3dbe53a2de431feaea25139a6ea5eb705629d3fb419181298046d78d55acb055"
 # What may befall a call: HTTP's status, without doing it; or it is done, and then
 LOST = "lost"  # no answer comes
 BEHIND_GATEWAY = "502 after all"
+LOST_BEHIND_GATEWAY = "503 after all"
 HALF = "half an answer"
 PAGE = "a web page"
 NO_ID = "no id"
@@ -152,8 +153,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case "lost":
                 self.close_connection = True
                 self.connection.close()
-            case "502 after all":
-                self._send(502, b"<html>Bad gateway</html>")
+            case "502 after all" | "503 after all":
+                self._send(int(str(fault)[:3]), b"<html>Bad gateway</html>")
             case "half an answer":
                 self._send(status, body[:-5], length=len(body))
             case "a web page":

@@ -15,6 +15,7 @@ from tests.clients.runpod import (
     IN_QUEUE,
     KEY,
     LOST,
+    LOST_BEHIND_GATEWAY,
     NO_ID,
     PAGE,
     RUNNING,
@@ -242,6 +243,13 @@ def test_who_gives_up_waiting_ends_the_job(client: Driver, api: RunPod) -> None:
     assert api.cancelled == ["job-1"]
 
 
+def test_an_error_of_the_callers_own_starts_no_second_job(client: Driver, api: RunPod) -> None:
+    error = render(client, api, give_up="IN_PROGRESS", own_error="mine", retries=2).error
+    assert (error["class"], error["message"]) == ("JobFailed", "mine")
+    assert len(api.bodies) == 1
+    assert api.cancelled == ["job-1"]
+
+
 def test_who_gives_up_following_somebody_elses_job_leaves_it(client: Driver, api: RunPod) -> None:
     job = api.job(RUNNING)
     client.call("wait", url=api.url, key=KEY, job=job, give_up="IN_PROGRESS")
@@ -251,16 +259,13 @@ def test_who_gives_up_following_somebody_elses_job_leaves_it(client: Driver, api
 # A job that is sent: once.
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_an_endpoint_that_is_too_busy_is_asked_again(
-    client: Driver, api: RunPod, status: int
-) -> None:
-    api.faults["run"] = [status, status]
+def test_an_endpoint_that_is_too_busy_is_asked_again(client: Driver, api: RunPod) -> None:
+    api.faults["run"] = [429, 429]
     assert render(client, api).value["job_id"] == "job-1"
     assert len(api.bodies) == 1
 
 
-@pytest.mark.parametrize("fault", [LOST, BEHIND_GATEWAY, HALF, PAGE, NO_ID])
+@pytest.mark.parametrize("fault", [LOST, BEHIND_GATEWAY, LOST_BEHIND_GATEWAY, HALF, PAGE, NO_ID])
 def test_a_job_whose_answer_is_lost_is_not_sent_again(
     client: Driver, api: RunPod, fault: Fault
 ) -> None:
@@ -286,6 +291,19 @@ def test_a_refusal_is_told_at_once(client: Driver, api: RunPod, status: int, kin
 
 def test_a_wrong_key_is_told_at_once(client: Driver, api: RunPod) -> None:
     assert render(client, api, key="another").error["class"] == "Unauthorized"
+
+
+@pytest.mark.parametrize("key", ["sec\nret", "secr\N{BULLET}t"])
+def test_a_key_that_cannot_be_sent_is_not_shown(client: Driver, api: RunPod, key: str) -> None:
+    with pytest.raises(ValueError, match="a character that no key has") as caught:
+        error = render(client, api, key=key).error
+        raise ValueError(error["message"])
+    assert "sec" not in str(caught.value)
+    assert api.asked == []
+
+
+def test_a_key_out_of_a_file_may_end_its_line(client: Driver, api: RunPod) -> None:
+    assert render(client, api, key=f"{KEY}\n").value["job_id"] == "job-1"
 
 
 def test_where_nobody_is_nothing_was_sent(client: Driver, api: RunPod) -> None:
@@ -462,3 +480,9 @@ def test_every_client_signs_alike(client: Driver) -> None:
         f"{HOOK}&reference=17&signature="
         "d6c8defb767c0cb9ad328a8574f1981f4c63b49ab44bffb91986a8976e93ff0f"
     )
+
+
+def test_an_empty_secret_signs_nothing(client: Driver) -> None:
+    with pytest.raises(ValueError, match="the secret is empty"):
+        error = client.call("sign", hook=HOOK, reference="order 17", secret="").error
+        raise ValueError(error["message"])

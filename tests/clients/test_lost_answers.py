@@ -8,10 +8,19 @@ from collections import Counter
 import pytest
 
 from tests.clients.drivers import Driver
-from tests.clients.runpod import BEHIND_GATEWAY, HALF, KEY, LOST, Fault, RunPod, completed
+from tests.clients.runpod import (
+    BEHIND_GATEWAY,
+    HALF,
+    KEY,
+    LOST,
+    LOST_BEHIND_GATEWAY,
+    Fault,
+    RunPod,
+    completed,
+)
 
 CALLS, LOST_SHARE = 1_000, 0.2
-FAULTS: tuple[Fault, ...] = (LOST, BEHIND_GATEWAY, HALF)
+FAULTS: tuple[Fault, ...] = (LOST, BEHIND_GATEWAY, LOST_BEHIND_GATEWAY, HALF)
 
 
 class Lossy(RunPod):

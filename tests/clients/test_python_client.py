@@ -6,6 +6,7 @@ import ast
 import asyncio
 import subprocess
 import sys
+import threading
 import venv
 from pathlib import Path
 
@@ -13,7 +14,19 @@ import pytest
 import requests
 
 from talkinghead import client
-from talkinghead.client import CODES, AsyncClient, Client, JobState, RunpodVolume, S3Bucket
+from talkinghead.client import (
+    CODES,
+    AsyncClient,
+    Client,
+    EndpointUnavailable,
+    JobState,
+    Result,
+    ResultDamaged,
+    RunpodVolume,
+    S3Bucket,
+    errors,
+)
+from talkinghead.client.wire import Answer, Unheard, Wire
 from talkinghead.errors import JobError
 from talkinghead.net.urls import name_on_volume
 from talkinghead.settings import PROJECT_DIR, Settings
@@ -65,6 +78,8 @@ def test_every_code_of_the_worker_has_a_class_of_the_same_name() -> None:
     worker = {error.code: error.__name__ for error in JobError.__subclasses__()}
     assert {code: kind.__name__ for code, kind in CODES.items()} == worker
     assert [name for name in client.__all__ if not hasattr(client, name)] == []
+    ours = {each.__name__ for each in vars(errors).values() if isinstance(each, type)}
+    assert ours - {"Any", "Mapping"} <= set(client.__all__), "every error can be caught by its name"
 
 
 def test_a_bucket_of_ones_own_takes_files_and_the_worker_gets_them(s3: S3Server) -> None:
@@ -124,6 +139,34 @@ def test_to_cancel_the_task_cancels_the_job(api: RunPod) -> None:
     assert api.cancelled == ["job-1"]
 
 
+def test_a_task_cancelled_while_nobody_answers_sends_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[str] = []
+    go_on = threading.Event()
+
+    def ask(self: Wire, method: str, path: str, body: object = None) -> Answer:
+        tries.append(path)
+        go_on.wait(LAST_RESORT_SECONDS)
+        raise Unheard("no such host")
+
+    monkeypatch.setattr(Wire, "ask", ask)
+
+    async def give_up() -> None:
+        caller = AsyncClient(url="http://nobody.test", poll_seconds=0.01)
+        task = asyncio.ensure_future(caller.render({"wav_url": "x"}))
+        while not tries:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(give_up())
+    assert tries == ["run"]
+
+
 def test_ctrl_c_cancels_the_job(api: RunPod) -> None:
     def press(state: JobState) -> None:
         raise KeyboardInterrupt
@@ -157,3 +200,30 @@ def test_an_endpoint_is_named_once() -> None:
         Client()
     with pytest.raises(ValueError, match="one of the two"):
         Client("abc", url="http://127.0.0.1:8000")
+
+
+def test_a_result_can_bring_no_file_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret")
+    forged = Result("job-1", None, {"video_url": (tmp_path / "secret").as_uri()})
+    caller = Client(url="http://127.0.0.1:1", poll_seconds=0.01)
+    with pytest.raises(EndpointUnavailable, match="not at an http"):
+        caller.save(forged, tmp_path / "got")
+    assert not (tmp_path / "got").exists()
+
+
+@pytest.mark.parametrize("video", ["data:video/mp4;base64,AAAA", "data:video/mp4;base64,AAA"])
+def test_a_damaged_video_does_not_take_the_place_of_a_file(tmp_path: Path, video: str) -> None:
+    target = tmp_path / "me.mp4"
+    target.write_bytes(b"a good one")
+    damaged = Result("job-1", None, {"video": video, "video_info": {"sha256": "0" * 64}})  # type: ignore[typeddict-item]
+    with pytest.raises(ResultDamaged):
+        Client(url="http://127.0.0.1:1").save(damaged, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["me.mp4"]
+    assert target.read_bytes() == b"a good one"
+
+
+@pytest.mark.parametrize("name", ["me.final cut", "me.backup-of-monday", "me.\N{BULLET}"])
+def test_a_file_of_any_name_can_go_to_the_volume(name: str) -> None:
+    where = RunpodVolume("volume", "EU-RO-1", "key", "secret").presign(name, "video/mp4", 3)
+    assert name_on_volume(where.get_url)
+    assert where.put_url.isascii() and " " not in where.put_url

@@ -830,5 +830,20 @@ def test_what_is_not_among_the_uploads_of_the_volume_is_no_file(tmp_path: Path) 
     (uploads / UPLOADED.removeprefix("volume:")).symlink_to(tmp_path / "secret")
     for folder in (uploads, tmp_path / "nowhere", None):
         fetcher = Fetcher(seconds=LAST_RESORT_SECONDS, uploads=folder)
-        with pytest.raises(DownloadFailed, match="is not on this worker's volume"):
+        with pytest.raises(DownloadFailed, match="is not on this worker's volume") as caught:
             fetcher.fetch([Input("wav_url", UPLOADED, tmp_path / "voice", max_mb=1)])
+        assert UPLOADED not in str(caught.value), "it is logged, and opens the file"
+
+
+def test_an_upload_that_the_volume_does_not_give_is_a_download_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / UPLOADED.removeprefix("volume:")).write_bytes(b"abc")
+
+    def fail(*args: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("shutil.copyfile", fail)
+    fetcher = Fetcher(seconds=LAST_RESORT_SECONDS, uploads=tmp_path)
+    with pytest.raises(DownloadFailed, match="could not be read: Input/output error"):
+        fetcher.fetch([Input("wav_url", UPLOADED, tmp_path / "voice", 1)])

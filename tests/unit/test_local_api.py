@@ -16,8 +16,9 @@ import typer
 
 from talkinghead.cli.serve import access_of
 from talkinghead.local_api.http import Access, ApiServer
-from talkinghead.local_api.jobs import MOST_QUEUED, JobQueue
+from talkinghead.local_api.jobs import MOST_QUEUED, JobQueue, Submission
 from talkinghead.local_api.webhook import tell
+from talkinghead.net.guard import PUBLIC_ONLY
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.settings import Settings
@@ -249,6 +250,7 @@ def test_the_webhook_is_told_the_last_state_and_again_until_it_says_200(
         (b"{", "the request as `input`"),
         (b'{"input": {"a": 1}, "policy": {"ttl": "1"}}', "policy.ttl"),
         (b'{"input": {"a": 1}, "policy": {"executionTimeout": 10}}', "5000 or more"),
+        (b'{"input": {"a": 1}, "policy": {"executionTimeout": 1e12}}', "up to 604800000"),
         (b'{"input": {"a": 1}, "webhook": "example.com"}', "webhook must be"),
         (b'{"input": {"a": "' + b"x" * 11_000_000 + b'"}}', "max body size of 10MiB"),
     ],
@@ -343,3 +345,129 @@ def test_without_a_token_it_listens_to_this_machine_alone(
     monkeypatch.setenv("API_CORS_ORIGINS", "http://a.test/, http://b.test")
     access = access_of(Settings(), "0.0.0.0")
     assert access == Access("secret", frozenset({"http://a.test", "http://b.test"}))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST /cancel/x HTTP/1.1\r\nContent-Length: -1\r\n",
+        "POST /cancel/x HTTP/1.1\r\nContent-Length: 1x\r\n",
+        "POST /cancel/x HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 9\r\n",
+        f"POST /cancel/x HTTP/1.1\r\nContent-Length: {'9' * 5000}\r\n",
+        "OPTIONS /run HTTP/1.1\r\nContent-Length: 30\r\n",
+    ],
+    ids=["negative", "no number", "two", "too long", "of a preflight"],
+)
+def test_a_body_of_unsure_length_is_not_read_as_the_next_call(api: Api, head: str) -> None:
+    with socket.create_connection(("127.0.0.1", api.server.server_port)) as caller:
+        caller.settimeout(LAST_RESORT_SECONDS)
+        caller.sendall(f"{head}\r\nGET /health HTTP/1.1\r\n\r\n".encode())
+        caller.shutdown(socket.SHUT_WR)
+        heard = caller.makefile("rb").read()
+    assert heard.count(b"HTTP/1.1 ") == 1, heard
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("GET http://[/health", b""),
+        (f"POST /runsync?wait={'9' * 5000}", b'{"input": {}}'),
+        ("POST /run", b'{"input": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}"),
+    ],
+    ids=["no path", "an endless wait", "a deep body"],
+)
+def test_an_odd_call_is_refused_and_no_traceback(
+    api: Api, caplog: pytest.LogCaptureFixture, head: str, body: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", api.server.server_port)) as caller:
+        caller.settimeout(LAST_RESORT_SECONDS)
+        told = f"{head} HTTP/1.1\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        caller.sendall(told.encode() + body)
+        heard = caller.makefile("rb").read()
+    assert heard.startswith(b"HTTP/1.1 40"), heard
+    assert not caplog.records
+
+
+def test_of_who_may_not_call_no_body_is_kept(
+    api_with: Callable[[Access], Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+    monkeypatch.setattr("talkinghead.local_api.http._Handler._body", kept.append)
+    answer = api_with(Access("secret")).ask("POST", "run", data=b"x" * 5_000_000)
+    assert answer.status_code == 401
+    assert kept == []
+
+
+def test_it_listens_at_an_ipv6_address(api: Api) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with ApiServer(("::1", 0), api.queue, Access()) as server:
+        assert server.url == f"http://[::1]:{server.server_port}"
+
+
+def test_of_a_job_that_has_ended_its_files_are_not_kept(api: Api) -> None:
+    api.renders.go_on.set()
+    job = api.run()
+    api.until(job, "COMPLETED")
+    assert [each.sent.input for each in api.queue._entries.values()] == [{}]
+
+
+def test_a_webhook_hears_of_a_ttl_that_is_over_while_another_job_runs() -> None:
+    told: list[dict[str, Any]] = []
+    now = 0.0
+    go_on = threading.Event()
+
+    def run(job: Job) -> dict[str, Any]:
+        go_on.wait(LAST_RESORT_SECONDS)
+        job.tell(Progress("render", "window 1 of 2", 0.5, window=1, windows=2))
+        wait_until(lambda: told, "the webhook is told")
+        return dict(DONE)
+
+    queue = JobQueue(run, lambda url, body: told.append(body), clock=lambda: now)
+    queue.start()
+    queue.submit(Submission({"a": 1}))
+    late = queue.submit(Submission({"a": 1}, webhook="http://hook.test", ttl_seconds=10.0))
+    now = 11.0
+    go_on.set()
+    wait_until(lambda: told, "the webhook is told")
+    queue.close()
+    assert [(body["id"], body["status"]) for body in told] == [(late["id"], "TIMED_OUT")]
+
+
+def test_a_callers_webhook_reaches_nothing_on_the_workers_own_network(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        url = f"http://127.0.0.1:{inside.getsockname()[1]}/interrupt?token=secret"
+        tell(url, {"id": "a"}, PUBLIC_ONLY)
+        wait_until(lambda: caplog.records, "it is said")
+        inside.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            inside.accept()
+    assert "ALLOW_PRIVATE_URLS" in caplog.text and "secret" not in caplog.text
+
+
+def test_connections_that_say_nothing_leave_files_to_the_jobs(
+    monkeypatch: pytest.MonkeyPatch, api_with: Callable[[Access], Api]
+) -> None:
+    monkeypatch.setattr("talkinghead.local_api.http.MOST_CALLS", 2)
+    api = api_with(Access("secret"))
+    address = ("127.0.0.1", api.server.server_port)
+    idle = [socket.create_connection(address) for _ in range(2)]
+    with socket.create_connection(address) as third:
+        third.settimeout(LAST_RESORT_SECONDS)
+        assert third.recv(100).startswith(b"HTTP/1.1 429 ")
+    for each in idle:
+        each.close()
+    headers = {"Authorization": "secret"}
+    wait_until(lambda: api.ask("GET", "health", headers=headers).ok, "there is room again")
+
+
+def test_a_queue_of_large_files_says_429(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("talkinghead.local_api.jobs.MOST_QUEUED_BYTES", 3_000)
+    api.run()
+    wait_until(lambda: api.renders.begun, "it begins")
+    large = {"input": {"image_url": "x" * 2_000}}
+    assert [api.ask("POST", "run", json=large).status_code for _ in range(2)] == [200, 429]

@@ -10,7 +10,7 @@ import type { Estimate, Policy, Request } from "./types.js";
 import { SEND_SECONDS, Unanswered, Unheard, Wire, type Answer } from "./wire.js";
 
 const RUNPOD_URL = "https://api.runpod.ai/v2";
-/** A platform that was too busy to take a job says one of these, and has not taken it. */
+/** Ask again later. Only 429 says that a job was not taken: gateways say 503 when they lost it, too. */
 const BUSY = [429, 503];
 const REFUSED_KEY = [401, 403];
 /** In a row: right after /run the platform may not know its own job yet. */
@@ -43,10 +43,12 @@ export interface SubmitOptions {
   policy?: Policy;
 }
 
+export type OnProgress = (state: JobState) => void | Promise<void>;
+
 export interface RenderOptions {
   files?: Files;
-  /** Is told every state that is seen. */
-  onProgress?: (state: JobState) => void;
+  /** Is told every state that is seen, and waited for. */
+  onProgress?: OnProgress;
   policy?: Policy;
   /** Aborted, it cancels the job. */
   signal?: AbortSignal;
@@ -73,15 +75,23 @@ export class Client {
 
   /** Send a request, follow its job, and give its result; one that stopped early is continued. */
   async render(request: Request, options: RenderOptions = {}): Promise<Result> {
+    const { signal } = options;
+    signal?.throwIfAborted();
     const body = await this.bodyOf(request, options);
     let retries = options.retries ?? 0;
+    let isCallers = false; // an error of onProgress may look like one of the job's
+    const told = async (state: JobState) => {
+      isCallers = true;
+      await options.onProgress?.(state);
+      isCallers = false;
+    };
     for (let done = -1; ; ) {
-      const job = await this.send(body);
+      const job = await this.send(body, signal);
       let result: Result;
       try {
-        result = await this.follow(job, options.onProgress, options.signal);
+        result = await this.follow(job, told, signal);
       } catch (error) {
-        if (!(error instanceof TalkingheadError)) {
+        if (isCallers || !(error instanceof TalkingheadError)) {
           await this.cancel(job.id); // nobody waits for it any more, and it is paid for
           throw error;
         }
@@ -103,7 +113,7 @@ export class Client {
   /** The result of a job that was sent before, by whomever; aborted, it leaves the job running. */
   async wait(
     jobId: string,
-    onProgress?: (state: JobState) => void,
+    onProgress?: OnProgress,
     signal?: AbortSignal,
   ): Promise<Result> {
     return this.follow({ id: jobId, requestId: undefined }, onProgress, signal);
@@ -201,36 +211,37 @@ export class Client {
   }
 
   /** Send a job, and again only while it surely was not taken. */
-  private async send(body: Record<string, unknown>): Promise<Submitted> {
+  private async send(body: Record<string, unknown>, signal?: AbortSignal): Promise<Submitted> {
     const input = body["input"] as Record<string, unknown>;
     const requestId = input["request_id"] as string | undefined;
     const deadline = Date.now() + this.patienceSeconds * 1000;
     for (let troubles = 1; ; troubles++) {
+      signal?.throwIfAborted(); // before it is sent: from then on it has to be cancelled
       const answer = await this.heard(() => this.wire.ask("POST", "run", body, SEND_SECONDS));
       if (answer instanceof Unanswered) throw lost(answer.message, requestId);
       if (!(answer instanceof Error)) {
         const id = answer.content["id"];
         if (answer.ok && typeof id === "string" && id) return { id, requestId };
         if (answer.ok) throw lost("the answer gives the job no id", requestId);
-        if (!BUSY.includes(answer.status)) throw refusal(answer, requestId);
+        if (answer.status !== 429) throw refusal(answer, requestId);
       }
       if (Date.now() > deadline) {
         const problem = answer instanceof Error ? answer.message : answer.reason;
         throw new EndpointUnavailable(`the endpoint took no job: ${problem}`);
       }
-      await pause(this.pauseAfter(troubles));
+      await pause(this.pauseAfter(troubles), signal);
     }
   }
 
   private async follow(
     job: Submitted,
-    onProgress: ((state: JobState) => void) | undefined,
+    onProgress: OnProgress | undefined,
     signal: AbortSignal | undefined,
   ): Promise<Result> {
     for (;;) {
       signal?.throwIfAborted();
       const state = await this.state(job.id, signal);
-      onProgress?.(state);
+      await onProgress?.(state);
       if (state.isFinal) return resultOf(state, job.requestId);
       await pause(this.pollSeconds, signal);
     }

@@ -15,6 +15,7 @@ export async function sha256(data: Uint8Array): Promise<string> {
 }
 
 export async function hmac(secret: string, text: string): Promise<string> {
+  if (!secret) throw new TypeError("the secret is empty: anybody could sign");
   const encoder = new TextEncoder();
   const algorithm = { name: "HMAC", hash: "SHA-256" };
   const crypto = await subtle();

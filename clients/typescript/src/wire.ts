@@ -19,11 +19,17 @@ export interface Answer {
 }
 
 export class Wire {
-  constructor(
-    private readonly url: string,
-    private readonly apiKey: string,
-    private readonly headers: Record<string, string>,
-  ) {}
+  // Private in JavaScript, too: console.log of a client does not show the key.
+  readonly #apiKey: string;
+  readonly #headers: Record<string, string>;
+
+  constructor(private readonly url: string, apiKey: string, headers: Record<string, string>) {
+    this.#apiKey = apiKey.trim(); // a file's last line ends
+    this.#headers = headers;
+    if (!/^[\x20-\x7e]*$/.test(this.#apiKey)) { // fetch's own error would show it
+      throw new TypeError("the API key has a character that no key has");
+    }
+  }
 
   /** Ask the endpoint; throws Unheard or Unanswered. */
   async ask(
@@ -32,8 +38,8 @@ export class Wire {
     body?: unknown,
     seconds = ASK_SECONDS,
   ): Promise<Answer> {
-    const headers: Record<string, string> = { "Content-Type": "application/json", ...this.headers };
-    if (this.apiKey) headers["Authorization"] = `Bearer ${this.apiKey}`;
+    const headers: Record<string, string> = { "Content-Type": "application/json", ...this.#headers };
+    if (this.#apiKey) headers["Authorization"] = `Bearer ${this.#apiKey}`;
     const asked: RequestInit = {
       method,
       headers,
