@@ -23,7 +23,10 @@ def tell(url: str, body: dict[str, Any], guard: UrlGuard | None = None) -> None:
 
     With a guard only where that lets it.
     """
-    threading.Thread(target=_tell, args=(url, body, guard), daemon=True).start()
+    try:
+        threading.Thread(target=_tell, args=(url, body, guard), daemon=True).start()
+    except RuntimeError as error:  # no thread is to be had: the jobs go on
+        log.warning("the webhook %s was told nothing: %s", redact_url(url), error)
 
 
 def _tell(url: str, body: dict[str, Any], guard: UrlGuard | None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from talkinghead.client.flow import BUSY
+from talkinghead.client.flow import SERVER_ERROR, TOO_MANY
 from talkinghead.delivery.place import VIDEO_NAME
 from talkinghead.errors import JobError
 from talkinghead.files import sha256_of
@@ -133,7 +133,9 @@ class EndpointPlace:
             except Away as error:
                 raise Failed(f"{error}, and may have taken the job", again=True) from None
             except NoUse as error:
-                if error.status not in BUSY or time.monotonic() > deadline:
+                if error.status is not None and error.status >= SERVER_ERROR:  # a gateway's
+                    raise Failed(f"{error}, and may have taken the job", again=True) from None
+                if error.status != TOO_MANY or time.monotonic() > deadline:
                     again = error.status != UNAUTHORIZED
                     raise Failed(f"the endpoint refused the job: {error}", again=again) from None
                 if stop.wait(POLL_SECONDS):

@@ -73,7 +73,7 @@ def check_response(answer: dict[str, Any]) -> dict[str, Any]:
     assert isinstance(answer["workerId"], str)
     output: dict[str, Any] = answer["output"]
     # Of the seconds that it held the worker, to within those that the API itself takes.
-    assert 0 < output["cost"] <= answer["executionTime"] / 1000
+    assert 0 < output["cost"] <= (answer["executionTime"] + 1) / 1000  # which is rounded
     assert output["cost"] >= output["processing_time_seconds"] - 0.1
     return output
 

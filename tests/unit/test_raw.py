@@ -138,7 +138,7 @@ def test_every_node_has_a_title_in_either_format() -> None:
     titles = {each["_meta"]["title"] for each in read_graph(GRAPH, SCHEMAS)[0].values()}
     assert titles == {"Load Image"}
     gui, _ = read_graph(load_template("draft_i2v"), SCHEMAS)
-    assert {"Portrait", "Sound", "Video"} < {each["_meta"]["title"] for each in gui.values()}
+    assert {"Portrait", "Video"} < {each["_meta"]["title"] for each in gui.values()}
 
 
 def test_a_playlist_under_the_name_of_a_video_is_refused(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -40,6 +40,7 @@ class RunPod:
         self.lives = False  # though it is cancelled
         self.next_states: list[State] = []  # of the job after the first
         self.busy = 0  # how often it takes no job
+        self.busy_says = 429
         self.cuts_off = False  # it takes jobs, and says so with half an answer
         self.asked: list[str] = []
         self.inputs: list[Any] = []
@@ -52,7 +53,7 @@ class RunPod:
                 outer.asked.append(f"{self.path} {self.headers['Authorization']}")
                 if self.path.endswith("/run") and outer.busy:
                     outer.busy -= 1
-                    self.send_error(503)
+                    self.send_error(outer.busy_says)
                     return
                 if self.path.endswith("/run"):
                     outer.inputs.append(json.loads(body)["input"])
@@ -360,6 +361,17 @@ def test_a_busy_endpoint_is_asked_again(runpod: Callable[..., RunPod], tmp_path:
     on_endpoint(api, tmp_path, lambda fraction, message: None)
     assert len(api.inputs) == 1
     assert (tmp_path / "1.txt").read_text() == "hello"
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_job_that_a_gateway_may_have_passed_on_is_not_sent_again(
+    runpod: Callable[..., RunPod], tmp_path: Path, status: int
+) -> None:
+    api = runpod({"status": "COMPLETED", "output": {}})
+    api.busy, api.busy_says = 1, status
+    with pytest.raises(Failed, match=f"HTTP {status}, and may have taken the job"):
+        on_endpoint(api, tmp_path, lambda fraction, message: None)
+    assert not api.inputs
 
 
 def test_an_endpoint_that_does_not_answer_is_away(tmp_path: Path) -> None:

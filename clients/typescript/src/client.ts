@@ -194,7 +194,8 @@ export class Client {
     if (url === undefined) throw elsewhere(result);
     const data = url.startsWith("data:") ? decode(url) : await this.download(url, result);
     const wanted = result.output.video_info?.sha256;
-    if (wanted && (await sha256(data)) !== wanted) {
+    const found = wanted && (await sha256(data));
+    if (found && found !== wanted) {
       throw new ResultDamaged("the video that came is not the one that was made");
     }
     return data;

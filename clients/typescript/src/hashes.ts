@@ -10,8 +10,10 @@ async function subtle(): Promise<SubtleCrypto> {
   return module.webcrypto.subtle;
 }
 
-export async function sha256(data: Uint8Array): Promise<string> {
-  return hex(await (await subtle()).digest("SHA-256", data as BufferSource));
+/** null where there is nothing to compute it with: in a page over plain http. */
+export async function sha256(data: Uint8Array): Promise<string | null> {
+  const crypto = await subtle().catch(() => null);
+  return crypto && hex(await crypto.digest("SHA-256", data as BufferSource));
 }
 
 export async function hmac(secret: string, text: string): Promise<string> {
