@@ -43,6 +43,7 @@ def serve(studio: Studio) -> None:
     threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
     studio.sandboxes.start()
     end = ending(studio)
+    for_a_terminal = is_for_a_terminal()  # now: the SDK takes its own words out of sys.argv
 
     def before_each_job(concurrency: int) -> int:
         # The SDK has put a handler there that waits for its open poll, and takes the job which
@@ -54,7 +55,7 @@ def serve(studio: Studio) -> None:
         # Without RunPod's polls nothing was asked before; uvicorn has a handler that waits, too.
         signal.signal(signal.SIGTERM, end)
         result = await handle(job, studio)
-        return to_file(result) if is_for_a_terminal() else result
+        return to_file(result) if for_a_terminal else result
 
     def fit_to_render() -> None:
         ensure_fit(studio)
