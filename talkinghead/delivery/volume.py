@@ -21,6 +21,7 @@ from talkinghead.delivery.place import BUNDLE_NAME, VIDEO_NAME, FinishedVideo, P
 from talkinghead.errors import DeliveryFailed
 from talkinghead.settings import Settings
 
+FOLDER_TRIES = 5  # of a folder that vanishes as it is written into
 TOKEN_DIGITS = 8  # in the name of an unfinished copy; other files may end in .part, too
 ABANDONED_SECONDS = 3600.0  # since a write went on; a slow volume writes some each minute
 
@@ -54,12 +55,18 @@ class VolumeStore:
             StoreError: the volume is full, or not to be written to; or `content` is gone.
         """
         path = self.path(job, name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as read:
-                _write(read, path, check or (lambda: None))
-        except OSError as error:
-            raise StoreError(error.strerror or str(error)) from None
+        for tries_left in reversed(range(FOLDER_TRIES)):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                source = content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+                with source as read:
+                    _write(read, path, check or (lambda: None))
+                return
+            except OSError as error:
+                # Another worker may delete the folder while it is still empty.
+                if isinstance(error, FileNotFoundError) and tries_left:
+                    continue
+                raise StoreError(error.strerror or str(error)) from None
 
     def get(
         self, job: str, name: str, into: BinaryIO, check: Callable[[], None] = lambda: None
@@ -116,9 +123,9 @@ class VolumeStore:
         Raises:
             StoreError: the volume cannot be written.
         """
-        name = uuid.uuid4().hex
-        self.put("doctor", name, b"", "")
-        self.delete("doctor", [name])
+        folder = f"doctor-{uuid.uuid4().hex}"  # others look at the same time, and delete theirs
+        self.put(folder, "written", b"", "")
+        self.delete(folder, ["written"])
 
     def _forget_empty(self, folders: Iterable[Path]) -> None:
         """Delete the folders that nothing is in, and those above them up to the store's own."""

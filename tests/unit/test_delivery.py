@@ -590,6 +590,18 @@ def test_a_cancelled_job_is_not_kept(volume: Path, video: Path) -> None:
 # Two workers and one volume
 
 
+def test_workers_that_look_at_one_volume_at_once_do_not_find_it_unwritable(tmp_path: Path) -> None:
+    """Each deletes the folder that it has emptied, into which another is about to write."""
+    stores = [VolumeStore(tmp_path / "talkinghead") for _ in range(4)]
+
+    def look(store: VolumeStore) -> None:
+        for _ in range(300):
+            store.check()
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        list(pool.map(look, stores))
+
+
 def test_a_worker_that_is_killed_while_it_writes_spoils_nothing_of_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
