@@ -6,7 +6,7 @@ import base64
 import copy
 import mimetypes
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Union
@@ -97,9 +97,9 @@ class Attached:
         self.request: dict[str, Any] = copy.deepcopy(dict(request))
         self.uploads: list[Upload] = []
         contents = [Content.of(name, given) for name, given in files.items()]
-        inline = set(_that_fit(contents))
+        inline = set(those_that_fit(contents))
         for content in contents:
-            if content.field in inline:
+            if content in inline:
                 _set(self.request, content.field, content.data_uri())
                 continue
             if storage is None:
@@ -113,13 +113,13 @@ class Attached:
             _set(self.request, content.field, where.get_url)
 
 
-def _that_fit(contents: list[Content]) -> Iterator[str]:
-    """The fields of the files that go into the request: the small ones, as many as it holds."""
+def those_that_fit(contents: Iterable[Content]) -> Iterator[Content]:
+    """Those that go into the request itself: the small ones, as many as it holds."""
     room = INLINE_BYTES
     for content in sorted(contents, key=lambda each: each.size):
         room -= content.size
         if room >= 0:
-            yield content.field
+            yield content
 
 
 def _set(request: dict[str, Any], name: str, url: str) -> None:

@@ -23,7 +23,7 @@ from talkinghead.replay.changes import (
     seed_of,
     set_seeds,
 )
-from talkinghead.replay.sources import BadInput, Kind, Problem, Source, as_urls, path_of
+from talkinghead.replay.sources import BadInput, Kind, Problem, Source, as_urls, with_files
 from talkinghead.workflow.file_inputs import ELSEWHERE, FILE_INPUTS
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import ConvertError, Workflow, is_gui
@@ -342,17 +342,7 @@ def _graph_key(graph: Graph, files: Mapping[str, Path]) -> str:
 
 
 def _request_key(fields: Mapping[str, Any]) -> str:
-    return hash_of(_with_sums(fields))
-
-
-def _with_sums(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {name: _with_sums(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_with_sums(item) for item in value]
-    if isinstance(value, str) and value.startswith("file://"):
-        return {"sha256": sha256_of_input(path_of(value))}
-    return value
+    return hash_of(with_files(fields, lambda path: {"sha256": sha256_of_input(path)}))
 
 
 def sha256_of_input(path: Path) -> str:

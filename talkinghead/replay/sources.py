@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,6 +129,17 @@ def files_of(value: object) -> Iterator[Path]:
             yield from files_of(item)
     elif isinstance(value, str) and value.startswith("file://"):
         yield path_of(value)
+
+
+def with_files(value: object, put: Callable[[Path], object]) -> object:
+    """The same value; in the place of each local file, as `as_urls` made it, what `put` gives."""
+    if isinstance(value, Mapping):
+        return {name: with_files(item, put) for name, item in value.items()}
+    if isinstance(value, list):
+        return [with_files(item, put) for item in value]
+    if isinstance(value, str) and value.startswith("file://"):
+        return put(path_of(value))
+    return value
 
 
 def check_target(target: Path, sources: Iterable[Path]) -> None:

@@ -419,7 +419,7 @@ def test_the_files_of_a_workflow_go_with_it_under_plain_names(tmp_path: Path) ->
 def test_a_file_that_is_too_large_for_a_job_needs_a_bucket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("talkinghead.replay.sending.INLINE_BYTES", 5)
+    monkeypatch.setattr("talkinghead.client.files.INLINE_BYTES", 5)
     with pytest.raises(Failed, match=r"me\.png has 0\.0 MB, .* set S3_BUCKET"):
         Sender(Settings()).job(request_run(tmp_path))
 
@@ -427,7 +427,7 @@ def test_a_file_that_is_too_large_for_a_job_needs_a_bucket(
 def test_a_large_file_goes_by_the_bucket_and_the_job_gets_its_url(
     tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("talkinghead.replay.sending.INLINE_BYTES", 5)
+    monkeypatch.setattr("talkinghead.client.files.INLINE_BYTES", 5)
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     job = Sender(Settings()).job(request_run(tmp_path))
