@@ -19,7 +19,7 @@ from talkinghead.errors import SettingsExcluded
 from talkinghead.memory import GIB, ram_gib
 from talkinghead.models.exclusions import Choice, refusals
 from talkinghead.models.manifest import Manifest, ModelProfile, load_manifest
-from talkinghead.models.probes import ATTENTION, FP8, Finding, probe
+from talkinghead.models.probes import Finding, probe
 from talkinghead.models.speedups import NO_SPEEDUPS, Speedups, wants_fp8
 from talkinghead.settings import Settings
 
@@ -236,9 +236,9 @@ def read_host(settings: Settings) -> Host:
         kept=settings.kept_dir / "probes",
     )
     if settings.attention != "sdpa":
-        found["SageAttention"] = ask(ATTENTION)
+        found["SageAttention"] = ask("attention")
     if settings.fp8_matmul is None and _is_for_fp8(settings.model_profile):
-        found["fp8 arithmetic"] = ask(FP8)
+        found["fp8 arithmetic"] = ask("fp8")
     sage, fp8 = found.get("SageAttention"), found.get("fp8 arithmetic")
     return Host(
         gpu,

@@ -15,12 +15,14 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
+
+Subject = Literal["attention", "fp8"]
 
 CALL_SECONDS = 120.0  # importing torch from a cold disk, and compiling kernels
 ASK_SECONDS = 15.0
 WAN_TOKENS = 32_760  # of a window of 81 frames at 832x480
-HERE = Path(__file__).parent
-ATTENTION, FP8 = HERE / "probe_attention.py", HERE / "probe_fp8.py"
+PROGRAM = Path(__file__).with_name("probe_card.py")
 PACKAGES = ("torch", "triton", "sageattention")
 VERSIONS = (
     "import importlib.metadata as m, json, sys\n"
@@ -51,7 +53,7 @@ class Finding:
 
 @functools.cache
 def probe(
-    program: Path,
+    subject: Subject,
     python: str,
     card: str,
     kept: Path,
@@ -64,17 +66,17 @@ def probe(
     No answer is not kept: a driver that fails now, or a slow disk, says nothing of the next host.
 
     Args:
-        program: ATTENTION or FP8.
+        subject: SageAttention, or products of fp8.
         python: ComfyUI's own.
         card: the GPU's name.
         kept: the folder of what was found.
         sizes: how many tokens, then what else the program takes.
     """
-    place = kept / f"{program.stem}-{_key(program, python, card, device, sizes)}.json"
+    place = kept / f"{subject}-{_key(python, card, device, sizes)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Finding(**json.loads(place.read_text("utf-8")))
     try:
-        command = [python, str(program), device, *map(str, sizes)]
+        command = [python, str(PROGRAM), subject, device, *map(str, sizes)]
         found = Finding(**json.loads(_said(command, CALL_SECONDS)))
     except (ValueError, TypeError):
         return None
@@ -86,11 +88,11 @@ def probe(
     return found
 
 
-def _key(program: Path, python: str, card: str, device: str, sizes: tuple[int, ...]) -> str:
+def _key(python: str, card: str, device: str, sizes: tuple[int, ...]) -> str:
     """A sum of what the answer depends on."""
     versions = _said([python, "-I", "-c", VERSIONS, *PACKAGES], ASK_SECONDS)
     driver = _said(DRIVER, ASK_SECONDS) if device == "cuda" else ""
-    parts = [card, driver, versions, device, sizes, program.read_text("utf-8")]
+    parts = [card, driver, versions, device, sizes, PROGRAM.read_text("utf-8")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -27,7 +27,7 @@ from talkinghead.models.gpu import (
     read_host,
 )
 from talkinghead.models.manifest import Manifest, load_manifest
-from talkinghead.models.probes import ATTENTION, FP8, probe
+from talkinghead.models.probes import probe
 from talkinghead.plan.plan import make_plan
 from talkinghead.plan.request import parse_request
 from talkinghead.settings import PROJECT_DIR, Settings
@@ -215,7 +215,7 @@ FOUND = '{"is_there": true, "error": 0.01, "times": 1.9, "is_good": true}'
 def answer(python: Path, kept: Path, card: str = "card") -> bool | None:
     """Whether the probe of attention takes it, with this as ComfyUI's Python; None: no answer."""
     probe.cache_clear()
-    found = probe(ATTENTION, str(python), card, kept)
+    found = probe("attention", str(python), card, kept)
     return found.is_good if found else None
 
 
@@ -293,7 +293,7 @@ def test_sage_attention_is_taken_only_where_it_computes_rightly_and_quicker(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     probe.cache_clear()
     monkeypatch.setattr(probes, "CALL_SECONDS", LAST_RESORT_SECONDS)
-    found = probe(ATTENTION, sys.executable, "CPU", tmp_path / "kept", device="cpu", sizes=(512,))
+    found = probe("attention", sys.executable, "CPU", tmp_path / "kept", device="cpu", sizes=(512,))
     if name == "for another card":
         assert found is None
     else:
@@ -302,7 +302,7 @@ def test_sage_attention_is_taken_only_where_it_computes_rightly_and_quicker(
 
 def test_without_sage_attention_the_probe_says_so(tmp_path: Path) -> None:
     probe.cache_clear()
-    found = probe(ATTENTION, sys.executable, "CPU", tmp_path, device="cpu", sizes=(512,))
+    found = probe("attention", sys.executable, "CPU", tmp_path, device="cpu", sizes=(512,))
     assert str(found) == "not there"
 
 
@@ -332,7 +332,9 @@ torch._scaled_mm = product
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     probe.cache_clear()
     monkeypatch.setattr(probes, "CALL_SECONDS", LAST_RESORT_SECONDS)
-    found = probe(FP8, sys.executable, "CPU", tmp_path / "kept", device="cpu", sizes=(64, 128, 256))
+    found = probe(
+        "fp8", sys.executable, "CPU", tmp_path / "kept", device="cpu", sizes=(64, 128, 256)
+    )
     assert found is not None and found.is_good is expected
 
 
