@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from talkinghead import __version__
-from talkinghead.plan.schema import definitions
+from talkinghead.plan.schema import definitions, with_each_object
 
 JSON = "application/json"
 STATUSES = ("IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
@@ -155,7 +155,7 @@ def _schemas() -> dict[str, Any]:
         ),
         "Refusal": _object("Why a call is refused", ["error"], error=_text("A sentence")),
     }
-    return dict(sorted({**made, **_pointed(definitions())}.items()))
+    return dict(sorted({**made, **with_each_object(definitions(), _pointed)}.items()))
 
 
 def _object(description: str, required: list[str], **properties: Any) -> dict[str, Any]:
@@ -179,13 +179,8 @@ def _number(description: str) -> dict[str, Any]:
     return {"type": "integer", "description": description}
 
 
-def _pointed(value: Any) -> Any:  # noqa: ANN401 - a JSON value
-    """The same, its references to where OpenAPI keeps schemas."""
-    if isinstance(value, list):
-        return [_pointed(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    found = {key: _pointed(each) for key, each in value.items()}
-    if isinstance(found.get("$ref"), str):
-        found["$ref"] = found["$ref"].replace("#/$defs/", "#/components/schemas/")
-    return found
+def _pointed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same, its reference to where OpenAPI keeps schemas."""
+    if isinstance(schema.get("$ref"), str):
+        schema["$ref"] = schema["$ref"].replace("#/$defs/", "#/components/schemas/")
+    return schema

@@ -5,7 +5,7 @@ All of it follows from `fields` and `answers`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -117,7 +117,7 @@ def _named(schema: dict[str, Any]) -> dict[str, Any]:
     A title of a property makes a type of its own in what others generate; a default of null means
     that there is none.
     """
-    found = _renamed(schema)
+    found = with_each_object(schema, _renamed)
     for each in [found, *found.get("$defs", {}).values()]:
         for name, field in each.get("properties", {}).items():
             field.pop("title", None)
@@ -131,19 +131,23 @@ def _named(schema: dict[str, Any]) -> dict[str, Any]:
     return dict(found)
 
 
-def _renamed(value: Any) -> Any:  # noqa: ANN401 - a JSON value
+def _renamed(schema: dict[str, Any]) -> dict[str, Any]:
+    if "$defs" in schema:
+        schema["$defs"] = {_name(key): each for key, each in schema["$defs"].items()}
+    if isinstance(schema.get("$ref"), str):
+        schema["$ref"] = f"#/$defs/{_name(schema['$ref'].rpartition('/')[2])}"
+    if isinstance(schema.get("description"), str):
+        schema["description"] = " ".join(schema["description"].split())
+    return schema
+
+
+def with_each_object(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:  # noqa: ANN401 - JSON
+    """A copy of the JSON value, `change` made to every object in it, the inner ones first."""
     if isinstance(value, list):
-        return [_renamed(each) for each in value]
+        return [with_each_object(each, change) for each in value]
     if not isinstance(value, dict):
         return value
-    found = {key: _renamed(each) for key, each in value.items()}
-    if "$defs" in found:
-        found["$defs"] = {_name(key): each for key, each in found["$defs"].items()}
-    if isinstance(found.get("$ref"), str):
-        found["$ref"] = f"#/$defs/{_name(found['$ref'].rpartition('/')[2])}"
-    if isinstance(found.get("description"), str):
-        found["description"] = " ".join(found["description"].split())
-    return found
+    return change({key: with_each_object(each, change) for key, each in value.items()})
 
 
 def _name(model: str) -> str:

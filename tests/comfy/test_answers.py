@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from talkinghead.comfy.studio import Studio
+from talkinghead.plan.schema import with_each_object
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.render.run import run_job
@@ -18,18 +19,13 @@ from talkinghead.settings import PROJECT_DIR
 def strict(name: str) -> dict[str, Any]:
     """A schema of docs/ that takes no field that it does not know."""
 
-    def closed(value: Any) -> Any:  # noqa: ANN401 - a JSON value
-        if isinstance(value, list):
-            return [closed(each) for each in value]
-        if not isinstance(value, dict):
-            return value
-        found = {key: closed(each) for key, each in value.items()}
+    def closed(found: dict[str, Any]) -> dict[str, Any]:
         if "properties" in found and isinstance(found.get("type"), str):
             found["additionalProperties"] = False
         return found
 
     content = json.loads((PROJECT_DIR / "docs" / f"{name}.schema.json").read_text("utf-8"))
-    return dict(closed(content))
+    return dict(with_each_object(content, closed))
 
 
 def run(fields: dict[str, Any], studio: Studio) -> tuple[dict[str, Any], list[dict[str, Any]]]:
