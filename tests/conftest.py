@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import logging
-import threading
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.canary import (
     pytest_sessionfinish,  # noqa: F401
     pytest_terminal_summary,  # noqa: F401
 )
+from tests.loopback import LoopbackServer, QuietHandler
 from tests.store import S3Server
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -135,19 +135,16 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests are not part of a test's output."""
+class _Handler(QuietHandler, http.server.SimpleHTTPRequestHandler):
+    """Of files."""
 
 
-class FileServer:
+class FileServer(LoopbackServer):
     """Serves a folder on loopback."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        handler = functools.partial(_Handler, directory=str(folder))
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        super().__init__(functools.partial(_Handler, directory=str(folder)))
 
     def url(self, name: str) -> str:
         """The file's URL, signed with a secret that nothing may repeat.
@@ -156,11 +153,7 @@ class FileServer:
         """
         path, _, query = name.partition("?")
         query = f"{query}&it's=<a>&X-Signature={CANARY}".lstrip("&")
-        return f"HTTP://127.0.0.1:{self._server.server_port}/{path}?{query}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return f"HTTP{self.origin.removeprefix('http')}/{path}?{query}"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import random
 import threading
@@ -10,11 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.loopback import LoopbackServer, QuietHandler
+
 MAX_BYTES = 10 * 1024 * 1024  # of one call
 Answer = Mapping[str, Any]  # {"output": ...} or {"error": ...}
 
 
-class Batches:
+class Batches(LoopbackServer):
     """An endpoint that takes batches, and renders `per_look` requests between two looks at one.
 
     Its lists are in an order that nobody can foresee: of requests that wait, run and ended.
@@ -32,7 +33,7 @@ class Batches:
         self._random = random.Random(7)
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
                 size = int(self.headers.get("Content-Length", 0))
                 body = json.loads(self.rfile.read(size) or b"null")
@@ -59,16 +60,8 @@ class Batches:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Requests are not part of a test's output."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v2/abc"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url = f"{self.origin}/v2/abc"
 
     def _post(self, path: str, body: Any) -> object:  # noqa: ANN401 - JSON
         if self.busy:

@@ -5,12 +5,13 @@ How it answers was read off RunPod's documentation and its SDK, and off what iss
 
 from __future__ import annotations
 
-import http.server
 import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tests.loopback import LoopbackServer, QuietHandler
 
 KEY = "key-of-a-test"
 IN_QUEUE = {"status": "IN_QUEUE"}
@@ -36,7 +37,7 @@ NO_ID = "no id"
 Fault = int | str
 
 
-class RunPod:
+class RunPod(LoopbackServer):
     """The API at `url`. `script` is what a job's polls say, one after another; the last one stays.
 
     `scripts` are those of the first jobs, where these differ. `faults` are what befalls the next
@@ -60,15 +61,8 @@ class RunPod:
         class Handler(_Handler):
             api = outer
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v2/abc"
-        self.files_url = f"http://127.0.0.1:{self._server.server_port}/files"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url, self.files_url = f"{self.origin}/v2/abc", f"{self.origin}/files"
 
     def job(self, *script: Mapping[str, Any]) -> str:
         """A job that somebody else has started."""
@@ -122,7 +116,7 @@ def failed(error: str, **output: Any) -> dict[str, Any]:
     return {"status": "FAILED", "error": error, **({"output": output} if output else {})}
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     api: RunPod
 
     def do_GET(self) -> None:
@@ -185,6 +179,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests are not part of a test's output."""

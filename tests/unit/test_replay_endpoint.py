@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.server
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from talkinghead.replay.runs import Run
 from talkinghead.replay.sending import Sender
 from talkinghead.replay.sources import Source
 from talkinghead.settings import Settings
+from tests.loopback import LoopbackServer, QuietHandler
 from tests.store import S3Server
 from tests.timing import LAST_RESORT_SECONDS
 from tests.unit.test_replay import graph, planned, source
@@ -28,7 +28,7 @@ from tests.unit.test_replay import graph, planned, source
 State = Mapping[str, Any] | bytes | int  # a job's, or what comes in its place: HTTP's status
 
 
-class RunPod:
+class RunPod(LoopbackServer):
     """The paths of RunPod's API that a client uses, with states that a test gives.
 
     The last state stays. A state that is text is the whole answer; one that ends in b"..." is cut
@@ -47,7 +47,7 @@ class RunPod:
         self.policies: list[Any] = []
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 outer.asked.append(f"{self.path} {self.headers['Authorization']}")
@@ -87,16 +87,8 @@ class RunPod:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Requests are not part of a test's output."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v2/abc"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url = f"{self.origin}/v2/abc"
 
 
 @pytest.fixture
