@@ -193,7 +193,9 @@ def _render_there(fields: dict[str, Any], endpoint: str, out: Path) -> dict[str,
 
         try:
             return render_there(fields, endpoint, out, told)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            if isinstance(stop.__cause__, TalkingheadError):  # of a job that may still be running
+                tell_failed(stop.__cause__)
             raise typer.Exit(130) from None
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, TypeVar, cast
 
 from .errors import TalkingheadError
 from .files import Files, Storage
-from .flow import Do, Flow, OnProgress, Pace, Pause, Step, Story, Tell, prepared
+from .flow import OnProgress, Story, left_behind, prepared
 from .jobs import JobState, Result, Submitted
+from .steps import Do, Flow, Pace, Pause, Step, Tell
 from .types import Estimate, Request
 from .wire import Unheard, Wire
 
@@ -115,6 +117,8 @@ class Client(_Calls):
     ) -> Result:
         """Send a request, follow its job, and return its result; Ctrl-C cancels the job.
 
+        Where nobody hears that, what is raised has a `JobLeft` as its `__cause__`.
+
         Args:
             files: local files by the fields that they are for: `{"image_url": "me.jpg"}`, also
                 `audio_urls.0` or `speakers.1.audio_url`. They go into the request, 7 MB in all,
@@ -136,7 +140,12 @@ class Client(_Calls):
         webhook: str | None = None,
         policy: Mapping[str, Any] | None = None,
     ) -> Submitted:
-        """Send a request and return at once: its job's id is for `wait`, `state` and `cancel`."""
+        """Send a request and return at once: its job's id is for `wait`, `state` and `cancel`.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C. If the job was sent by then it runs, and `__cause__` is a
+                `JobLeft`, which has its id.
+        """
         return _done(self._submit(request, files, webhook, policy))
 
     def wait(self, job_id: str, on_progress: Callable[[JobState], object] | None = None) -> Result:
@@ -221,91 +230,119 @@ class AsyncClient(_Calls):
         return await _awaited(self._story.save(result, Path(target)))
 
 
+@dataclass
+class _Came:
+    """What came of a step: a value, or an error; and what interrupted one that is not cut short."""
+
+    value: Any = None
+    error: BaseException | None = None
+    late: BaseException | None = None
+
+    def hand(self, flow: Flow[T]) -> Step:
+        """The flow's next step."""
+        return flow.send(self.value) if self.error is None else flow.throw(self.error)
+
+    def next(self) -> _Came:
+        """What the flow gets instead of its next step: who interrupted this one is heard now."""
+        return _Came(error=self.late)
+
+
 def _done(flow: Flow[T]) -> T:
     """Do each step, one after the other."""
-    late: BaseException | None = None
+    came = _Came()
     try:
-        step = next(flow)
         while True:
-            try:
-                if late is not None:
-                    error, late = late, None
-                    raise error
-                value, late = _do(step)
-            except BaseException as error:  # noqa: BLE001 - Ctrl-C, too: it cancels the job
-                step = flow.throw(error)
-            else:
-                step = flow.send(value)
+            step = came.hand(flow)
+            came = came.next() if came.late is not None else _do(step)
     except StopIteration as end:
+        if came.late is not None:
+            raise came.late from left_behind(end.value)
         return cast("T", end.value)
     except TalkingheadError as error:
-        raise error.with_traceback(None) from None  # what is within tells a caller nothing
+        if came.late is not None:
+            raise came.late from error
+        raise error.with_traceback(None) from error.__cause__  # what is within tells nothing
 
 
-def _do(step: Step) -> tuple[Any, BaseException | None]:
-    """What the step gives, and what interrupted one that is not to be cut short."""
-    if isinstance(step, Pause):
-        time.sleep(step.seconds)
-        return None, None
-    if isinstance(step, Tell):
-        return step.to(step.state), None
-    if not step.whole:
-        return step.what(), None
+def _do(step: Step) -> _Came:
+    try:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return _Came()
+        if isinstance(step, Tell):
+            return _Came(step.to(step.state))
+        return _do_whole(step.what) if step.whole else _Came(step.what())
+    except BaseException as error:  # noqa: BLE001 - Ctrl-C, too: it cancels the job
+        return _Came(error=error)
+
+
+def _do_whole(what: Callable[[], Any]) -> _Came:
+    """Do it in a thread, so that Ctrl-C, or whatever a signal raises, does not cut it short."""
+    go, doing = threading.Event(), Future[Any]()
+
+    def work() -> None:
+        go.wait()
+        try:
+            doing.set_result(what())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            doing.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()  # nothing is sent yet: it may be interrupted
     late: BaseException | None = None
-    with ThreadPoolExecutor(1) as pool:
-        doing = pool.submit(step.what)
-        while not doing.done():
-            try:
-                wait_for([doing])
-            except KeyboardInterrupt as error:
-                late = error
-    return _given(doing, late)
+    while True:
+        try:
+            go.set()
+            wait_for([doing])
+            return _what_came(doing, late)
+        except BaseException as error:  # noqa: BLE001 - see above
+            late = error
 
 
-def _given(
-    doing: Future[Any] | asyncio.Future[Any], late: BaseException | None
-) -> tuple[Any, BaseException | None]:
-    if late is not None and isinstance(doing.exception(), Unheard):
-        raise late  # else it would be sent again, and who gave up would not be heard
-    return doing.result(), late
+def _what_came(doing: Future[Any] | asyncio.Future[Any], late: BaseException | None) -> _Came:
+    error = doing.exception()
+    if error is None:
+        return _Came(doing.result(), late=late)
+    if late is not None and isinstance(error, Unheard):
+        return _Came(error=late)  # else it would be sent again, and who gave up not be heard
+    return _Came(error=error, late=late)
 
 
 async def _awaited(flow: Flow[T]) -> T:
     """Await each step, one after the other."""
-    late: BaseException | None = None
+    came = _Came()
     try:
-        step = next(flow)
         while True:
-            try:
-                if late is not None:
-                    error, late = late, None
-                    raise error
-                value, late = await _await_step(step)
-            except BaseException as error:  # noqa: BLE001 - that the task is cancelled, too
-                step = flow.throw(error)
-            else:
-                step = flow.send(value)
+            step = came.hand(flow)
+            came = came.next() if came.late is not None else await _await_step(step)
     except StopIteration as end:
+        if came.late is not None:
+            raise came.late from left_behind(end.value)
         return cast("T", end.value)
     except TalkingheadError as error:
-        raise error.with_traceback(None) from None  # what is within tells a caller nothing
+        if came.late is not None:
+            raise came.late from error
+        raise error.with_traceback(None) from error.__cause__  # what is within tells nothing
 
 
-async def _await_step(step: Step) -> tuple[Any, BaseException | None]:
+async def _await_step(step: Step) -> _Came:
     """As `_do`, of a task that may be cancelled."""
-    if isinstance(step, Pause):
-        await asyncio.sleep(step.seconds)
-        return None, None
-    if isinstance(step, Tell):
-        told = step.to(step.state)
-        return (await cast("Awaitable[object]", told) if inspect.isawaitable(told) else told), None
-    doing = asyncio.ensure_future(asyncio.to_thread(step.what))
-    late: BaseException | None = None
-    while not doing.done():
-        try:
-            await asyncio.wait([doing])
-        except asyncio.CancelledError as error:
-            if not step.whole:
-                raise
-            late = error
-    return _given(doing, late)
+    try:
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return _Came()
+        if isinstance(step, Tell):
+            told = step.to(step.state)
+            awaited = inspect.isawaitable(told)
+            return _Came(await cast("Awaitable[object]", told) if awaited else told)
+        doing = asyncio.ensure_future(asyncio.to_thread(step.what))
+        late: BaseException | None = None
+        while not doing.done():
+            try:
+                await asyncio.wait([doing])
+            except asyncio.CancelledError as error:
+                if not step.whole:
+                    raise
+                late = error
+        return _what_came(doing, late)
+    except BaseException as error:  # noqa: BLE001 - that the task is cancelled, too
+        return _Came(error=error)

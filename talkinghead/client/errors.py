@@ -49,6 +49,13 @@ class AnswerLost(TalkingheadError):
     """
 
 
+class JobLeft(TalkingheadError):
+    """Who waited gave up, and the job may still be running: `cancel` ends it, `wait` follows it.
+
+    It is the `__cause__` of what ended the wait, such as a KeyboardInterrupt.
+    """
+
+
 class JobNotFound(TalkingheadError):
     """The endpoint does not know the job: never, or no longer, since results expire."""
 

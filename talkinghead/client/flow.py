@@ -9,15 +9,15 @@ import base64
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn
 
 from .errors import (
     AnswerLost,
     BadRequest,
     EndpointUnavailable,
+    JobLeft,
     JobNotFound,
     ResultDamaged,
     ResultElsewhere,
@@ -27,9 +27,9 @@ from .errors import (
 )
 from .files import Attached, Files, Storage, Upload
 from .jobs import JobState, Result, Submitted
+from .steps import Do, Flow, Pace, Tell
 from .wire import Answer, Unanswered, Unheard, Wire, get_file, put_file
 
-T = TypeVar("T")
 OnProgress = Callable[[JobState], object]
 
 # Ask again later. Only the first says that a job was not taken: gateways say 503 also when they
@@ -41,53 +41,6 @@ NOT_FOUND, SERVER_ERROR = 404, 500
 # In a row: right after /run the platform may not know its own job yet.
 UNKNOWN_POLLS, REFUSED_POLLS = 5, 3
 CANCELS, TRANSFERS = 3, 3
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
-
-
-@dataclass(frozen=True)
-class Do:
-    """Something that takes time: a call, an upload, a download.
-
-    `whole`: it is not cut short. Who gives up meanwhile is heard with the next step: a job that is
-    being started can then be cancelled.
-    """
-
-    what: Callable[[], Any]
-    whole: bool = False
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait for so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Tell:
-    """Hand a value to what the caller gave; if that gives something to wait for, wait for it."""
-
-    to: Callable[[JobState], object]
-    state: JobState
-
-
-Step = Do | Pause | Tell
-Flow = Generator[Step, Any, T]
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How often is asked how a job is, and how long an endpoint may say nothing of use; seconds."""
-
-    poll_seconds: float = 2.0
-    patience_seconds: float = 300.0
-
-    def pause(self, troubles: int) -> Pause:
-        """What to wait after so many troubles in a row; after none, until the next poll."""
-        if not troubles:
-            return Pause(self.poll_seconds)
-        shortest = min(FIRST_PAUSE_SECONDS, self.poll_seconds)
-        return Pause(min(shortest * 2 ** min(troubles - 1, 10), LONGEST_PAUSE_SECONDS))
 
 
 class CallersOwn(Exception):
@@ -256,8 +209,7 @@ class Story:
             try:
                 result = yield from self._follow(job.id, job.request_id, on_progress)
             except CallersOwn as own:
-                yield from self.cancel(job.id)
-                raise own.error from None
+                yield from self._give_up(job, own.error)
             except TalkingheadError as error:
                 error.request_id = job.request_id
                 if not getattr(error, "retryable", False) or not retries:
@@ -266,13 +218,22 @@ class Story:
                 continue
             except GeneratorExit:
                 raise
-            except BaseException:
-                yield from self.cancel(job.id)
-                raise
+            except BaseException as error:  # noqa: BLE001 - it is raised again
+                yield from self._give_up(job, error)
             made = int(result.output.get("windows_done") or 0)
             if result.status != "incomplete" or made <= done:
                 return result
             done = made
+
+    def _give_up(self, job: Submitted, why: BaseException) -> Flow[NoReturn]:
+        """Have the job end, and raise why nobody waits for it; if nobody hears, with its id."""
+        try:
+            heard = yield from self.cancel(job.id)
+        except GeneratorExit:
+            raise
+        except BaseException as once_more:
+            raise once_more from left_behind(job)
+        raise why from (why.__cause__ if heard else left_behind(job))
 
     def upload(self, upload: Upload) -> Flow[None]:
         """Put a file where it shall go.
@@ -331,6 +292,14 @@ class Story:
 
     def _do(self, method: str, path: str, body: object = None) -> Do:
         return Do(lambda: self._wire.ask(method, path, body))
+
+
+def left_behind(found: object) -> JobLeft | None:
+    """What to tell who gave up, if what was found meanwhile is a job that was sent."""
+    if not isinstance(found, Submitted):
+        return None
+    text = f"the job {found.id} was sent and may still be running: cancel() ends it, by this id"
+    return JobLeft(text, job_id=found.id, request_id=found.request_id)
 
 
 def _end_of_polls(job_id: str, refusals: list[int], problem: str) -> TalkingheadError | None:

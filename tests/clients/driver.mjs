@@ -18,6 +18,9 @@ const resultOf = (result) => ({
 
 function errorOf(error) {
   const told = { class: error.constructor.name, message: error.message };
+  if (error.cause instanceof TalkingheadError) {
+    Object.assign(told, { cause: error.cause.constructor.name, left: error.cause.jobId });
+  }
   if (error instanceof TalkingheadError) {
     Object.assign(told, { job_id: error.jobId ?? null, request_id: error.requestId ?? null });
   }

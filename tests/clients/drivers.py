@@ -82,6 +82,8 @@ def _state(state: JobState) -> dict[str, Any]:
 
 def _error(error: Exception) -> dict[str, Any]:
     told: dict[str, Any] = {"class": type(error).__name__, "message": str(error)}
+    if isinstance(error.__cause__, TalkingheadError):
+        told |= {"cause": type(error.__cause__).__name__, "left": error.__cause__.job_id}
     if isinstance(error, TalkingheadError):
         told |= {"job_id": error.job_id, "request_id": error.request_id}
     if isinstance(error, JobFailed):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.loopback import LoopbackServer, QuietHandler
@@ -42,12 +42,14 @@ class RunPod(LoopbackServer):
 
     `scripts` are those of the first jobs, where these differ. `faults` are what befalls the next
     calls of a verb, None where nothing does. `files` is a bucket without any keys, at `files_url`.
+    `meanwhile` is called while a /run waits for its answer.
     """
 
     def __init__(self) -> None:
         self.script: Sequence[Mapping[str, Any]] = [IN_QUEUE, RUNNING, completed()]
         self.scripts: list[Sequence[Mapping[str, Any]]] = []
         self.faults: dict[str, list[Fault | None]] = defaultdict(list)
+        self.meanwhile: Callable[[], object] = lambda: None
         self.bodies: list[dict[str, Any]] = []
         self.asked: list[str] = []
         self.cancelled: list[str] = []
@@ -142,6 +144,8 @@ class _Handler(QuietHandler):
             self._send(fault, b'{"error": "refused: %d"}' % fault)
             return
         status, answer = api.do(verb, name, json.loads(content or b"{}"))
+        if verb == "run":
+            api.meanwhile()
         body = json.dumps(answer).encode()
         match fault:
             case "lost":

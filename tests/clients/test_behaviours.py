@@ -243,6 +243,13 @@ def test_who_gives_up_waiting_ends_the_job(client: Driver, api: RunPod) -> None:
     assert api.cancelled == ["job-1"]
 
 
+def test_who_gives_up_and_is_not_heard_is_told_of_the_job(client: Driver, api: RunPod) -> None:
+    api.faults["cancel"] = [500] * 9
+    error = render(client, api, give_up="IN_PROGRESS").error
+    assert error["class"] == "GaveUp"
+    assert (error["cause"], error["left"]) == ("JobLeft", "job-1")
+
+
 def test_an_error_of_the_callers_own_starts_no_second_job(client: Driver, api: RunPod) -> None:
     error = render(client, api, give_up="IN_PROGRESS", own_error="mine", retries=2).error
     assert (error["class"], error["message"]) == ("JobFailed", "mine")

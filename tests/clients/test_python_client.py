@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import signal
 import subprocess
 import sys
 import threading
@@ -16,9 +17,11 @@ import requests
 from talkinghead import client
 from talkinghead.client import (
     CODES,
+    AnswerLost,
     AsyncClient,
     Client,
     EndpointUnavailable,
+    JobLeft,
     JobState,
     Result,
     ResultDamaged,
@@ -30,7 +33,7 @@ from talkinghead.client.wire import Answer, Unheard, Wire
 from talkinghead.errors import JobError
 from talkinghead.net.urls import name_on_volume
 from talkinghead.settings import PROJECT_DIR, Settings
-from tests.clients.runpod import KEY, RUNNING, RunPod
+from tests.clients.runpod import KEY, LOST, RUNNING, RunPod
 from tests.store import BUCKET, S3Server
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
@@ -174,6 +177,83 @@ def test_ctrl_c_cancels_the_job(api: RunPod) -> None:
     with pytest.raises(KeyboardInterrupt):
         Client(url=api.url, api_key=KEY).render({"wav_url": "x"}, on_progress=press)
     assert api.cancelled == ["job-1"]
+
+
+def press_ctrl_c() -> None:
+    """As a person would: it is this process's main thread that hears it."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def test_ctrl_c_while_a_job_is_sent_ends_the_call_and_tells_the_jobs_id(api: RunPod) -> None:
+    api.meanwhile = press_ctrl_c
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        Client(url=api.url, api_key=KEY).submit({"wav_url": "x"})
+    left = stopped.value.__cause__
+    assert isinstance(left, JobLeft)
+    assert left.job_id == "job-1" and left.request_id in api.started
+    assert "job-1" in str(left)
+
+
+def test_ctrl_c_while_an_answer_gets_lost_is_ctrl_c_all_the_same(api: RunPod) -> None:
+    api.meanwhile = press_ctrl_c
+    api.faults["run"] = [LOST]
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        Client(url=api.url, api_key=KEY).submit({"wav_url": "x", "request_id": "order-17"})
+    assert isinstance(stopped.value.__cause__, AnswerLost)
+    assert stopped.value.__cause__.request_id == "order-17"
+
+
+def test_a_signal_that_ends_the_program_cancels_the_job_that_is_being_sent(api: RunPod) -> None:
+    before = signal.signal(signal.SIGINT, lambda *_: sys.exit(143))
+    api.meanwhile = press_ctrl_c
+    try:
+        with pytest.raises(SystemExit):
+            Client(url=api.url, api_key=KEY).render({"wav_url": "x"})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert api.cancelled == ["job-1"]
+
+
+def test_a_task_that_is_cancelled_while_its_job_is_sent_tells_the_jobs_id(api: RunPod) -> None:
+    async def give_up() -> BaseException | None:
+        sent = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        heard = threading.Event()
+
+        def meanwhile() -> None:
+            loop.call_soon_threadsafe(sent.set)
+            heard.wait(LAST_RESORT_SECONDS)
+
+        api.meanwhile = meanwhile
+        caller = AsyncClient(url=api.url, api_key=KEY, poll_seconds=0.01)
+        task = asyncio.ensure_future(caller.submit({"wav_url": "x"}))
+        await sent.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        heard.set()
+        with pytest.raises(asyncio.CancelledError) as stopped:
+            await task
+        return stopped.value.__cause__
+
+    left = asyncio.run(give_up())
+    assert isinstance(left, JobLeft)
+    assert left.job_id == "job-1"
+
+
+def test_ctrl_c_twice_tells_of_the_job_that_may_be_left(
+    api: RunPod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(self: Wire, method: str, path: str, body: object = None) -> Answer:
+        if path.startswith("cancel"):
+            raise KeyboardInterrupt
+        return asked(self, method, path, body)
+
+    asked = Wire.ask
+    monkeypatch.setattr(Wire, "ask", ask)
+    api.meanwhile = press_ctrl_c
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        Client(url=api.url, api_key=KEY).render({"wav_url": "x"})
+    assert isinstance(stopped.value.__cause__, JobLeft)
 
 
 def test_many_renders_wait_at_once(api: RunPod) -> None:

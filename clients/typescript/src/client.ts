@@ -1,6 +1,6 @@
 // The client: a call's story, from the request to the video.
 import {
-  AnswerLost, BadRequest, EndpointUnavailable, JobFailed, JobNotFound, ResultDamaged,
+  AnswerLost, BadRequest, EndpointUnavailable, JobFailed, JobLeft, JobNotFound, ResultDamaged,
   ResultElsewhere, TalkingheadError, Unauthorized, UploadFailed,
 } from "./errors.js";
 import { attach, decode, type Files, type Presign, type Upload } from "./files.js";
@@ -92,7 +92,8 @@ export class Client {
         result = await this.follow(job, told, signal);
       } catch (error) {
         if (isCallers || !(error instanceof TalkingheadError)) {
-          await this.cancel(job.id); // nobody waits for it any more, and it is paid for
+          // Nobody waits for it any more, and it is paid for.
+          if (!(await this.cancel(job.id))) tellOf(job, error);
           throw error;
         }
         error.requestId = job.requestId;
@@ -308,6 +309,13 @@ function refusal(answer: Answer, requestId: string | undefined): TalkingheadErro
   if (answer.status >= 500) return lost(answer.reason, requestId);
   if (answer.status === 404) return new BadRequest(`there is no such endpoint (${answer.reason})`);
   return new BadRequest(answer.reason);
+}
+
+/** Give what ended the wait the id of the job that nobody could end. */
+function tellOf(job: Submitted, error: unknown): void {
+  if (!(error instanceof Error) || error.cause !== undefined) return;
+  const text = `the job ${job.id} was sent and may still be running: cancel() ends it, by this id`;
+  error.cause = new JobLeft(text, { jobId: job.id, requestId: job.requestId });
 }
 
 function elsewhere(result: Result): ResultElsewhere {

@@ -29,6 +29,11 @@ export class BadRequest extends TalkingheadError {}
 export class EndpointUnavailable extends TalkingheadError {}
 /** A job was sent, and no answer came: it may have been started, so it is not sent again. */
 export class AnswerLost extends TalkingheadError {}
+/**
+ * Who waited gave up, and the job may still be running: `cancel` ends it, `wait` follows it.
+ * It is the `cause` of what ended the wait.
+ */
+export class JobLeft extends TalkingheadError {}
 /** The endpoint does not know the job: never, or no longer, since results expire. */
 export class JobNotFound extends TalkingheadError {}
 /** A file does not fit into the request, and there is no storage to upload it to. */
