@@ -1,6 +1,7 @@
 """A video by the Python client:  python call.py me.jpg hello.wav me.mp4 [--draft]
 
-ENDPOINT_ID and RUNPOD_API_KEY name the endpoint; TALKINGHEAD_URL is that of `talkinghead serve`.
+ENDPOINT_ID and RUNPOD_API_KEY name the endpoint; or TALKINGHEAD_URL that of `talkinghead serve`,
+and TALKINGHEAD_TOKEN its API_TOKEN, if it has one.
 """
 
 import os
@@ -21,6 +22,7 @@ picture, voice, out, *options = sys.argv[1:]
 client = Client(
     endpoint_id=os.environ.get("ENDPOINT_ID"),
     url=os.environ.get("TALKINGHEAD_URL"),
+    api_key=os.environ.get("TALKINGHEAD_TOKEN") if "TALKINGHEAD_URL" in os.environ else None,
     storage=S3Bucket.from_env(),  # for files of more than 7 MB; None without S3_BUCKET
     poll_seconds=float(os.environ.get("POLL_SECONDS", "2")),
 )

@@ -1,10 +1,15 @@
 #!/bin/sh
 # A video by curl and jq alone:  ENDPOINT_ID=… RUNPOD_API_KEY=… ./call.sh me.jpg hello.wav me.mp4
-# TALKINGHEAD_URL=http://127.0.0.1:8000 calls `talkinghead serve` instead; DRAFT=true asks for a draft.
+# TALKINGHEAD_URL=http://127.0.0.1:8000 calls `talkinghead serve` instead, TALKINGHEAD_TOKEN is then its
+# API_TOKEN, if it has one; DRAFT=true asks for a draft.
 set -eu
 picture=$1 voice=$2 out=$3
-url=${TALKINGHEAD_URL:-https://api.runpod.ai/v2/$ENDPOINT_ID}
-key="Authorization: Bearer ${RUNPOD_API_KEY:-none}"
+if [ -n "${TALKINGHEAD_URL:-}" ]; then
+    url=$TALKINGHEAD_URL token=${TALKINGHEAD_TOKEN:-none} # RunPod's key is nobody else's to see
+else
+    url=https://api.runpod.ai/v2/$ENDPOINT_ID token=$RUNPOD_API_KEY
+fi
+key="Authorization: Bearer $token"
 state=$(mktemp)
 trap 'rm -f "$state"' EXIT
 

@@ -1,21 +1,21 @@
 // A video by the TypeScript client:  node call.ts me.jpg hello.wav me.mp4 [--draft]
 //
-// ENDPOINT_ID and RUNPOD_API_KEY name the endpoint; TALKINGHEAD_URL is that of `talkinghead serve`.
+// ENDPOINT_ID and RUNPOD_API_KEY name the endpoint; or TALKINGHEAD_URL that of `talkinghead serve`, and
+// TALKINGHEAD_TOKEN its API_TOKEN, if it has one.
 // Node 22.18 and newer run it as it is; before, compile it.
 import { readFile, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { Client, JobFailed, type ClientOptions, type JobState } from "talkinghead-client";
 
-const { ENDPOINT_ID, TALKINGHEAD_URL, RUNPOD_API_KEY, POLL_SECONDS } = process.env;
+const { ENDPOINT_ID, RUNPOD_API_KEY, TALKINGHEAD_URL, TALKINGHEAD_TOKEN, POLL_SECONDS } = process.env;
 const [picture, voice, out, ...options] = process.argv.slice(2);
 if (!picture || !voice || !out) throw new Error("give a picture, a voice, and where the video goes");
 
 const where: ClientOptions = TALKINGHEAD_URL
-  ? { url: TALKINGHEAD_URL }
-  : { endpointId: ENDPOINT_ID ?? "" };
+  ? { url: TALKINGHEAD_URL, apiKey: TALKINGHEAD_TOKEN ?? "" }
+  : { endpointId: ENDPOINT_ID ?? "", apiKey: RUNPOD_API_KEY ?? "" };
 const client = new Client({
   ...where,
-  apiKey: RUNPOD_API_KEY ?? "",
   pollSeconds: Number(POLL_SECONDS ?? 2),
 });
 const file = async (path: string) => ({ name: basename(path), data: await readFile(path) });

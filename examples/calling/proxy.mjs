@@ -5,8 +5,9 @@
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 
-const { ENDPOINT_ID, TALKINGHEAD_URL, RUNPOD_API_KEY = "none", CLIENT_DIST } = process.env;
+const { ENDPOINT_ID, RUNPOD_API_KEY, TALKINGHEAD_URL, TALKINGHEAD_TOKEN, CLIENT_DIST } = process.env;
 const endpoint = TALKINGHEAD_URL ?? `https://api.runpod.ai/v2/${ENDPOINT_ID}`;
+const key = TALKINGHEAD_URL ? TALKINGHEAD_TOKEN : RUNPOD_API_KEY; // RunPod's is for RunPod alone
 const here = new URL(".", import.meta.url);
 const client = new URL(CLIENT_DIST ? `file://${CLIENT_DIST}/` : "../../clients/typescript/dist/", here);
 const PASSED = /^\/api\/(run|status\/[\w-]+|cancel\/[\w-]+)$/;
@@ -20,7 +21,7 @@ async function passOn(request, path) {
   for await (const chunk of request) chunks.push(chunk);
   const answer = await fetch(`${endpoint}/${path}`, {
     method: request.method,
-    headers: { Authorization: `Bearer ${RUNPOD_API_KEY}`, "Content-Type": "application/json" },
+    headers: { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) },
     ...(request.method === "POST" && { body: Buffer.concat(chunks) }),
   });
   return [answer.status, "application/json", Buffer.from(await answer.arrayBuffer())];

@@ -9,8 +9,11 @@ from typing import Any
 
 import typer
 
-from talkinghead.client import Client, JobState, S3Bucket
+from talkinghead.client import Client, JobState, S3Bucket, Unauthorized
+from talkinghead.client.wire import RUNPOD_URL, is_runpods
 from talkinghead.plan.fields import url_fields
+from talkinghead.redact import redact_url
+from talkinghead.replay.endpoint_api import key_name
 from talkinghead.replay.sources import path_of
 
 Told = Callable[[float, str, float | None], None]  # percent, what is done, seconds left
@@ -27,14 +30,14 @@ def render_there(fields: dict[str, Any], endpoint: str, out: Path, told: Told) -
         endpoint: its id, or a URL.
 
     Raises:
-        typer.BadParameter: there is no key.
+        typer.BadParameter: RunPod's key is missing.
         TalkingheadError
     """
-    is_url = "://" in endpoint
-    if not is_url and not os.environ.get("RUNPOD_API_KEY"):
+    url = endpoint if "://" in endpoint else f"{RUNPOD_URL}/{endpoint}"
+    key = os.environ.get(key_name(url), "")
+    if is_runpods(url) and not key:
         raise typer.BadParameter("--endpoint needs the environment variable RUNPOD_API_KEY")
-    storage = S3Bucket.from_env()
-    client = Client(None if is_url else endpoint, endpoint if is_url else None, storage=storage)
+    client = Client(url=url, api_key=key, storage=S3Bucket.from_env())
 
     def seen(state: JobState) -> None:
         progress = state.progress
@@ -44,7 +47,12 @@ def render_there(fields: dict[str, Any], endpoint: str, out: Path, told: Told) -
             told(progress["percent"], progress["message"], progress["eta_seconds"])
 
     files = dict(_local_files("", "", fields))
-    result = client.render(fields, files, seen)
+    try:
+        result = client.render(fields, files, seen)
+    except Unauthorized:
+        raise Unauthorized(
+            f"{key_name(url)} is not set, or not taken by {redact_url(url)}"
+        ) from None
     client.save(result, out)
     return dict(result.output)
 

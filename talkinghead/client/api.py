@@ -20,10 +20,9 @@ from .flow import OnProgress, Story, left_behind, prepared
 from .jobs import JobState, Result, Submitted
 from .steps import Do, Flow, Pace, Pause, Step, Tell
 from .types import Estimate, Request
-from .wire import Unheard, Wire
+from .wire import RUNPOD_URL, Unheard, Wire, is_runpods
 
 T = TypeVar("T")
-RUNPOD_URL = "https://api.runpod.ai/v2"
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class _Calls:
     Args:
         endpoint_id: of a RunPod endpoint.
         url: instead of it, that of an endpoint, or of `talkinghead serve`.
-        api_key: RunPod's, or API_TOKEN of `talkinghead serve`; RUNPOD_API_KEY if None.
+        api_key: RunPod's, or API_TOKEN of `talkinghead serve`. If None: RUNPOD_API_KEY where the
+            endpoint is at https://api.runpod.ai, and nothing for any other host.
         storage: where files go that are too large for the request; `S3Bucket`, or your own.
         poll_seconds: from one look at a job to the next.
         patience_seconds: how long an endpoint may say nothing of use.
@@ -53,8 +53,8 @@ class _Calls:
     @property
     def _story(self) -> Story:
         url = self.url or f"{RUNPOD_URL}/{self.endpoint_id}"
-        key = os.environ.get("RUNPOD_API_KEY", "") if self.api_key is None else self.api_key
-        key = key.strip()  # a file's last line ends
+        own = os.environ.get("RUNPOD_API_KEY", "") if is_runpods(url) else ""
+        key = (own if self.api_key is None else self.api_key).strip()  # a file's last line ends
         if not (key.isascii() and key.isprintable()):  # http.client's own error would show it
             raise ValueError("the API key has a character that no key has")
         return Story(Wire(url, key), Pace(self.poll_seconds, self.patience_seconds))

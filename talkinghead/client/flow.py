@@ -101,7 +101,7 @@ class Story:
 
     def _refusal(self, answer: Answer, request_id: str | None) -> TalkingheadError:
         if answer.status in REFUSED_KEY:
-            return Unauthorized(f"the endpoint does not take the key ({answer.reason})")
+            return Unauthorized(self._wire.key_refused(answer.reason))
         if answer.status >= SERVER_ERROR:  # a gateway's: what is behind it may have the job
             return self._lost(answer.reason, request_id)
         if answer.status == NOT_FOUND:
@@ -126,7 +126,7 @@ class Story:
             except (Unheard, Unanswered, ValueError) as error:
                 problem = str(error)
             refusals = [*refusals, status] if refusals[-1:] == [status] else [status]
-            if (end := _end_of_polls(job_id, refusals, problem)) is not None:
+            if (end := _end_of_polls(self._wire, job_id, refusals, problem)) is not None:
                 raise end
             if self._clock() > deadline:
                 raise EndpointUnavailable(
@@ -191,7 +191,7 @@ class Story:
         except (Unheard, Unanswered) as error:
             raise EndpointUnavailable(f"the endpoint does not answer: {error}") from None
         if answer.status in REFUSED_KEY:
-            raise Unauthorized(f"the endpoint does not take the key ({answer.reason})")
+            raise Unauthorized(self._wire.key_refused(answer.reason))
         if not answer.is_ok:
             raise EndpointUnavailable(f"the endpoint does not answer: {answer.reason}")
         return answer.content
@@ -302,7 +302,9 @@ def left_behind(found: object) -> JobLeft | None:
     return JobLeft(text, job_id=found.id, request_id=found.request_id)
 
 
-def _end_of_polls(job_id: str, refusals: list[int], problem: str) -> TalkingheadError | None:
+def _end_of_polls(
+    wire: Wire, job_id: str, refusals: list[int], problem: str
+) -> TalkingheadError | None:
     """What a job's polls say for good, if they say the same again and again."""
     status = refusals[-1]
     if status == NOT_FOUND and len(refusals) >= UNKNOWN_POLLS:
@@ -311,7 +313,7 @@ def _end_of_polls(job_id: str, refusals: list[int], problem: str) -> Talkinghead
             job_id=job_id,
         )
     if status in REFUSED_KEY and len(refusals) >= REFUSED_POLLS:
-        return Unauthorized(f"the endpoint does not take the key ({problem})", job_id=job_id)
+        return Unauthorized(wire.key_refused(problem), job_id=job_id)
     return None
 
 

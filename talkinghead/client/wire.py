@@ -24,6 +24,14 @@ FILE_SECONDS = 300.0  # without a byte of a file, up or down
 AGENT = "talkinghead-client/0.1"
 
 
+RUNPOD_URL = "https://api.runpod.ai/v2"
+
+
+def is_runpods(url: str) -> bool:
+    """Whether the URL is RunPod's own, over TLS: nobody else is to get RunPod's key."""
+    return url.startswith(RUNPOD_URL.removesuffix("v2"))
+
+
 class Unheard(Exception):
     """Nobody was there: what was asked was not heard."""
 
@@ -66,6 +74,13 @@ class Wire:
 
     url: str
     api_key: str = field(default="", repr=False)
+
+    def key_refused(self, reason: str) -> str:
+        """What to say where the endpoint does not take the key, or there is none."""
+        if self.api_key:
+            return f"the endpoint does not take the key ({reason})"
+        own = "RUNPOD_API_KEY is for https://api.runpod.ai alone"
+        return f"the endpoint wants a key, and api_key gives none ({reason}): {own}"
 
     def ask(
         self, method: str, path: str, body: object = None, *, seconds: float = ASK_SECONDS

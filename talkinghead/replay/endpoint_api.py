@@ -6,17 +6,23 @@ By the client's wire. Whatever comes, however odd, is an answer or one of two er
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from talkinghead.client.wire import ASK_SECONDS, Unanswered, Wire
+from talkinghead.client.wire import ASK_SECONDS, Unanswered, Wire, is_runpods
 from talkinghead.client.wire import Unheard as WireUnheard
 from talkinghead.redact import redact_url
 from talkinghead.replay.places import Away
 
 UNAUTHORIZED, NOT_FOUND, METHOD_NOT_ALLOWED = 401, 404, 405
 CANCEL_SECONDS, CANCELS, CANCEL_PAUSE_SECONDS = 10.0, 3, 1.0
+
+
+def key_name(url: str) -> str:
+    """The environment variable that has the endpoint's key: RunPod's goes to nobody else."""
+    return "RUNPOD_API_KEY" if is_runpods(url) else "TALKINGHEAD_TOKEN"
 
 
 class Unheard(Away):
@@ -38,13 +44,12 @@ class EndpointApi:
     question, and `NoUse` if the answer is a refusal, or says nothing.
 
     Args:
-        url: of the endpoint, or of a worker that runs with --rp_serve_api.
-        api_key: RunPod's.
+        url: of the endpoint, of `talkinghead serve`, or of a worker with --rp_serve_api.
     """
 
-    def __init__(self, url: str, api_key: str) -> None:
-        self.name = redact_url(url)
-        self._wire = Wire(url, api_key)
+    def __init__(self, url: str) -> None:
+        self.name, self._key = redact_url(url), key_name(url)
+        self._wire = Wire(url, os.environ.get(self._key, "").strip())
 
     def reach(self) -> None:
         """Return if anything answers; a worker's own API has no health.
@@ -115,7 +120,7 @@ class EndpointApi:
         except Unanswered as error:
             raise Away(f"{self.name} gave no answer of use ({error})") from None
         if answer.status == UNAUTHORIZED:
-            raise NoUse("RUNPOD_API_KEY is not taken by the endpoint", UNAUTHORIZED)
+            raise NoUse(f"{self._key} is not taken by the endpoint", UNAUTHORIZED)
         if not answer.is_ok:
             raise NoUse(answer.reason, answer.status)
         return answer.content

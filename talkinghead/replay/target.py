@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -77,7 +76,7 @@ class Target:
         from talkinghead.replay.sending import Sender  # noqa: PLC0415
 
         return EndpointBatch(
-            EndpointApi(str(self.endpoint), os.environ.get("RUNPOD_API_KEY") or "none"),
+            EndpointApi(str(self.endpoint)),
             job_of=Sender(settings).job,
             lost_seconds=lost_seconds,
             download_seconds=settings.download_seconds,
@@ -90,7 +89,7 @@ class Target:
         from talkinghead.replay.sending import Sender  # noqa: PLC0415 - a slow import
 
         return EndpointPlace(
-            EndpointApi(url, os.environ.get("RUNPOD_API_KEY") or "none"),
+            EndpointApi(url),
             width=self.in_flight,
             job_of=Sender(settings).job,
             low_priority=self.low_priority,

@@ -52,6 +52,7 @@ class RunPod(LoopbackServer):
         self.meanwhile: Callable[[], object] = lambda: None
         self.bodies: list[dict[str, Any]] = []
         self.asked: list[str] = []
+        self.keys: list[str | None] = []
         self.cancelled: list[str] = []
         self.started: Counter[str] = Counter()  # by request_id
         self.files: dict[str, bytes] = {}
@@ -137,6 +138,7 @@ class _Handler(QuietHandler):
             return
         api, (verb, name) = self.api, [*self.path.split("/")[3:], ""][:2]
         api.asked.append(f"{self.command} {verb}")
+        api.keys.append(self.headers["Authorization"])
         fault = api.fault(verb)
         if self.headers["Authorization"] != f"Bearer {KEY}":
             fault = 401

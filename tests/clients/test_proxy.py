@@ -19,7 +19,7 @@ from tests.timing import LAST_RESORT_SECONDS
 def proxy(api: RunPod) -> Iterator[str]:
     process = subprocess.Popen(
         [NODE, str(PROJECT_DIR / "examples" / "calling" / "proxy.mjs"), "0"],
-        env=os.environ | {"TALKINGHEAD_URL": api.url, "RUNPOD_API_KEY": KEY},
+        env=os.environ | {"TALKINGHEAD_URL": api.url, "TALKINGHEAD_TOKEN": KEY},
         stdout=subprocess.PIPE,
         text=True,
     )

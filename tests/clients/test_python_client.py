@@ -27,6 +27,7 @@ from talkinghead.client import (
     ResultDamaged,
     RunpodVolume,
     S3Bucket,
+    Unauthorized,
     errors,
 )
 from talkinghead.client.wire import Answer, Unheard, Wire
@@ -35,7 +36,7 @@ from talkinghead.net.urls import name_on_volume
 from talkinghead.settings import PROJECT_DIR, Settings
 from tests.clients.runpod import KEY, LOST, RUNNING, RunPod
 from tests.store import BUCKET, S3Server
-from tests.timing import LAST_RESORT_SECONDS, wait_until
+from tests.timing import LAST_RESORT_SECONDS
 
 SOURCES = sorted(Path(client.__file__).parent.glob("*.py"))
 SCRIPT = f"""
@@ -265,14 +266,41 @@ def test_many_renders_wait_at_once(api: RunPod) -> None:
     assert asyncio.run(all_of_them()) == 8
 
 
-def test_the_key_is_runpods_variable_and_is_not_shown(
+@pytest.mark.parametrize(
+    ("where", "goes"),
+    [
+        ({"endpoint_id": "abc"}, True),
+        ({"url": "https://api.runpod.ai/v2/abc"}, True),
+        ({"url": "http://api.runpod.ai/v2/abc"}, False),
+        ({"url": "https://api.runpod.ai.evil.test/v2/abc"}, False),
+        ({"url": "https://api.runpod.ai@evil.test/v2/abc"}, False),
+        ({"url": "http://127.0.0.1:8000"}, False),
+    ],
+    ids=str,
+)
+def test_the_variables_key_goes_to_runpod_alone(
+    monkeypatch: pytest.MonkeyPatch, where: dict[str, str], goes: bool
+) -> None:
+    sent: list[str] = []
+
+    def ask(self: Wire, method: str, path: str, body: object = None) -> Answer:
+        sent.append(self.api_key)
+        return Answer(200)
+
+    monkeypatch.setattr(Wire, "ask", ask)
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    Client(**where).health()  # type: ignore[arg-type]
+    assert sent == [KEY if goes else ""]
+
+
+def test_who_gave_no_key_is_told_that_runpods_was_not_taken(
     api: RunPod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNPOD_API_KEY", KEY)
-    caller = Client(url=api.url)
-    assert caller.health()["workers"] == {"idle": 1}
+    with pytest.raises(Unauthorized, match=r"api_key gives none .*: RUNPOD_API_KEY is for"):
+        Client(url=api.url).health()
+    assert api.keys == [None]
     assert KEY not in repr(Client(url=api.url, api_key=KEY))
-    wait_until(lambda: api.asked, "it was asked")
 
 
 def test_an_endpoint_is_named_once() -> None:

@@ -32,7 +32,8 @@ def request_file(tmp_path: Path) -> Path:
 
 
 def run(api: RunPod, request_file: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
-    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    monkeypatch.setenv("RUNPOD_API_KEY", "runpods-own")
+    monkeypatch.setenv("TALKINGHEAD_TOKEN", KEY)
     out = request_file.with_name("out.mp4")
     arguments = ["run", str(request_file), "--endpoint", api.url, "--out", str(out), "--draft"]
     return CliRunner().invoke(app, arguments)
@@ -58,6 +59,17 @@ def test_what_the_endpoint_says_of_a_failure_is_told(
     said = run(api, request_file, monkeypatch)
     assert said.exit_code == 1
     assert "failed: the picture holds no picture" in said.output
+
+
+def test_runpods_key_does_not_go_to_another_host(
+    api: RunPod, request_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    arguments = ["run", str(request_file), "--endpoint", api.url]
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == 1
+    assert "TALKINGHEAD_TOKEN is not set, or not taken by" in said.output
+    assert api.keys == [None]
 
 
 def test_an_endpoint_needs_its_key(request_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,8 @@ def test_a_shell_is_told_and_does_not_wait_for_ever(
     ended = subprocess.run(
         [str(PROJECT_DIR / "examples" / "calling" / "call.sh"), "me", "me", "me.mp4"],
         cwd=tmp_path,
-        env=os.environ | {"TALKINGHEAD_URL": api.url, "RUNPOD_API_KEY": KEY, "POLL_SECONDS": "0"},
+        env=os.environ
+        | {"TALKINGHEAD_URL": api.url, "TALKINGHEAD_TOKEN": KEY, "POLL_SECONDS": "0"},
         capture_output=True,
         text=True,
         timeout=LAST_RESORT_SECONDS,

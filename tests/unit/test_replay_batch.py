@@ -68,7 +68,7 @@ def do(
     stop = stop or threading.Event()
     report = Report(folder / "replay.jsonl")
     batch = EndpointBatch(
-        EndpointApi(api.url, "key"),
+        EndpointApi(api.url),
         job_of=Sender(Settings()).job,
         lost_seconds=LAST_RESORT_SECONDS,
         download_seconds=LAST_RESORT_SECONDS,
@@ -136,7 +136,7 @@ def test_what_came_since_an_earlier_batch_is_another_one(batches: Start, tmp_pat
 def test_a_draft_that_was_left_is_cancelled_and_made_anew(batches: Start, tmp_path: Path) -> None:
     api = batches()
     api.batches["batch-0"] = {"status": "DRAFT", "requests": []}
-    left = {"endpoint": EndpointApi(api.url, "key").name, "batch": "batch-0"}
+    left = {"endpoint": EndpointApi(api.url).name, "batch": "batch-0"}
     (tmp_path / NAME).write_text(json.dumps(left))
     lines = do(api, runs_of("a"), tmp_path)
     assert lines["a"]["status"] == "done" and api.batches["batch-0"]["status"] == "CANCELLED"

@@ -95,6 +95,8 @@ class RunPod(LoopbackServer):
 def runpod(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RunPod]]:
     monkeypatch.setattr("talkinghead.replay.endpoint.POLL_SECONDS", 0.05)
     monkeypatch.setattr("talkinghead.replay.endpoint_api.CANCEL_PAUSE_SECONDS", 0.0)
+    monkeypatch.setenv("RUNPOD_API_KEY", "not for this host")
+    monkeypatch.setenv("TALKINGHEAD_TOKEN", "key")
     started: list[RunPod] = []
 
     def start(*states: State) -> RunPod:
@@ -114,7 +116,7 @@ def endpoint_place(
     low_priority: bool = False,
 ) -> EndpointPlace:
     return EndpointPlace(
-        EndpointApi(api.url, "key"),
+        EndpointApi(api.url),
         width=1,
         job_of=Sender(Settings()).job,
         low_priority=low_priority,
@@ -253,7 +255,7 @@ def test_one_broken_poll_is_no_end_of_a_run(
 @pytest.mark.parametrize(
     ("limits", "states", "problem"),
     [
-        ({"lost_seconds": 0.0}, [401], "job-1 is lost: RUNPOD_API_KEY is not taken"),
+        ({"lost_seconds": 0.0}, [401], "job-1 is lost: TALKINGHEAD_TOKEN is not taken"),
         ({"lost_seconds": 0.0}, [b"<html>"], "job-1 is lost: .*the answer is no JSON object"),
         ({"job_seconds": 0.0}, [{"status": "IN_PROGRESS"}], "took longer than JOB_TIMEOUT_SECONDS"),
     ],
@@ -367,7 +369,7 @@ def test_a_job_that_a_gateway_may_have_passed_on_is_not_sent_again(
 
 
 def test_an_endpoint_that_does_not_answer_is_away(tmp_path: Path) -> None:
-    api = EndpointApi("http://127.0.0.1:9", "key")
+    api = EndpointApi("http://127.0.0.1:9")
     place = EndpointPlace(
         api,
         width=1,

@@ -25,7 +25,7 @@ export interface ClientOptions {
   endpointId?: string;
   /** Instead of it: that of an endpoint, of `talkinghead serve`, or of your proxy. */
   url?: string;
-  /** RunPod's key. Leave it out in a browser: your proxy adds it. */
+  /** RunPod's key, or API_TOKEN of `talkinghead serve`. Not in a browser: your proxy adds it. */
   apiKey?: string;
   /** More headers, for your proxy. */
   headers?: Record<string, string>;
@@ -144,7 +144,7 @@ export class Client {
         );
       }
       if (refused >= REFUSED_POLLS) {
-        throw new Unauthorized(`the endpoint does not take the key (${problem})`, { jobId });
+        throw new Unauthorized(this.wire.keyRefused(problem), { jobId });
       }
       if (Date.now() > deadline) {
         throw new EndpointUnavailable(`nobody says how the job ${jobId} is: ${problem}`, { jobId });
@@ -183,7 +183,7 @@ export class Client {
       throw new EndpointUnavailable(`the endpoint does not answer: ${answer.message}`);
     }
     if (REFUSED_KEY.includes(answer.status)) {
-      throw new Unauthorized(`the endpoint does not take the key (${answer.reason})`);
+      throw new Unauthorized(this.wire.keyRefused(answer.reason));
     }
     if (!answer.ok) throw new EndpointUnavailable(`the endpoint does not answer: ${answer.reason}`);
     return answer.content;
@@ -225,6 +225,9 @@ export class Client {
         const id = answer.content["id"];
         if (answer.ok && typeof id === "string" && id) return { id, requestId };
         if (answer.ok) throw lost("the answer gives the job no id", requestId);
+        if (REFUSED_KEY.includes(answer.status)) {
+          throw new Unauthorized(this.wire.keyRefused(answer.reason));
+        }
         if (answer.status !== 429) throw refusal(answer, requestId);
       }
       if (Date.now() > deadline) {
@@ -302,9 +305,6 @@ function lost(problem: string, requestId: string | undefined): AnswerLost {
 }
 
 function refusal(answer: Answer, requestId: string | undefined): TalkingheadError {
-  if (REFUSED_KEY.includes(answer.status)) {
-    return new Unauthorized(`the endpoint does not take the key (${answer.reason})`);
-  }
   // A gateway's: what is behind it may have the job.
   if (answer.status >= 500) return lost(answer.reason, requestId);
   if (answer.status === 404) return new BadRequest(`there is no such endpoint (${answer.reason})`);

@@ -31,6 +31,12 @@ export class Wire {
     }
   }
 
+  /** What to say where the endpoint does not take the key, or there is none. */
+  keyRefused(reason: string): string {
+    if (this.#apiKey) return `the endpoint does not take the key (${reason})`;
+    return `the endpoint wants a key, and apiKey gives none (${reason})`;
+  }
+
   /** Ask the endpoint; throws Unheard or Unanswered. */
   async ask(
     method: "GET" | "POST",
