@@ -51,7 +51,7 @@ from .errors import (
 )
 from .files import Presigned, Storage
 from .jobs import JobState, Result, Submitted
-from .types import Estimate, Failure, Output, Progress, Request
+from .types import Estimate, Failure, Output, Progress, Request, WorkflowRequest
 from .webhook import WebhookCall, read_webhook, signed_webhook
 
 __all__ = [
@@ -107,6 +107,7 @@ __all__ = [
     "WebhookCall",
     "WebhookForged",
     "WorkflowRejected",
+    "WorkflowRequest",
     "read_webhook",
     "signed_webhook",
 ]

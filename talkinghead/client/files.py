@@ -6,6 +6,7 @@ import base64
 import copy
 import mimetypes
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ Files = Mapping[str, LocalFile]
 
 # /run takes 10 MiB, and base64 makes 4 bytes of 3; the rest is for the request itself.
 INLINE_BYTES = 7_000_000
+FILES = "files."  # of a workflow job, each by its name
+_FIELD = re.compile(r"[a-z]\w*(\.([a-z]\w*|[0-9]{1,3}))*", re.ASCII)
 _UNKNOWN_TYPE = "application/octet-stream"
 # What mimetypes does not know everywhere.
 _TYPES = {
@@ -61,7 +64,8 @@ class Content:
             OSError: it is not there.
         """
         if isinstance(given, bytes):
-            return cls(name, name.replace(".", "-"), given, len(given))
+            own = name.removeprefix(FILES) if name.startswith(FILES) else name.replace(".", "-")
+            return cls(name, own, given, len(given))
         path = Path(given)
         return cls(name, path.name, path, path.stat().st_size)
 
@@ -122,24 +126,40 @@ def those_that_fit(contents: Iterable[Content]) -> Iterator[Content]:
             yield content
 
 
+def _steps_to(name: str) -> list[str]:
+    """`speakers.1.audio_url` in parts; what a workflow job calls a file may have dots, too.
+
+    Raises:
+        ValueError: it names no field.
+    """
+    if name.startswith(FILES) and name != FILES:
+        return ["files", name.removeprefix(FILES)]
+    if not _FIELD.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no field of a request: image_url, audio_urls.0, speakers.1.audio_url, or "
+            "files.NAME of a workflow job"
+        )
+    return name.split(".")
+
+
 def _set(request: dict[str, Any], name: str, url: str) -> None:
     """Put the URL into the field, as `speakers.0.audio_url`; what leads to it is made."""
-    *way, last = name.split(".")
+    *way, last = _steps_to(name)
     inner: Any = request
     for step, after in zip(way, [*way, last][1:], strict=True):
-        empty: Any = [] if after.isdecimal() else {}
-        if isinstance(inner, list):
-            _reach(inner, int(step), empty)
-            inner = inner[int(step)]
-        else:
-            inner = inner.setdefault(step, empty)
-    if isinstance(inner, list):
-        _reach(inner, int(last), "")
-        inner[int(last)] = url
-    else:
-        inner[last] = url
+        inner = _within(inner, step, name, [] if after.isdecimal() else {})
+    _within(inner, last, name, "")
+    inner[int(last) if isinstance(inner, list) else last] = url
 
 
-def _reach(values: list[Any], index: int, empty: Any) -> None:  # noqa: ANN401 - a JSON value
-    while len(values) <= index:
-        values.append(copy.copy(empty))
+def _within(inner: Any, step: str, name: str, empty: Any) -> Any:  # noqa: ANN401 - JSON values
+    """What the step leads to; it is made, if nothing is there."""
+    if isinstance(inner, list) and step.isdecimal():
+        while len(inner) <= int(step):
+            inner.append(copy.copy(empty))
+        return inner[int(step)]
+    if not isinstance(inner, dict):
+        raise ValueError(f"{name!r} is no field of a request: it leads into {inner!r:.40}")
+    if inner.get(step) is None:
+        inner[step] = empty
+    return inner[step]

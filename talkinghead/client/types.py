@@ -430,3 +430,21 @@ class Output(TypedDict, total=False):
     playlist_url: str
     # All that a workflow job made
     outputs: list[WorkflowOutput]
+
+
+class _WorkflowRequest(TypedDict):
+    """What every WorkflowRequest has."""
+
+    # A GUI file, or an API graph, or the text of one
+    workflow: dict[str, Any] | str
+
+
+class WorkflowRequest(_WorkflowRequest, total=False):
+    """A workflow of one's own to run, where ALLOW_WORKFLOWS lets."""
+
+    # What it loads: URLs by the names that its nodes have of them
+    files: dict[str, str]
+    # Where what it makes goes
+    delivery: Literal["s3", "volume", "inline"] | None
+    # What an hour of the worker costs, for the result's `cost`
+    price_per_hour: float | None

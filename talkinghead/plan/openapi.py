@@ -119,7 +119,7 @@ def _schemas() -> dict[str, Any]:
         "Job": _object(
             "The body of /run and /runsync",
             ["input"],
-            input=_ref("Request"),
+            input={"anyOf": [_ref("Request"), _ref("WorkflowRequest")]},
             webhook={
                 "type": "string",
                 "format": "uri",

@@ -6,7 +6,7 @@ All of it follows from `fields` and `answers`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
@@ -16,7 +16,7 @@ from talkinghead.plan.answers import (
     ProgressFields,
     ResultFields,
 )
-from talkinghead.plan.fields import RequestFields, field_order
+from talkinghead.plan.fields import Delivery, RequestFields, field_order
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 ANSWERS: Mapping[str, Any] = {
@@ -24,6 +24,34 @@ ANSWERS: Mapping[str, Any] = {
     "Result": ResultFields,
     "Estimate": EstimateFields,
     "Failure": FailureFields,
+}
+WORKFLOW: dict[str, Any] = {
+    "type": "object",
+    "title": "WorkflowRequest",
+    "description": "A workflow of one's own to run, where ALLOW_WORKFLOWS lets",
+    "required": ["workflow"],
+    "additionalProperties": False,
+    "properties": {
+        "workflow": {
+            "type": ["object", "string"],
+            "description": "A GUI file, or an API graph, or the text of one",
+        },
+        "files": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "What it loads: URLs by the names that its nodes have of them",
+        },
+        "delivery": {
+            "type": ["string", "null"],
+            "enum": [*get_args(Delivery), None],
+            "description": "Where what it makes goes",
+        },
+        "price_per_hour": {
+            "type": ["number", "null"],
+            "exclusiveMinimum": 0,
+            "description": "What an hour of the worker costs, for the result's `cost`",
+        },
+    },
 }
 POLICY: dict[str, Any] = {
     "type": "object",
@@ -89,6 +117,7 @@ def definitions() -> dict[str, dict[str, Any]]:
     """Every object of a request or an answer by its name; they refer to each other as `$defs`."""
     job = request_schema([])
     found = {**job["$defs"], "Request": job["properties"]["input"], "Policy": POLICY}
+    found["WorkflowRequest"] = WORKFLOW
     for name in ANSWERS:
         schema = answer_schema(name)
         found |= schema.pop("$defs", {}) | {name: _without(schema, "$schema")}

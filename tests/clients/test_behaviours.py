@@ -376,6 +376,37 @@ def test_files_go_into_fields_within_fields(client: Driver, api: RunPod) -> None
     assert fields["speakers"][0]["audio_url"].endswith(";base64,eA==")
 
 
+def test_files_go_into_a_workflow_job_under_names_with_dots(client: Driver, api: RunPod) -> None:
+    files = {"files.me.final.png": ("me.png", 3), "files.voice.wav": ("a.wav", 1)}
+    render(client, api, request={"workflow": {"1": {}}, "price_per_hour": 1.5}, files=files)
+    fields = sent(api)
+    assert fields["files"] == {
+        "me.final.png": "data:image/png;base64,eHh4",
+        "voice.wav": "data:audio/x-wav;base64,eA==",
+    }
+    assert "request_id" not in fields
+
+
+@pytest.mark.parametrize("field", ["__proto__.x", "wav_url.x", "speakers.x", "a..b", ""])
+def test_a_file_for_a_field_that_cannot_be_is_refused(
+    client: Driver, api: RunPod, field: str
+) -> None:
+    request = {"wav_url": "x", "speakers": [{}]}
+    with pytest.raises(ValueError, match="no field of a request"):
+        error = render(client, api, request=request, files={field: ("a.wav", 1)}).error
+        raise ValueError(error["message"])
+    assert api.asked == []
+
+
+def test_a_file_changes_its_request_and_no_other_object(client: Driver, api: RunPod) -> None:
+    for field in ("constructor.prototype.x", "files.__proto__"):
+        render(client, api, request={}, files={field: ("a.wav", 1)})
+    render(client, api, request={"workflow": {}})
+    assert api.bodies[-1]["input"] == {"workflow": {}}
+    assert "x" in api.bodies[0]["input"]["constructor"]["prototype"]
+    assert "__proto__" in api.bodies[1]["input"]["files"]
+
+
 def test_a_large_file_without_a_storage_is_refused_before_anything_is_sent(
     client: Driver, api: RunPod
 ) -> None:

@@ -100,6 +100,12 @@ def test_a_workflow_or_a_file_name_with_half_an_emoji_is_refused(studio: Studio)
         assert "half of a character" in sent(answer)
 
 
+def test_a_workflow_job_tells_what_it_cost_if_it_names_the_price(studio: Studio) -> None:
+    graph = {"1": {"class_type": "CLIPTextEncode", "inputs": {"text": "a"}}}
+    assert "cost" not in run_job(Job("w", {"workflow": graph}), studio)
+    assert run_job(Job("w", {"workflow": graph, "price_per_hour": 3.6e6}), studio)["cost"] > 0
+
+
 def in_file(folder: Path, content: str) -> Path:
     path = folder / "request.json"
     path.write_text(content, encoding="utf-8")

@@ -59,11 +59,20 @@ def test_workflow_jobs_are_refused_by_a_worker_that_was_not_told_to_take_them() 
         ({"files": {"a.png": 3}}, "files.a.png is not a URL"),
         ({"delivery": "ftp"}, 'delivery is not one of "s3", "volume", "inline"'),
         ({"delivery": ["s3"]}, "delivery is not one of"),
+        ({"files": {"a.png": "volume:short.png"}}, "a.png is not an http:// or https:// URL, vol"),
+        ({"price_per_hour": 0}, "price_per_hour is not a number above 0"),
+        ({"price_per_hour": True}, "price_per_hour is not a number above 0"),
+        ({"price_per_hour": "1"}, "price_per_hour is not a number above 0"),
     ],
 )
 def test_a_mistake_in_the_request_is_named(fields: dict[str, Any], expected: str) -> None:
     with pytest.raises(InvalidRequest, match=expected):
         read_request({"workflow": GRAPH, **fields}, ON)
+
+
+def test_a_file_on_the_endpoints_volume_is_taken_as_in_a_request() -> None:
+    url = "volume:0123456789abcdef0123.png"
+    assert read_request({"workflow": GRAPH, "files": {"a.png": url}}, ON).files == {"a.png": url}
 
 
 def test_all_mistakes_come_at_once_and_without_the_query_of_a_url() -> None:

@@ -6,7 +6,7 @@ import {
 import { attach, decode, type Files, type Presign, type Upload } from "./files.js";
 import { newId, sha256 } from "./hashes.js";
 import { readState, resultOf, type JobState, type Result, type Submitted } from "./jobs.js";
-import type { Estimate, Policy, Request } from "./types.js";
+import type { Estimate, Policy, Request, WorkflowRequest } from "./types.js";
 import { SEND_SECONDS, Unanswered, Unheard, Wire, type Answer } from "./wire.js";
 
 const RUNPOD_URL = "https://api.runpod.ai/v2";
@@ -74,7 +74,7 @@ export class Client {
   }
 
   /** Send a request, follow its job, and give its result; one that stopped early is continued. */
-  async render(request: Request, options: RenderOptions = {}): Promise<Result> {
+  async render(request: Request | WorkflowRequest, options: RenderOptions = {}): Promise<Result> {
     const { signal } = options;
     signal?.throwIfAborted();
     const body = await this.bodyOf(request, options);
@@ -107,7 +107,7 @@ export class Client {
   }
 
   /** Send a request and return at once: its job's id is for `wait`, `state` and `cancel`. */
-  async submit(request: Request, options: SubmitOptions = {}): Promise<Submitted> {
+  async submit(request: Request | WorkflowRequest, options: SubmitOptions = {}): Promise<Submitted> {
     return this.send(await this.bodyOf(request, options));
   }
 
@@ -202,7 +202,10 @@ export class Client {
     return data;
   }
 
-  private async bodyOf(request: Request, options: SubmitOptions): Promise<Record<string, unknown>> {
+  private async bodyOf(
+    request: Request | WorkflowRequest,
+    options: SubmitOptions,
+  ): Promise<Record<string, unknown>> {
     const { request: fields, uploads } = await attach(request, options.files ?? {}, this.presign);
     for (const each of uploads) await this.upload(each);
     if (!("workflow" in fields) && !fields["request_id"]) fields["request_id"] = newId();

@@ -3,7 +3,10 @@ import { FileTooLarge } from "./errors.js";
 
 /** A file of an <input>, a Blob, or its bytes with a name. */
 export type LocalFile = Blob | { name: string; data: Uint8Array };
-/** By the field that they are for: `image_url`, `audio_urls.0`, `speakers.1.audio_url`. */
+/**
+ * By the field that they are for: `image_url`, `audio_urls.0`, `speakers.1.audio_url`; of a workflow
+ * job `files.NAME`.
+ */
 export type Files = Record<string, LocalFile>;
 
 /** Where a file may be put, and where the worker gets it from. */
@@ -24,6 +27,9 @@ export interface Upload {
 
 /** /run takes 10 MiB, and base64 makes 4 bytes of 3; the rest is for the request itself. */
 export const INLINE_BYTES = 7_000_000;
+/** Of a workflow job: each by its name, which may have dots. */
+const FILES = "files.";
+const FIELD = /^[a-z]\w*(\.([a-z]\w*|[0-9]{1,3}))*$/;
 const TYPES: Record<string, string> = {
   jpg: "image/jpeg", jpeg: "image/jpeg", png: "image/png", webp: "image/webp", gif: "image/gif",
   heic: "image/heic", avif: "image/avif", wav: "audio/x-wav", mp3: "audio/mpeg", m4a: "audio/mp4",
@@ -68,7 +74,8 @@ export async function attach(
 
 function contentOf(field: string, file: LocalFile): Content {
   const isBlob = file instanceof Blob;
-  const name = "name" in file ? String(file.name) : field.replaceAll(".", "-");
+  const own = field.startsWith(FILES) ? field.slice(FILES.length) : field.replaceAll(".", "-");
+  const name = "name" in file ? String(file.name) : own;
   const data = isBlob ? file : new Blob([file.data as BlobPart]);
   const known = TYPES[name.split(".").pop()?.toLowerCase() ?? ""];
   return { field, name, data, type: (isBlob && file.type) || known || "application/octet-stream" };
@@ -90,16 +97,34 @@ async function dataUri(content: Content): Promise<string> {
   return `data:${content.type};base64,${btoa(text)}`;
 }
 
+function stepsTo(name: string): string[] {
+  if (name.startsWith(FILES) && name !== FILES) return ["files", name.slice(FILES.length)];
+  if (FIELD.test(name)) return name.split(".");
+  throw new TypeError(
+    `"${name}" is no field of a request: image_url, audio_urls.0, speakers.1.audio_url, or ` +
+      "files.NAME of a workflow job",
+  );
+}
+
+/** Put the URL into the field; what leads to it is made. */
 function setField(request: Record<string, unknown>, name: string, url: string): void {
-  const steps = name.split(".");
-  const last = steps.pop() as string;
-  let inner = request as Record<string, unknown>;
+  const steps = stepsTo(name);
+  let inner = request;
   steps.forEach((step, index) => {
-    const after = steps[index + 1] ?? last;
-    inner[step] ??= /^\d+$/.test(after) ? [] : {};
+    const isIndex = /^\d+$/.test(step);
+    if (typeof inner !== "object" || inner === null || (Array.isArray(inner) && !isIndex)) {
+      throw new TypeError(`"${name}" is no field of a request: it leads into what is there`);
+    }
+    // Its own properties alone: what all objects inherit is not the request's to change.
+    const after = steps[index + 1];
+    const value = after === undefined ? url : /^\d+$/.test(after) ? [] : {};
+    if (after === undefined || !Object.hasOwn(inner, step) || inner[step] == null) {
+      Object.defineProperty(inner, step, {
+        value, writable: true, enumerable: true, configurable: true,
+      });
+    }
     inner = inner[step] as Record<string, unknown>;
   });
-  inner[last] = url;
 }
 
 /** The bytes of a data: URI. */

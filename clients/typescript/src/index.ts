@@ -5,6 +5,6 @@ export type { Files, LocalFile, Presign, Presigned } from "./files.js";
 export type { JobState, Result, Status, Submitted } from "./jobs.js";
 export type {
   Estimate, Failure, Output, Policy, Problem, Progress, Request, Speaker, SpeakerFound,
-  TimedPrompt, VideoInfo, WorkflowOutput,
+  TimedPrompt, VideoInfo, WorkflowOutput, WorkflowRequest,
 } from "./types.js";
 export { readWebhook, signedWebhook } from "./webhook.js";

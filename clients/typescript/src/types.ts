@@ -383,3 +383,15 @@ export interface Output {
   /** All that a workflow job made */
   outputs?: WorkflowOutput[];
 }
+
+/** A workflow of one's own to run, where ALLOW_WORKFLOWS lets. */
+export interface WorkflowRequest {
+  /** A GUI file, or an API graph, or the text of one */
+  workflow: Record<string, unknown> | string;
+  /** What it loads: URLs by the names that its nodes have of them */
+  files?: Record<string, string>;
+  /** Where what it makes goes */
+  delivery?: "s3" | "volume" | "inline" | null;
+  /** What an hour of the worker costs, for the result's `cost` */
+  price_per_hour?: number | null;
+}

@@ -10,16 +10,17 @@ from pathlib import PurePosixPath
 from typing import Any, TypeGuard, get_args
 
 from talkinghead.net.inline import content_at
-from talkinghead.net.urls import parse_http_url
+from talkinghead.net.urls import name_on_volume, parse_http_url
 from talkinghead.plan.fields import Delivery
 from talkinghead.plan.mistakes import Problem
 from talkinghead.plan.request import checked_json, invalid
+from talkinghead.plan.schema import WORKFLOW
 from talkinghead.redact import is_data
 from talkinghead.render.workflow_job.content_types import CONTENT_TYPES
 from talkinghead.settings import Settings
 from talkinghead.workflow.forms import workflow_in
 
-FIELDS = ("workflow", "files", "delivery")
+FIELDS = tuple(WORKFLOW["properties"])
 MAX_FILES = 32  # each is fetched by a thread of its own
 FILE_NAME = re.compile(r"\w[\w .,()+=@-]{0,127}")
 
@@ -31,6 +32,7 @@ class WorkflowRequest:
     workflow: dict[str, Any]
     files: Mapping[str, str]
     delivery: Delivery | None
+    price_per_hour: float | None = None
 
 
 def is_workflow_job(data: object) -> TypeGuard[Mapping[str, Any]]:
@@ -56,11 +58,13 @@ def read_request(data: object, settings: Settings) -> WorkflowRequest:
         *(_wrong_workflow(workflow) if "workflow" in sound else ()),
         *_wrong_files(sound),
         *_wrong_delivery(sound),
+        *_wrong_price(sound),
     ]
     if problems or workflow is None:
         raise invalid(problems)
     files = {name: url.strip() for name, url in (sound.get("files") or {}).items()}
-    return WorkflowRequest(workflow, files, sound.get("delivery") or None)
+    delivery, price = sound.get("delivery") or None, sound.get("price_per_hour")
+    return WorkflowRequest(workflow, files, delivery, price)
 
 
 def _unknown(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -95,13 +99,28 @@ def _wrong_files(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(field, f"{field} is not a URL, allowed: an http:// or https:// URL")
         else:
             with contextlib.suppress(ValueError):
-                content_at(url.strip()) if is_data(url.strip()) else parse_http_url(url.strip())
+                _check_url(url.strip())
                 continue
-            allowed = "an http:// or https:// URL, or data:, its type, ;base64, and the file"
-            yield Problem(field, f"{field} is not {allowed}")
+            allowed = "an http:// or https:// URL, volume:NAME, or data:, its type, ;base64, and"
+            yield Problem(field, f"{field} is not {allowed} the file")
+
+
+def _check_url(url: str) -> None:
+    """Raises ValueError unless it is what the URLs of a request may be."""
+    if is_data(url):
+        content_at(url)
+    elif not name_on_volume(url):
+        parse_http_url(url)
 
 
 def _wrong_delivery(data: Mapping[str, Any]) -> Iterator[Problem]:
     if data.get("delivery") not in (None, "", *get_args(Delivery)):
         allowed = ", ".join(f'"{name}"' for name in get_args(Delivery))
         yield Problem("delivery", f"delivery is not one of {allowed}", None, allowed)
+
+
+def _wrong_price(data: Mapping[str, Any]) -> Iterator[Problem]:
+    price = data.get("price_per_hour")
+    is_number = isinstance(price, int | float) and not isinstance(price, bool)
+    if price is not None and not (is_number and price > 0):
+        yield Problem("price_per_hour", "price_per_hour is not a number above 0", None, "above 0")

@@ -45,6 +45,7 @@ def run_workflow(job: Job, studio: Studio) -> dict[str, Any]:
         JobError: one of the tree in `talkinghead.errors`.
     """
     request = read_request(job.input, studio.settings)
+    job.price_per_hour = request.price_per_hour or job.price_per_hour
     store = studio.stores.named(request.delivery)  # first: a store that is not there costs nothing
     logs.tell("workflow job started", files=len(request.files))
     graph = understand(job, request, studio)
