@@ -6,6 +6,7 @@ sentence as `error` and the rest as `output`, and a result is kept for a while o
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -65,6 +66,12 @@ class _Entry:
     error: str | None = None
     job: Job | None = None
 
+    def time_left(self, now: float) -> float:
+        """Seconds until its executionTimeout is over, while it runs."""
+        if self.status != "IN_PROGRESS" or self.sent.execution_seconds is None:
+            return math.inf
+        return (self.started or 0.0) + self.sent.execution_seconds - now
+
     def body(self) -> dict[str, Any]:
         """What RunPod says of a job in this state."""
         told: dict[str, Any] = {"id": self.id, "status": self.status}
@@ -86,6 +93,8 @@ def _ms(seconds: float) -> int:
 class JobQueue:
     """Takes jobs, and has `run` do them one by one in a thread of its own.
 
+    It starts no thread after `start`: where none is to be had any more, jobs go on.
+
     Args:
         run: does a job, and returns its result, or the account of its failure; never raises.
         tell: called with a webhook's URL and a body, once a job that has one has ended.
@@ -104,6 +113,7 @@ class JobQueue:
 
     def start(self) -> None:
         """Begin to do jobs."""
+        threading.Thread(target=self._watch, daemon=True).start()
         self._thread.start()
 
     def close(self) -> None:
@@ -193,13 +203,13 @@ class JobQueue:
                 del self._entries[name]
             elif entry.status == "IN_QUEUE" and now > entry.created + entry.sent.ttl_seconds:
                 self._finish(entry, "TIMED_OUT", error="it was not begun within its ttl")
+            elif entry.time_left(now) < 0:
+                self._finish(entry, "TIMED_OUT", error="executionTimeout exceeded")
 
     def _work(self) -> None:
         while (entry := self._next()) is not None:
             assert entry.job is not None
-            timer = self._timer(entry)
             result = self._run(entry.job)
-            timer.cancel()
             with self._changed:
                 entry.job = None
                 self._end(entry, result)
@@ -220,24 +230,21 @@ class JobQueue:
             with self._changed:
                 if entry.status == "IN_PROGRESS":
                     entry.output = progress.payload()
-                self._drop_expired()  # nobody else may look while this job runs
+                self._drop_expired()
 
         entry.status, entry.started = "IN_PROGRESS", self._clock()
         entry.job = Job(id=entry.id, input=dict(entry.sent.input), report=report)
+        self._changed.notify_all()  # who watches its time
         return entry
 
-    def _timer(self, entry: _Entry) -> threading.Timer:
-        """Ends the job when its executionTimeout is over."""
-
-        def end() -> None:
-            with self._changed:
-                self._finish(entry, "TIMED_OUT", error="executionTimeout exceeded")
-
-        timer = threading.Timer(entry.sent.execution_seconds or threading.TIMEOUT_MAX, end)
-        timer.daemon = True
-        if entry.sent.execution_seconds is not None:
-            timer.start()
-        return timer
+    def _watch(self) -> None:
+        """End a job when its executionTimeout is over, also while nobody asks how it is."""
+        with self._changed:
+            while not self._closed:
+                self._drop_expired()
+                now = self._clock()
+                left = [entry.time_left(now) for entry in self._entries.values()]
+                self._changed.wait(min([LOOK_SECONDS, *left]))
 
     def _end(self, entry: _Entry, result: dict[str, Any]) -> None:
         """The job is done; RunPod's SDK parts the result in this way."""

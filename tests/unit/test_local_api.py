@@ -191,9 +191,20 @@ def test_results_are_kept_as_long_as_runpod_keeps_them(api: Api, verb: str, kept
 
 def test_a_job_runs_no_longer_than_its_execution_timeout(api: Api) -> None:
     job = api.run(policy={"executionTimeout": 5000})
+    wait_until(lambda: api.renders.begun, "it begins")
+    api.now = 5.1
     state = api.until(job, "TIMED_OUT")
     assert state["error"] == "executionTimeout exceeded"
     assert api.renders.begun[0].cancelled.is_set()
+
+
+def test_a_job_is_ended_in_time_though_nobody_asks_how_it_is() -> None:
+    queue = JobQueue(Renders(), tell)
+    queue.start()
+    job = queue.submit(Submission({"a": 1}, execution_seconds=0.1))["id"]
+    state = queue.wait(job, 20.0)  # by itself it looks every 30 s
+    queue.close()
+    assert state is not None and state["status"] == "TIMED_OUT"
 
 
 def test_a_job_that_waits_longer_than_its_ttl_is_not_begun(api: Api) -> None:
@@ -463,6 +474,24 @@ def test_connections_that_say_nothing_leave_files_to_the_jobs(
         each.close()
     headers = {"Authorization": "secret"}
     wait_until(lambda: api.ask("GET", "health", headers=headers).ok, "there is room again")
+
+
+def test_jobs_go_on_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    renders = Renders()
+    renders.go_on.set()
+    queue = JobQueue(renders, tell)
+    queue.start()
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        sent = Submission({"a": 1}, execution_seconds=60.0, webhook="http://127.0.0.1:9/")
+        jobs = [queue.submit(sent)["id"] for _ in range(2)]
+        for job in jobs:
+            queue.wait(job, LAST_RESORT_SECONDS)
+    assert [(queue.state(job) or {})["status"] for job in jobs] == ["COMPLETED"] * 2
+    queue.close()
 
 
 def test_a_queue_of_large_files_says_429(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
