@@ -79,7 +79,8 @@ def _serve(settings: Settings, access: Access, host: str, port: int) -> None:
     with Studio(settings) as studio, contextlib.ExitStack() as stack:
         # Without a token callers are on this machine, and could call its addresses themselves.
         is_open = access.token is None or settings.allow_private_urls
-        guarded = functools.partial(tell, guard=None if is_open else PUBLIC_ONLY)
+        guard = None if is_open else PUBLIC_ONLY
+        guarded = functools.partial(tell, guard=guard, token=access.token)
         queue = JobQueue(lambda job: run_job(job, studio), guarded)
         server = stack.enter_context(ApiServer((host, port), queue, access))
         stack.callback(queue.close)

@@ -32,9 +32,13 @@ function errorOf(error) {
 }
 
 async function call(given, seen) {
-  if (given.op === "sign") return signedWebhook(given.hook, given.reference, given.secret);
+  if (given.op === "sign") {
+    return signedWebhook(given.hook, given.reference, given.secret, given.expires);
+  }
   if (given.op === "read") {
-    const { reference, state } = await readWebhook(given.hook, given.body, given.secret);
+    const { reference, state } = await readWebhook(given.hook, given.body, given.secret, {
+      signature: given.signature, token: given.token,
+    });
     return { reference, status: state.status };
   }
   const options = {

@@ -166,8 +166,10 @@ class _Python:
     def static(self, op: str, given: Mapping[str, Any]) -> object:
         """The calls that wait for nothing."""
         if op == "sign":
-            return signed_webhook(given["hook"], given["reference"], given["secret"])
-        call = read_webhook(given["hook"], given["body"], given["secret"])
+            more = {"expires": given["expires"]} if "expires" in given else {}
+            return signed_webhook(given["hook"], given["reference"], given["secret"], **more)
+        more = {name: given[name] for name in ("signature", "token") if name in given}
+        call = read_webhook(given["hook"], given["body"], given["secret"], **more)
         return {"reference": call.reference, "status": call.state.status}
 
 

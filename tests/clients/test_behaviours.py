@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import time
 from typing import Any
 
 import pytest
 
+from talkinghead.client.webhook import webhook_signature
 from tests.clients.drivers import Driver, Outcome
 from tests.clients.runpod import (
     BEHIND_GATEWAY,
@@ -485,24 +488,33 @@ def test_a_video_that_lies_elsewhere_says_where(client: Driver, api: RunPod, whe
 HOOK = "https://example.com/hook?shop=1"
 
 
-def signed(client: Driver, reference: str = "order 17/ä") -> str:
-    url = client.call("sign", hook=HOOK, reference=reference, secret="secret").value
+TOKEN = "token-of-serve"
+
+
+def signed(client: Driver, reference: str = "order 17/ä", **more: Any) -> str:
+    url = client.call("sign", hook=HOOK, reference=reference, secret="secret", **more).value
     assert isinstance(url, str)
     return url
 
 
+def read(client: Driver, url: str, body: str, **more: Any) -> Outcome:
+    return client.call("read", hook=url, body=body, secret="secret", **more)
+
+
 def test_a_signed_webhook_tells_what_it_is_about(client: Driver) -> None:
     body = json.dumps({"id": "job-1", **completed()})
-    found = client.call("read", hook=signed(client), body=body, secret="secret").value
+    found = read(client, signed(client), body).value
     assert found == {"reference": "order 17/ä", "status": "COMPLETED"}
 
 
-@pytest.mark.parametrize("forgery", ["reference", "secret", "unsigned", "body"])
+@pytest.mark.parametrize("forgery", ["reference", "expires", "secret", "unsigned", "body"])
 def test_a_forged_webhook_is_refused(client: Driver, forgery: str) -> None:
     url, secret, body = signed(client), "secret", json.dumps({"id": "job-1", **IN_QUEUE})
     match forgery:
         case "reference":
             url = url.replace("17", "18")
+        case "expires":
+            url = re.sub("expires=1", "expires=2", url)
         case "secret":
             secret = "another"
         case "unsigned":
@@ -514,13 +526,63 @@ def test_a_forged_webhook_is_refused(client: Driver, forgery: str) -> None:
 
 
 def test_every_client_signs_alike(client: Driver) -> None:
-    assert signed(client, "17") == (
-        f"{HOOK}&reference=17&signature="
-        "d6c8defb767c0cb9ad328a8574f1981f4c63b49ab44bffb91986a8976e93ff0f"
+    assert signed(client, "17", expires=4_000_000_000) == (
+        f"{HOOK}&reference=17&expires=4000000000&signature="
+        "304fa04bdaf0f3fb31e3e23063c0e0243af5ea54b327c636ee32ad48f12c9889"
     )
+
+
+def test_a_webhook_of_long_ago_is_refused(client: Driver) -> None:
+    error = read(client, signed(client, expires=1_600_000_000), BODY).error
+    assert error["class"] == "WebhookForged"
+    assert "expired" in error["message"]
+
+
+def test_a_webhook_that_an_older_client_signed_is_taken(client: Driver) -> None:
+    signature = "d6c8defb767c0cb9ad328a8574f1981f4c63b49ab44bffb91986a8976e93ff0f"
+    url = f"{HOOK}&reference=17&signature={signature}"
+    assert read(client, url, BODY).value == {"reference": "17", "status": "COMPLETED"}
+    forged = read(client, f"{url}&expires=4000000000", BODY)
+    assert forged.error["class"] == "WebhookForged"
+
+
+BODY = json.dumps({"id": "job-1", **completed()})
+
+
+def test_a_body_that_serve_signed_is_taken(client: Driver) -> None:
+    header = webhook_signature(BODY.encode(), TOKEN)
+    found = read(client, signed(client), BODY, signature=header, token=TOKEN)
+    assert found.value == {"reference": "order 17/ä", "status": "COMPLETED"}
+
+
+@pytest.mark.parametrize("forgery", ["body", "token", "none", "old", "no time", "odd"])
+def test_a_body_that_serve_did_not_sign_is_refused(client: Driver, forgery: str) -> None:
+    now = time.time()
+    header: str | None = webhook_signature(BODY.encode(), TOKEN, now)
+    body, token = BODY, TOKEN
+    match forgery:
+        case "body":
+            body = json.dumps({"id": "job-2", **completed()})
+        case "token":
+            token = "another"
+        case "none":
+            header = None
+        case "old":
+            header = webhook_signature(BODY.encode(), TOKEN, now - 3600)
+        case "no time":
+            header = str(header).partition(",")[2]
+        case "odd":
+            header = "t=•,v1="
+    more = {} if header is None else {"signature": header}
+    error = read(client, signed(client), body, token=token, **more).error
+    assert error["class"] == "WebhookForged"
 
 
 def test_an_empty_secret_signs_nothing(client: Driver) -> None:
     with pytest.raises(ValueError, match="the secret is empty"):
         error = client.call("sign", hook=HOOK, reference="order 17", secret="").error
+        raise ValueError(error["message"])
+    header = f"t={int(time.time())},v1={'0' * 64}"
+    with pytest.raises(ValueError, match="the secret is empty"):
+        error = read(client, signed(client), BODY, signature=header, token="").error
         raise ValueError(error["message"])

@@ -15,6 +15,7 @@ import requests
 import typer
 
 from talkinghead.cli.serve import access_of
+from talkinghead.client import WebhookForged, read_webhook, signed_webhook
 from talkinghead.local_api.http import Access, ApiServer
 from talkinghead.local_api.jobs import MOST_QUEUED, JobQueue, Submission
 from talkinghead.local_api.webhook import tell
@@ -22,6 +23,7 @@ from talkinghead.net.guard import PUBLIC_ONLY
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.settings import Settings
+from tests.loopback import LoopbackServer, QuietHandler
 from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 DONE = {"status": "completed", "video": "data:video/mp4;base64,AA=="}
@@ -250,6 +252,27 @@ def test_the_webhook_is_told_the_last_state_and_again_until_it_says_200(
         wait_until(lambda: len(told) == 2, "the webhook is told twice")
         hook.shutdown()
     assert told[0] == told[1] == api.state(job)
+
+
+def test_with_a_token_the_webhooks_body_is_signed() -> None:
+    heard: list[tuple[str, bytes]] = []
+
+    class Hook(QuietHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            heard.append((self.headers["Talkinghead-Signature"], body))
+            self.send_response(200)
+            self.end_headers()
+
+    hook = LoopbackServer(Hook)
+    tell(hook.origin, {"id": "job-1", "status": "COMPLETED"}, token="secret")
+    wait_until(lambda: heard, "it is told")
+    hook.close()
+    ((signature, body),) = heard
+    url = signed_webhook("http://shop.test/", "17", "s")
+    assert read_webhook(url, body, "s", signature=signature, token="secret").state.id == "job-1"
+    with pytest.raises(WebhookForged):
+        read_webhook(url, body + b" ", "s", signature=signature, token="secret")
 
 
 @pytest.mark.parametrize(

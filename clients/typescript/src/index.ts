@@ -7,4 +7,4 @@ export type {
   Estimate, Failure, Output, Policy, Problem, Progress, Request, Speaker, SpeakerFound,
   TimedPrompt, VideoInfo, WorkflowOutput, WorkflowRequest,
 } from "./types.js";
-export { readWebhook, signedWebhook } from "./webhook.js";
+export { readWebhook, signedWebhook, type SignedBody } from "./webhook.js";
