@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from talkinghead.client import Client, JobState, S3Bucket, Unauthorized
-from talkinghead.client.wire import RUNPOD_URL, is_runpods
+from talkinghead.client.wire import endpoint_url, is_runpods
 from talkinghead.plan.fields import url_fields
 from talkinghead.redact import redact_url
 from talkinghead.replay.endpoint_api import key_name
@@ -30,14 +30,17 @@ def render_there(fields: dict[str, Any], endpoint: str, out: Path, told: Told) -
         endpoint: its id, or a URL.
 
     Raises:
-        typer.BadParameter: RunPod's key is missing.
+        typer.BadParameter: that is no endpoint, or RunPod's key is missing.
         TalkingheadError
     """
-    url = endpoint if "://" in endpoint else f"{RUNPOD_URL}/{endpoint}"
-    key = os.environ.get(key_name(url), "")
+    try:
+        url = endpoint if "://" in endpoint else endpoint_url(endpoint)
+        key = os.environ.get(key_name(url), "")
+        client = Client(url=url, api_key=key, storage=S3Bucket.from_env())
+    except ValueError as error:
+        raise typer.BadParameter(f"--endpoint: {error}") from None
     if is_runpods(url) and not key:
         raise typer.BadParameter("--endpoint needs the environment variable RUNPOD_API_KEY")
-    client = Client(url=url, api_key=key, storage=S3Bucket.from_env())
 
     def seen(state: JobState) -> None:
         progress = state.progress

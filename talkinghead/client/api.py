@@ -20,7 +20,7 @@ from .flow import OnProgress, Story, left_behind, prepared
 from .jobs import JobState, Result, Submitted
 from .steps import Do, Flow, Pace, Pause, Step, Tell
 from .types import Estimate, Request
-from .wire import RUNPOD_URL, Unheard, Wire, is_runpods
+from .wire import Unheard, Wire, endpoint_url, is_runpods
 
 T = TypeVar("T")
 
@@ -49,10 +49,11 @@ class _Calls:
     def __post_init__(self) -> None:
         if bool(self.endpoint_id) == bool(self.url):
             raise ValueError("give endpoint_id, or url: one of the two")
+        _ = self._story  # what it is made of is looked at
 
     @property
     def _story(self) -> Story:
-        url = self.url or f"{RUNPOD_URL}/{self.endpoint_id}"
+        url = endpoint_url(self.endpoint_id) if self.endpoint_id else str(self.url)
         own = os.environ.get("RUNPOD_API_KEY", "") if is_runpods(url) else ""
         key = (own if self.api_key is None else self.api_key).strip()  # a file's last line ends
         if not (key.isascii() and key.isprintable()):  # http.client's own error would show it

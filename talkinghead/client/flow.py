@@ -28,7 +28,7 @@ from .errors import (
 from .files import Attached, Files, Storage, Upload
 from .jobs import JobState, Result, Submitted
 from .steps import Do, Flow, Pace, Tell
-from .wire import Answer, Unanswered, Unheard, Wire, get_file, put_file
+from .wire import Answer, Unanswered, Unheard, Wire, get_file, is_job_id, put_file
 
 OnProgress = Callable[[JobState], object]
 
@@ -37,7 +37,7 @@ OnProgress = Callable[[JobState], object]
 TOO_MANY, UNAVAILABLE = 429, 503
 BUSY = (TOO_MANY, UNAVAILABLE)
 REFUSED_KEY = (401, 403)
-NOT_FOUND, SERVER_ERROR = 404, 500
+REDIRECTED, NOT_FOUND, SERVER_ERROR = 300, 404, 500
 # In a row: right after /run the platform may not know its own job yet.
 UNKNOWN_POLLS, REFUSED_POLLS = 5, 3
 CANCELS, TRANSFERS = 3, 3
@@ -89,7 +89,7 @@ class Story:
 
     def _taken(self, answer: Answer, request_id: str | None) -> Submitted:
         job = answer.content.get("id")
-        if not isinstance(job, str) or not job:
+        if not isinstance(job, str) or not is_job_id(job):
             raise self._lost("the answer gives the job no id", request_id)
         return Submitted(job, request_id)
 
@@ -112,8 +112,9 @@ class Story:
         """How a job is; asked until an answer is of use.
 
         Raises:
-            JobNotFound, EndpointUnavailable, Unauthorized
+            JobNotFound, EndpointUnavailable, Unauthorized, BadRequest
         """
+        _check_id(job_id)
         deadline, troubles = self._clock() + self._pace.patience_seconds, 0
         refusals: list[int] = []  # the same one, in a row
         while True:
@@ -163,10 +164,14 @@ class Story:
             yield self._pace.pause(0)
 
     def cancel(self, job_id: str) -> Flow[JobState | None]:
-        """Have a job end: one that nobody waits for is paid for all the same. Never fails.
+        """Have a job end: one that nobody waits for is paid for all the same.
 
-        The state that the endpoint tells, or None if it did not hear.
+        The state that the endpoint tells, or None if it did not hear: no failure of its own.
+
+        Raises:
+            JobNotFound: it is no job's id.
         """
+        _check_id(job_id)
         for number in range(CANCELS):
             if number:
                 yield self._pace.pause(number)
@@ -314,7 +319,15 @@ def _end_of_polls(
         )
     if status in REFUSED_KEY and len(refusals) >= REFUSED_POLLS:
         return Unauthorized(wire.key_refused(problem), job_id=job_id)
+    is_refused = REDIRECTED <= status < SERVER_ERROR and status not in (*BUSY, NOT_FOUND)
+    if is_refused and len(refusals) >= REFUSED_POLLS:
+        return BadRequest(f"nobody says how the job {job_id} is: {problem}", job_id=job_id)
     return None
+
+
+def _check_id(job_id: str) -> None:
+    if not is_job_id(job_id):
+        raise JobNotFound(f"{job_id[:40]!r} is no job's id, such as submit() gives", job_id=job_id)
 
 
 def prepared(

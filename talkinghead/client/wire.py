@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ASK_SECONDS = 30.0
 FILE_SECONDS = 300.0  # without a byte of a file, up or down
@@ -25,11 +27,46 @@ AGENT = "talkinghead-client/0.1"
 
 
 RUNPOD_URL = "https://api.runpod.ai/v2"
+_ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,199}")
+_PLAIN = re.compile(r"[!-~]+")
 
 
 def is_runpods(url: str) -> bool:
     """Whether the URL is RunPod's own, over TLS: nobody else is to get RunPod's key."""
     return url.startswith(RUNPOD_URL.removesuffix("v2"))
+
+
+def endpoint_url(endpoint_id: str) -> str:
+    """That of a RunPod endpoint.
+
+    Raises:
+        ValueError: it is no id.
+    """
+    if not _ENDPOINT.fullmatch(endpoint_id):
+        raise ValueError(f"{endpoint_id!r} is no endpoint's id, such as abc123xyz: is it a url?")
+    return f"{RUNPOD_URL}/{endpoint_id}"
+
+
+def is_job_id(name: str) -> bool:
+    """Whether it may be what /run answered, of whatever endpoint."""
+    return _JOB.fullmatch(name) is not None
+
+
+def _check_url(url: str) -> None:
+    """Raises ValueError unless calls can be made below the URL."""
+    shown = url.partition("?")[0].rpartition("@")[2]
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        good = good and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if not (good and _PLAIN.fullmatch(url)):
+        raise ValueError(
+            f"url: {shown!r} is no http:// or https:// URL of an endpoint, such as "
+            "http://127.0.0.1:8000"
+        )
 
 
 class Unheard(Exception):
@@ -70,10 +107,17 @@ _FILES = urllib.request.build_opener()
 
 @dataclass(frozen=True)
 class Wire:
-    """The endpoint at `url`: https://api.runpod.ai/v2/ID, or that of `talkinghead serve`."""
+    """The endpoint at `url`: https://api.runpod.ai/v2/ID, or that of `talkinghead serve`.
+
+    Raises:
+        ValueError: it is no URL.
+    """
 
     url: str
     api_key: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        _check_url(self.url)
 
     def key_refused(self, reason: str) -> str:
         """What to say where the endpoint does not take the key, or there is none."""

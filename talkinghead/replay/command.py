@@ -22,8 +22,6 @@ from talkinghead.replay.runs import Seed, Wanted, check_name
 from talkinghead.replay.sources import BadInput, read_sources
 from talkinghead.replay.target import Target
 
-ENDPOINTS = "https://api.runpod.ai/v2"
-
 
 def replay(
     files: Annotated[
@@ -133,6 +131,14 @@ def _servers(urls: Sequence[str]) -> tuple[str, ...]:
 
 
 def _endpoint(name: str | None, url: str | None) -> str | None:
+    if name is None and url is None:
+        return None
+    try:
+        from talkinghead.client.wire import Wire, endpoint_url  # noqa: PLC0415 - a slow import
+
+        found = Wire(endpoint_url(name) if name is not None else str(url)).url
+    except ValueError as error:
+        raise BadInput(f"--endpoint: {error}") from None
     if name is not None and not os.environ.get("RUNPOD_API_KEY"):
         raise BadInput("--endpoint needs the environment variable RUNPOD_API_KEY")
-    return f"{ENDPOINTS}/{name}" if name is not None else url
+    return found

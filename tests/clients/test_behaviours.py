@@ -341,6 +341,39 @@ def test_a_result_that_has_expired_is_told(client: Driver, api: RunPod) -> None:
     assert error["job_id"] == job
 
 
+@pytest.mark.parametrize("job", ["", "a b", "../run", "job-1?x", "jöb", "x" * 300])
+@pytest.mark.parametrize("op", ["state", "wait", "cancel"])
+def test_what_is_no_jobs_id_is_told_at_once(client: Driver, api: RunPod, op: str, job: str) -> None:
+    error = client.call(op, url=api.url, key=KEY, job=job).error
+    assert error["class"] == "JobNotFound"
+    assert f"{job[:40]!r}"[1:-1] in error["message"]
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:8000", "localhost:8000", "ftp://x", "http://", "http://a b", "http://x:99999",
+     "http://x/?key=secret", ""],
+)  # fmt: skip
+def test_what_is_no_url_is_told_at_once(client: Driver, api: RunPod, url: str) -> None:
+    with pytest.raises(ValueError, match="url") as caught:
+        error = render(client, api, url=url).error
+        raise ValueError(error["message"])
+    assert "secret" not in str(caught.value)
+    assert url.partition("?")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [301, 400, 405, 410])
+def test_an_endpoint_that_refuses_every_poll_is_not_asked_for_ever(
+    client: Driver, api: RunPod, status: int
+) -> None:
+    api.faults["status"] = [status] * 99
+    error = client.call("wait", url=api.url, key=KEY, job=api.job()).error
+    assert (error["class"], error["job_id"]) == ("BadRequest", "job-1")
+    assert f"HTTP {status}" in error["message"]
+    assert len(api.asked) < 9
+
+
 def test_a_key_that_is_taken_back_is_told(client: Driver, api: RunPod) -> None:
     api.faults["status"] = [401] * 9
     error = client.call("wait", url=api.url, key=KEY, job=api.job()).error

@@ -308,6 +308,8 @@ def test_an_endpoint_is_named_once() -> None:
         Client()
     with pytest.raises(ValueError, match="one of the two"):
         Client("abc", url="http://127.0.0.1:8000")
+    with pytest.raises(ValueError, match=r"'127.0.0.1:8000' is no endpoint's"):
+        Client("127.0.0.1:8000")
 
 
 def test_a_result_can_bring_no_file_of_this_machine(tmp_path: Path) -> None:

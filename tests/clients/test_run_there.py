@@ -72,6 +72,17 @@ def test_runpods_key_does_not_go_to_another_host(
     assert api.keys == [None]
 
 
+@pytest.mark.parametrize("where", ["127.0.0.1:8000", "ftp://127.0.0.1"])
+def test_what_is_no_endpoint_is_told_at_once(
+    request_file: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    for command in (["run", str(request_file), "--endpoint"], ["replay", "x.json", "--endpoint"]):
+        said = CliRunner().invoke(app, [*command, where])
+        assert said.exit_code in (1, 2)
+        assert f"'{where}' is no" in said.output
+
+
 def test_an_endpoint_needs_its_key(request_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUNPOD_API_KEY")
     said = CliRunner().invoke(app, ["run", str(request_file), "--endpoint", "abc123"])

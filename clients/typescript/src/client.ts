@@ -7,9 +7,10 @@ import { attach, decode, type Files, type Presign, type Upload } from "./files.j
 import { newId, sha256 } from "./hashes.js";
 import { readState, resultOf, type JobState, type Result, type Submitted } from "./jobs.js";
 import type { Estimate, Policy, Request, WorkflowRequest } from "./types.js";
-import { SEND_SECONDS, Unanswered, Unheard, Wire, type Answer } from "./wire.js";
+import {
+  endpointUrl, isJobId, SEND_SECONDS, Unanswered, Unheard, Wire, type Answer,
+} from "./wire.js";
 
-const RUNPOD_URL = "https://api.runpod.ai/v2";
 /** Ask again later. Only 429 says that a job was not taken: gateways say 503 when they lost it, too. */
 const BUSY = [429, 503];
 const REFUSED_KEY = [401, 403];
@@ -66,7 +67,7 @@ export class Client {
     if (!options.endpointId === !options.url) {
       throw new TypeError("give endpointId, or url: one of the two");
     }
-    const url = options.url ?? `${RUNPOD_URL}/${options.endpointId}`;
+    const url = options.url ? options.url : endpointUrl(String(options.endpointId));
     this.wire = new Wire(url, options.apiKey ?? "", options.headers ?? {});
     this.presign = options.presign;
     this.pollSeconds = options.pollSeconds ?? 2;
@@ -122,8 +123,9 @@ export class Client {
 
   /** How a job is now. */
   async state(jobId: string, signal?: AbortSignal): Promise<JobState> {
+    checkId(jobId);
     const deadline = Date.now() + this.patienceSeconds * 1000;
-    for (let troubles = 1, unknown = 0, refused = 0; ; troubles++) {
+    for (let troubles = 1, row = 0, last = 0; ; troubles++) {
       const answer = await this.heard(() => this.wire.ask("GET", `status/${jobId}`));
       let problem = answer instanceof Error ? answer.message : answer.reason;
       if (!(answer instanceof Error)) {
@@ -134,17 +136,22 @@ export class Client {
             problem = (error as Error).message;
           }
         }
-        unknown = answer.status === 404 ? unknown + 1 : 0;
-        refused = REFUSED_KEY.includes(answer.status) ? refused + 1 : 0;
       }
-      if (unknown >= UNKNOWN_POLLS) {
+      const status = answer instanceof Error ? 0 : answer.status;
+      row = status === last ? row + 1 : 1; // the same, so often one after the other
+      last = status;
+      if (status === 404 && row >= UNKNOWN_POLLS) {
         throw new JobNotFound(
           `the endpoint does not know the job ${jobId}: it never did, or its result has expired`,
           { jobId },
         );
       }
-      if (refused >= REFUSED_POLLS) {
+      if (REFUSED_KEY.includes(status) && row >= REFUSED_POLLS) {
         throw new Unauthorized(this.wire.keyRefused(problem), { jobId });
+      }
+      const isRefused = status >= 300 && status < 500 && status !== 404 && !BUSY.includes(status);
+      if (isRefused && row >= REFUSED_POLLS) {
+        throw new BadRequest(`nobody says how the job ${jobId} is: ${problem}`, { jobId });
       }
       if (Date.now() > deadline) {
         throw new EndpointUnavailable(`nobody says how the job ${jobId} is: ${problem}`, { jobId });
@@ -153,8 +160,9 @@ export class Client {
     }
   }
 
-  /** Have a job end; undefined if nobody heard it. Never fails. */
+  /** Have a job end; undefined if nobody heard it: that is no failure. */
   async cancel(jobId: string): Promise<JobState | undefined> {
+    checkId(jobId);
     for (let number = 0; number < CANCELS; number++) {
       if (number) await pause(this.pauseAfter(number));
       const answer = await this.heard(() => this.wire.ask("POST", `cancel/${jobId}`));
@@ -226,7 +234,7 @@ export class Client {
       if (answer instanceof Unanswered) throw lost(answer.message, requestId);
       if (!(answer instanceof Error)) {
         const id = answer.content["id"];
-        if (answer.ok && typeof id === "string" && id) return { id, requestId };
+        if (answer.ok && isJobId(id)) return { id, requestId };
         if (answer.ok) throw lost("the answer gives the job no id", requestId);
         if (REFUSED_KEY.includes(answer.status)) {
           throw new Unauthorized(this.wire.keyRefused(answer.reason));
@@ -300,6 +308,12 @@ export class Client {
     const shortest = Math.min(1, this.pollSeconds);
     return Math.min(shortest * 2 ** Math.min(troubles - 1, 10), LONGEST_PAUSE_SECONDS);
   }
+}
+
+function checkId(jobId: string): void {
+  if (isJobId(jobId)) return;
+  const shown = String(jobId).slice(0, 40);
+  throw new JobNotFound(`'${shown}' is no job's id, such as submit() gives`, { jobId });
 }
 
 function lost(problem: string, requestId: string | undefined): AnswerLost {

@@ -5,6 +5,34 @@ export const ASK_SECONDS = 30;
 /** The same of a job with 10 MB of files, over a slow line. */
 export const SEND_SECONDS = 300;
 
+export const RUNPOD_URL = "https://api.runpod.ai/v2";
+
+/** That of a RunPod endpoint; throws a TypeError if it is no id. */
+export function endpointUrl(endpointId: string): string {
+  if (/^[A-Za-z0-9][\w-]*$/.test(endpointId)) return `${RUNPOD_URL}/${endpointId}`;
+  throw new TypeError(`'${endpointId}' is no endpoint's id, such as abc123xyz: is it a url?`);
+}
+
+/** Whether it may be what /run answered, of whatever endpoint. */
+export function isJobId(name: unknown): name is string {
+  return typeof name === "string" && /^[A-Za-z0-9][\w.:~-]{0,199}$/.test(name);
+}
+
+/** The URL, if calls can be made below it. In a page it may be a path of the page's own host. */
+function checked(url: string): string {
+  let whole: URL | undefined;
+  try {
+    whole = /^[!-~]+$/.test(url) ? new URL(url, globalThis.location?.href) : undefined;
+  } catch {
+    // told below
+  }
+  if (whole && /^https?:$/.test(whole.protocol) && !/[?#]/.test(url)) return url;
+  const shown = url.split("?", 1)[0]?.replace(/^.*@/, "");
+  throw new TypeError(
+    `url: '${shown}' is no http:// or https:// URL of an endpoint, such as http://127.0.0.1:8000`,
+  );
+}
+
 /** Nobody was there: what was asked was not heard. */
 export class Unheard extends Error {}
 /** What was asked may have been heard; no answer came, or only a part of one. */
@@ -23,7 +51,10 @@ export class Wire {
   readonly #apiKey: string;
   readonly #headers: Record<string, string>;
 
-  constructor(private readonly url: string, apiKey: string, headers: Record<string, string>) {
+  private readonly url: string;
+
+  constructor(url: string, apiKey: string, headers: Record<string, string>) {
+    this.url = checked(url).replace(/\/+$/, "");
     this.#apiKey = apiKey.trim(); // a file's last line ends
     this.#headers = headers;
     if (!/^[\x20-\x7e]*$/.test(this.#apiKey)) { // fetch's own error would show it
@@ -56,7 +87,7 @@ export class Wire {
     let answer: Response;
     let text: string;
     try {
-      answer = await fetch(`${this.url.replace(/\/+$/, "")}/${path}`, asked);
+      answer = await fetch(`${this.url}/${path}`, asked);
       text = await answer.text();
     } catch (error) {
       throw isUnheard(error) ? new Unheard(reasonOf(error)) : new Unanswered(reasonOf(error));
