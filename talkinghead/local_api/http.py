@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import http.client
 import http.server
 import json
 import logging
@@ -14,7 +15,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -32,10 +33,18 @@ LEAST_EXECUTION_MS, LEAST_TTL_MS, MOST_MS = 5_000, 10_000, 7 * 86_400_000
 # A connection that says nothing for so long is closed; the first, of who has not shown the token.
 STRANGER_SECONDS, IDLE_SECONDS = 10.0, 120.0
 MOST_CALLS = 400  # at once; each has a file and a thread, which jobs need, too
-BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_BUSY = b'{"error": "too many calls at once: try again later"}'
+BUSY = (
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(_BUSY), _BUSY)
+)
 PREFLIGHT_SECONDS = 600
 _PATH = re.compile(r"/(?:v2/[^/]+/)?(run|runsync|health|status|stream|cancel)(?:/([^/]+))?/?")
 _WITH_ID = ("status", "stream", "cancel")
+_BY_POST, _BY_GET = ("POST",), ("GET", "HEAD")
+_METHODS = dict.fromkeys(("run", "runsync", "cancel"), _BY_POST) | dict.fromkeys(
+    ("health", "status", "stream"), _BY_GET
+)
 _NUMBER = re.compile(r"[0-9]{1,12}")
 
 
@@ -59,11 +68,14 @@ class Access:
 
 
 class Refused(Exception):
-    """The call is answered with this HTTP status, and the sentence as `error`."""
+    """The call is answered with this HTTP status, and the sentence as `error`.
 
-    def __init__(self, status: HTTPStatus, message: str) -> None:
+    `allowed` are the methods by which that path may be called, where this one is none.
+    """
+
+    def __init__(self, status: HTTPStatus, message: str, allowed: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.allowed = status, allowed
 
 
 class ApiServer(http.server.ThreadingHTTPServer):
@@ -117,12 +129,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: ApiServer
     protocol_version = "HTTP/1.1"
     timeout = STRANGER_SECONDS
+    headers = http.client.HTTPMessage()  # until those of the call are read
 
     def do_GET(self) -> None:
-        self._answer()
+        """Answer the call; those by another method are told which are allowed."""
+        try:
+            self._check_access()
+            self._send(HTTPStatus.OK, self._do(self._body()))
+        except Refused as error:
+            self._send(error.status, _error(str(error)), error.allowed)
+        except TooManyJobs:
+            self._send(HTTPStatus.TOO_MANY_REQUESTS, _error("the queue is full: try again later"))
 
-    def do_POST(self) -> None:
-        self._answer()
+    do_POST = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_GET
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no call of HTTP, or by a method that is none: said as all is said here."""
+        self.close_connection, status = True, HTTPStatus(code)
+        self.request_version = self.protocol_version  # else none of the headers would be sent
+        self._send(status, _error(message or explain or status.phrase))
 
     def do_OPTIONS(self) -> None:
         """A browser asks whether its page may call."""
@@ -141,15 +166,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def _answer(self) -> None:
-        try:
-            self._check_access()
-            self._send(HTTPStatus.OK, self._do(self._body()))
-        except Refused as error:
-            self._send(error.status, _error(str(error)))
-        except TooManyJobs:
-            self._send(HTTPStatus.TOO_MANY_REQUESTS, _error("the queue is full: try again later"))
-
     def _do(self, body: bytes) -> dict[str, Any]:
         """What the call asks for.
 
@@ -164,9 +180,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if found is None or (found[1] in _WITH_ID) != (found[2] is not None):
             raise Refused(HTTPStatus.NOT_FOUND, f"there is no {parts.path}: {_VERBS}")
         verb, name = found[1], found[2]
-        method = "POST" if verb in ("run", "runsync", "cancel") else "GET"
-        if self.command != method:
-            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"/{verb} is called by {method}")
+        if self.command not in (allowed := _METHODS[verb]):
+            told = f"/{verb} is called by {allowed[0]}"
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, told, [*allowed, "OPTIONS"])
         queue = self.server.queue
         match verb:
             case "run":
@@ -225,16 +241,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         while length > 0 and (read := len(self.rfile.read(min(length, 1 << 16)))):
             length -= read
 
-    def _send(self, status: HTTPStatus, content: Mapping[str, Any]) -> None:
+    def _send(
+        self, status: HTTPStatus, content: Mapping[str, Any], allowed: Sequence[str] = ()
+    ) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self._send_cors()
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if allowed:
+            self.send_header("Allow", ", ".join(allowed))
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def _send_cors(self) -> None:
         origin = self.headers.get("Origin")

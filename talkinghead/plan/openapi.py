@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from talkinghead import __version__
@@ -9,6 +10,16 @@ from talkinghead.plan.schema import definitions, with_each_object
 
 JSON = "application/json"
 STATUSES = ("IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
+# What a call may be refused for. `talkinghead serve` alone says 403 and 411.
+REFUSALS: Mapping[str, str] = {
+    "400": "The body is no job, or too large; no job was started",
+    "401": "The Authorization header has no key, or token, that is taken",
+    "403": "Pages of this origin may not call, as API_CORS_ORIGINS says",
+    "404": "There is no such job, or its result has expired",
+    "405": "The path is called by another method, which Allow names",
+    "411": "The body came without its Content-Length",
+    "429": "The queue is full, or too many call at once: try again later",
+}
 TEXT = """\
 A job is queued by /run, followed by /status, and ended by /cancel. /runsync waits for it, for 90 \
 seconds if `wait` does not say otherwise. Results are kept for 30 minutes, those of /runsync for \
@@ -57,10 +68,8 @@ def openapi() -> dict[str, Any]:
                 }
             },
             "responses": {
-                "Refused": {
-                    "description": "The call is refused, and no job was started",
-                    "content": {JSON: {"schema": {"$ref": "#/components/schemas/Refusal"}}},
-                }
+                name: {"description": text, "content": {JSON: {"schema": _ref("Refusal")}}}
+                for name, text in REFUSALS.items()
             },
         },
     }
@@ -73,15 +82,11 @@ def _paths() -> dict[str, Any]:
         "schema": {"type": "integer", "minimum": 1000, "maximum": 300000, "default": 90000},
         "description": "How long the call waits for the job's end, milliseconds",
     }
-    state, refused = _ref("JobState"), ("400", "401", "404")
+    state, refused = _ref("JobState"), ("400", "404")
     return {
-        "/run": {
-            "post": _call("run", "Queue a job", _ref("JobState"), _body(), ("400", "401", "429"))
-        },
+        "/run": {"post": _call("run", "Queue a job", _ref("JobState"), _body(), ("400",))},
         "/runsync": {
-            "post": _call(
-                "runsync", "Queue a job and wait for it", state, _body(), ("400", "401", "429")
-            )
+            "post": _call("runsync", "Queue a job and wait for it", state, _body(), ("400",))
             | {"parameters": [wait]}
         },
         "/status/{id}": {"get": _call("status", "How a job is", state, {}, refused) | _BY_ID},
@@ -90,7 +95,7 @@ def _paths() -> dict[str, Any]:
             "get": _call("stream", "What a job yields: nothing, here", _ref("Stream"), {}, refused)
             | _BY_ID
         },
-        "/health": {"get": _call("health", "Jobs and workers", _ref("Health"), {}, ("401",))},
+        "/health": {"get": _call("health", "Jobs and workers", _ref("Health"), {}, ())},
     }
 
 
@@ -100,13 +105,16 @@ _BY_ID: dict[str, Any] = {"parameters": [{"$ref": "#/components/parameters/id"}]
 def _call(
     name: str, summary: str, answer: dict[str, Any], body: dict[str, Any], refused: tuple[str, ...]
 ) -> dict[str, Any]:
-    refusal = {"$ref": "#/components/responses/Refused"}
+    refusals = {
+        status: {"$ref": f"#/components/responses/{status}"}
+        for status in sorted((*refused, "401", "403", "405", "411", "429"))
+    }
     ok = {"description": summary, "content": {JSON: {"schema": answer}}}
     return {
         "operationId": name,
         "summary": summary,
         **body,
-        "responses": {"200": ok} | dict.fromkeys(refused, refusal),
+        "responses": {"200": ok} | refusals,
     }
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +19,12 @@ import typer
 
 from talkinghead.cli.serve import access_of
 from talkinghead.client import WebhookForged, read_webhook, signed_webhook
+from talkinghead.local_api import http as local_api_http
 from talkinghead.local_api.http import Access, ApiServer
 from talkinghead.local_api.jobs import MOST_QUEUED, JobQueue, Submission
 from talkinghead.local_api.webhook import tell
 from talkinghead.net.guard import PUBLIC_ONLY
+from talkinghead.plan.openapi import openapi
 from talkinghead.render.job import Job
 from talkinghead.render.progress import Progress
 from talkinghead.settings import Settings
@@ -311,6 +316,58 @@ def test_what_there_is_not_is_said_to_be_so(api: Api, method: str, path: str, st
     answer = api.ask(method, path)
     assert answer.status_code == status
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("PUT", "run", 405, "POST, OPTIONS"),
+        ("DELETE", "status/x", 405, "GET, HEAD, OPTIONS"),
+        ("PATCH", "v2/abc/health", 405, "GET, HEAD, OPTIONS"),
+        ("GET", "cancel/x", 405, "POST, OPTIONS"),
+        ("PUT", "nothing", 404, None),
+        ("BREW", "run", 501, None),
+    ],
+)
+def test_another_method_is_refused_in_json_that_says_which_are_allowed(
+    api: Api, method: str, path: str, status: int, allow: str | None
+) -> None:
+    answer = api.ask(method, path, data=b"{}")
+    assert (answer.status_code, answer.headers.get("Allow")) == (status, allow)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json()["error"]
+
+
+def test_head_answers_as_get_does_without_the_body(api: Api) -> None:
+    for path, status in (("health", 200), ("status/nobody", 404), ("run", 405)):
+        answer = api.ask("HEAD", path)
+        assert (answer.status_code, answer.content) == (status, b"")
+        assert int(answer.headers["Content-Length"]) > 0
+    assert api.ask("HEAD", "health").headers["Content-Length"] == str(
+        len(api.ask("GET", "health").content)
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["GET /health HTTP/9.9", "GET /health nonsense here", f"GET /{'x' * 70_000} HTTP/1.1"]
+)
+def test_what_is_no_call_at_all_is_refused_in_json(api: Api, line: str) -> None:
+    with socket.create_connection(("127.0.0.1", api.server.server_port)) as caller:
+        caller.settimeout(LAST_RESORT_SECONDS)
+        caller.sendall(f"{line}\r\n\r\n".encode())
+        caller.shutdown(socket.SHUT_WR)
+        head, _, body = caller.makefile("rb").read().partition(b"\r\n\r\n")
+    assert b"application/json" in head
+    assert json.loads(body)["error"]
+
+
+def test_every_refusal_of_the_api_is_in_its_description() -> None:
+    source = Path(local_api_http.__file__).read_text("utf-8")
+    said = {str(HTTPStatus[name].value) for name in re.findall(r"HTTPStatus\.([A-Z_]+)", source)}
+    calls = [call for path in openapi()["paths"].values() for call in path.values()]
+    told = {status for call in calls for status in call["responses"]}
+    assert said - told == {"204"}, "of a preflight, which is no call"
+    assert told <= said
 
 
 def test_a_body_without_a_length_is_refused(api: Api) -> None:
