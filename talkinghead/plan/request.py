@@ -199,6 +199,9 @@ def _second_voice(fields: RequestFields, bad: Collection[str]) -> Iterator[Probl
     multi = fields.person_count == "multi"
     if multi and not others and fields.wav_url_2 is None and "wav_url_2" not in bad:
         yield _missing("wav_url_2")
+    if multi and fields.audio is not None:
+        text = 'person_count is "multi", but audio is one voice: give audio_urls, or speakers'
+        yield Problem("person_count", text, "multi", "single")
 
 
 def _source(fields: RequestFields, bad: Collection[str]) -> Iterator[Problem]:
@@ -394,6 +397,10 @@ def _ignored(fields: RequestFields) -> Iterator[str]:
         yield "enable_safety_checker has no effect: this worker checks no content"
     if fields.wav_url_2 is not None and fields.person_count != "multi":
         yield f'{name_given(fields, "wav_url_2")} has no effect: person_count is "single"'
+    voices = fields.audio_urls or fields.speakers
+    if voices and fields.person_count and (fields.person_count == "multi") != (len(voices) > 1):
+        name = "audio_urls" if fields.audio_urls else "speakers"
+        yield f'person_count "{fields.person_count}" has no effect: {name} has the voices'
     if fields.image_url is not None and _is_video(fields):
         yield f'{name_given(fields, "image_url")} has no effect: input_type is "video"'
     if fields.video_url is not None and not _is_video(fields):

@@ -357,12 +357,33 @@ def test_the_public_endpoints_request_is_taken_as_it_is_documented() -> None:
         ({"resolution": "480p"}, "resolution and size exclude each other"),
         ({"width": 512}, "width and size exclude each other"),
         ({"wav_url_2": "https://x/b.wav"}, "wav_url_2 does not go with audio"),
+        ({"person_count": "multi"}, 'person_count is "multi", but audio is one voice'),
     ],
 )
 def test_mistakes_of_the_public_endpoints_request_are_told_in_its_names(
     changes: dict[str, Any], problem: str
 ) -> None:
     assert problem in str(refused({**C, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "voices", "is_told"),
+    [
+        ("audio_urls", "multi", 1, True),
+        ("audio_urls", "single", 2, True),
+        ("speakers", "multi", 1, True),
+        ("audio_urls", "multi", 2, False),
+        ("speakers", "single", 1, False),
+    ],
+)
+def test_a_count_of_people_that_is_not_that_of_the_voices_is_told(
+    name: str, count: str, voices: int, is_told: bool
+) -> None:
+    url = "https://x/a.wav"
+    each: list[Any] = [url if name == "audio_urls" else {"audio_url": url}] * voices
+    asked = {"image_url": "https://x/i.jpg", name: each, "person_count": count}
+    told = f'person_count "{count}" has no effect: {name} has the voices'
+    assert (told in parse_request(asked).warnings) == is_told
 
 
 def test_the_other_fields_go_with_the_public_endpoints_request() -> None:
