@@ -18,15 +18,19 @@ def show(state: JobState) -> None:
         print(state.status)
 
 
+get = os.environ.get
+url = get("TALKINGHEAD_URL")  # before ENDPOINT_ID, if both are set
+if len(sys.argv) < 4 or not (url or get("ENDPOINT_ID")):
+    sys.exit(__doc__)
 picture, voice, out, *options = sys.argv[1:]
-client = Client(
-    endpoint_id=os.environ.get("ENDPOINT_ID"),
-    url=os.environ.get("TALKINGHEAD_URL"),
-    api_key=os.environ.get("TALKINGHEAD_TOKEN") if "TALKINGHEAD_URL" in os.environ else None,
-    storage=S3Bucket.from_env(),  # for files of more than 7 MB; None without S3_BUCKET
-    poll_seconds=float(os.environ.get("POLL_SECONDS", "2")),
-)
 try:
+    client = Client(
+        endpoint_id=None if url else get("ENDPOINT_ID"),
+        url=url,
+        api_key=get("TALKINGHEAD_TOKEN", "") if url else None,
+        storage=S3Bucket.from_env(),  # for files of more than 7 MB; None without S3_BUCKET
+        poll_seconds=float(get("POLL_SECONDS", "2")),
+    )
     result = client.render(
         {"draft": "--draft" in options, "resolution": "480p"},
         files={"image_url": picture, "wav_url": voice},
@@ -35,7 +39,7 @@ try:
     client.save(result, out)
 except JobFailed as error:
     sys.exit(f"{error.code}: {error}{' (try again later)' if error.retryable else ''}")
-except TalkingheadError as error:
+except (TalkingheadError, OSError, ValueError) as error:
     sys.exit(f"{type(error).__name__}: {error}")
 print(f"{out}: {result.output['video_info']['duration_seconds']} s, cost {result.cost}")
 for warning in result.warnings:

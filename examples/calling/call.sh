@@ -3,11 +3,11 @@
 # TALKINGHEAD_URL=http://127.0.0.1:8000 calls `talkinghead serve` instead, TALKINGHEAD_TOKEN is then its
 # API_TOKEN, if it has one; DRAFT=true asks for a draft.
 set -eu
-picture=$1 voice=$2 out=$3
+picture=${1:?a picture, a voice, and where the video goes} voice=${2:?a voice} out=${3:?where it goes}
 if [ -n "${TALKINGHEAD_URL:-}" ]; then
     url=$TALKINGHEAD_URL token=${TALKINGHEAD_TOKEN:-none} # RunPod's key is nobody else's to see
 else
-    url=https://api.runpod.ai/v2/$ENDPOINT_ID token=$RUNPOD_API_KEY
+    url=https://api.runpod.ai/v2/${ENDPOINT_ID:?or TALKINGHEAD_URL} token=${RUNPOD_API_KEY:?is not set}
 fi
 key="Authorization: Bearer $token"
 state=$(mktemp)

@@ -9,15 +9,14 @@ import { Client, JobFailed, type ClientOptions, type JobState } from "talkinghea
 
 const { ENDPOINT_ID, RUNPOD_API_KEY, TALKINGHEAD_URL, TALKINGHEAD_TOKEN, POLL_SECONDS } = process.env;
 const [picture, voice, out, ...options] = process.argv.slice(2);
-if (!picture || !voice || !out) throw new Error("give a picture, a voice, and where the video goes");
+if (!picture || !voice || !out || !(TALKINGHEAD_URL || ENDPOINT_ID)) {
+  console.error("ENDPOINT_ID=… node call.ts me.jpg hello.wav me.mp4; or TALKINGHEAD_URL instead");
+  process.exit(2);
+}
 
 const where: ClientOptions = TALKINGHEAD_URL
   ? { url: TALKINGHEAD_URL, apiKey: TALKINGHEAD_TOKEN ?? "" }
   : { endpointId: ENDPOINT_ID ?? "", apiKey: RUNPOD_API_KEY ?? "" };
-const client = new Client({
-  ...where,
-  pollSeconds: Number(POLL_SECONDS ?? 2),
-});
 const file = async (path: string) => ({ name: basename(path), data: await readFile(path) });
 const show = ({ status, progress }: JobState) =>
   console.log(progress ? `${progress.percent} % ${progress.message}` : status);
@@ -26,6 +25,7 @@ const stop = new AbortController();
 process.on("SIGINT", () => stop.abort(new Error("stopped"))); // it cancels the job
 
 try {
+  const client = new Client({ ...where, pollSeconds: Number(POLL_SECONDS ?? 2) });
   const result = await client.render(
     { draft: options.includes("--draft"), resolution: "480p" },
     {

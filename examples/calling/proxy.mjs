@@ -6,23 +6,40 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 
 const { ENDPOINT_ID, RUNPOD_API_KEY, TALKINGHEAD_URL, TALKINGHEAD_TOKEN, CLIENT_DIST } = process.env;
-const endpoint = TALKINGHEAD_URL ?? `https://api.runpod.ai/v2/${ENDPOINT_ID}`;
+if (!TALKINGHEAD_URL && !ENDPOINT_ID) {
+  console.error("set ENDPOINT_ID and RUNPOD_API_KEY, or TALKINGHEAD_URL");
+  process.exit(2);
+}
+const endpoint = TALKINGHEAD_URL || `https://api.runpod.ai/v2/${ENDPOINT_ID}`;
 const key = TALKINGHEAD_URL ? TALKINGHEAD_TOKEN : RUNPOD_API_KEY; // RunPod's is for RunPod alone
 const here = new URL(".", import.meta.url);
 const client = new URL(CLIENT_DIST ? `file://${CLIENT_DIST}/` : "../../clients/typescript/dist/", here);
+const MOST_BYTES = 10 * 1024 * 1024;
 const PASSED = /^\/api\/(run|status\/[\w-]+|cancel\/[\w-]+)$/;
 
 // Any page that is open in the browser can send a POST here, and would use the key.
 const isOurs = ({ headers: { host, origin } }) =>
   /^(127\.0\.0\.1|localhost):\d+$/.test(host) && (!origin || origin === `http://${host}`);
 
-async function passOn(request, path) {
+/** What the page sent; undefined if it is more than /run takes. Of an endless one, no more is read. */
+async function bodyOf(request) {
+  if (Number(request.headers["content-length"]) > MOST_BYTES) return undefined;
   const chunks = [];
-  for await (const chunk of request) chunks.push(chunk);
+  let size = 0;
+  for await (const chunk of request) {
+    if ((size += chunk.length) > MOST_BYTES) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+async function passOn(request, path) {
+  const body = await bodyOf(request);
+  if (!body) return [413, "application/json", '{"error": "more than 10 MB: upload the files first"}'];
   const answer = await fetch(`${endpoint}/${path}`, {
     method: request.method,
     headers: { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) },
-    ...(request.method === "POST" && { body: Buffer.concat(chunks) }),
+    ...(request.method === "POST" && { body }),
   });
   return [answer.status, "application/json", Buffer.from(await answer.arrayBuffer())];
 }

@@ -101,7 +101,11 @@ class _Calls:
     ) -> Flow[Estimate]:
         asked = {**request, "dry_run": True}
         result = yield from self._render(asked, files, None, None, 0)
-        return cast("Estimate", result.output.get("estimate") or {})
+        found = result.output.get("estimate")
+        if not found:
+            text = f"the endpoint gave no estimate: its answer is {result.status}"
+            raise TalkingheadError(text, job_id=result.job_id, request_id=result.request_id)
+        return found
 
 
 class Client(_Calls):
@@ -164,7 +168,11 @@ class Client(_Calls):
     def estimate(
         self, request: Request | Mapping[str, Any], files: Files | None = None
     ) -> Estimate:
-        """What a render would take; nothing is rendered."""
+        """What a render would take; nothing is rendered.
+
+        Raises:
+            TalkingheadError: as `render`; and if there is no estimate in the answer.
+        """
         return _done(self._estimate(request, files))
 
     def health(self) -> Mapping[str, Any]:

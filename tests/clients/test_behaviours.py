@@ -130,6 +130,12 @@ def test_an_estimate_renders_nothing(client: Driver, api: RunPod) -> None:
     assert sent(api)["dry_run"] is True
 
 
+def test_an_estimate_that_does_not_come_is_an_error(client: Driver, api: RunPod) -> None:
+    error = client.call("estimate", url=api.url, key=KEY, request=REQUEST).error
+    assert (error["class"], error["job_id"]) == ("TalkingheadError", "job-1")
+    assert "no estimate" in error["message"]
+
+
 def test_a_render_that_stopped_to_be_continued_is_continued(client: Driver, api: RunPod) -> None:
     part = completed(status="incomplete", windows_done=3, windows=5)
     api.scripts = [[part], [completed()]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -53,3 +54,17 @@ def test_only_its_own_page_may_use_the_key(
     )
     assert answer.status_code == status
     assert len(api.bodies) == (status == 200)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_never_ends_is_not_kept(proxy: str, api: RunPod, chunked: bool) -> None:
+    piece = b"x" * (1 << 20)
+    data: Any = (piece for _ in range(12)) if chunked else piece * 12
+    try:
+        answer = requests.post(f"{proxy}/api/run", data=data, timeout=LAST_RESORT_SECONDS)
+        assert answer.status_code == 413
+        assert "10 MB" in answer.json()["error"]
+    except requests.ConnectionError:
+        assert chunked, "it was cut off in the middle"
+    assert api.bodies == []
+    assert requests.get(proxy, timeout=LAST_RESORT_SECONDS).ok

@@ -180,8 +180,10 @@ export class Client {
   /** What a render would take; nothing is rendered. */
   async estimate(request: Request, files: Files = {}): Promise<Estimate> {
     const result = await this.render({ ...request, dry_run: true }, { files });
-    if (result.output.estimate === undefined) throw new TalkingheadError("it gave no estimate");
-    return result.output.estimate;
+    const { estimate } = result.output;
+    if (estimate) return estimate;
+    const text = `the endpoint gave no estimate: its answer is ${result.status}`;
+    throw new TalkingheadError(text, { jobId: result.jobId, requestId: result.requestId });
   }
 
   /** How many jobs and workers the endpoint has. */
