@@ -27,6 +27,7 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
 # Our graphs on the real node packs with tiny random weights: docs/verification.md tells how.

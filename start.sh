@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The container's command: the worker, which starts ComfyUI as its child and ends it again.
+# The container's command: the worker, or `talkinghead serve`, which starts ComfyUI as its child and ends it again.
 # exec leaves no shell between RunPod and the worker: SIGTERM reaches it, its exit status is ours.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -19,4 +19,8 @@ tail -F --lines=+1 --pid=$$ "${comfyui_log}" 2>/dev/null \
 if [ -n "${tcmalloc}" ]; then
     export LD_PRELOAD="${tcmalloc}${LD_PRELOAD:+:${LD_PRELOAD}}"
 fi
-exec "${PYTHON:-python3}" -u handler.py "$@"
+program=(handler.py)
+if [ "${1:-}" = serve ]; then # `talkinghead serve`: RunPod's API on this machine
+    program=(-m talkinghead)
+fi
+exec "${PYTHON:-python3}" -u "${program[@]}" "$@"

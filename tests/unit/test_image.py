@@ -8,12 +8,17 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
+from talkinghead.cli.serve import access_of
+from talkinghead.local_api.http import Access, ApiServer
+from talkinghead.local_api.jobs import JobQueue
 from talkinghead.models.manifest import load_manifest
 from talkinghead.settings import PROJECT_DIR, Settings
 
@@ -187,6 +192,35 @@ def test_compose_shows_the_api_to_this_machine_alone_and_keeps_the_models() -> N
         f"useradd --create-home --uid 10001 {worker['user']} " in step
         for step in instructions("RUN")
     )
+
+
+def test_composes_command_is_an_api_that_may_be_called_with_the_token(tmp_path: Path) -> None:
+    stub = tmp_path / "python"
+    stub.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    stub.chmod(0o755)
+    with (tmp_path / "said").open("wb") as file:  # no pipe: start.sh's other half keeps it open
+        env = os.environ | {"PYTHON": str(stub)}
+        subprocess.run(compose()["command"], cwd=PROJECT_DIR, env=env, stdout=file, check=True)
+    said = (tmp_path / "said").read_text().split()
+    assert said[:4] == ["-u", "-m", "talkinghead", "serve"]
+    host = said[said.index("--host") + 1]
+    assert access_of(Settings(api_token=SecretStr("t")), host) == Access("t")
+    assert said[said.index("--port") + 1] == compose()["ports"][0].rpartition(":")[2]
+
+
+def test_composes_health_check_hears_the_api() -> None:
+    queue = JobQueue(lambda job: {}, lambda url, body: None)
+    server = ApiServer(("127.0.0.1", 0), queue, Access("secret"))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    code = compose()["healthcheck"]["test"][-1].replace("localhost:8000", server.url[7:])
+    for token, status in (("secret", 0), ("another", 1)):
+        env = os.environ | {"API_TOKEN": token}
+        ended = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, check=False
+        )
+        assert ended.returncode == status, ended.stderr
+    server.shutdown()
+    server.server_close()
 
 
 def test_the_workflow_builds_on_a_tag_alone() -> None:
