@@ -44,7 +44,8 @@ test-current: $(VENV)/.installed
 test-gui: comfyui chromium frontends
 	GUI_LONG=1 $(BIN)/pytest tests/gui --durations=5
 
-# What json-schema-to-typescript and datamodel-code-generator make of the schemas in docs/.
+# What json-schema-to-typescript and datamodel-code-generator make of the schemas in docs/, and what
+# n8n's packages say of examples/calling/n8n.json.
 test-types: $(VENV)/.installed typescript
 	$(BIN)/pytest tests/generated -rA
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ DOCS = PROJECT_DIR / "docs"
 NAMES = ("request", "progress", "result", "estimate", "failure")
 DATAMODEL = "datamodel-code-generator==0.89.0"
 JSON2TS = "json-schema-to-typescript@15.0.4"
+N8N_NODES, N8N_WORKFLOW = "n8n-nodes-base@2.41.2", "n8n-workflow@2.41.0"
 OPTIONS = (
     "--output-model-type=pydantic_v2.BaseModel",
     "--use-title-as-name",
@@ -164,3 +166,46 @@ def test_the_openapi_document_makes_models_too(tmp_path: Path) -> None:
     )
     text = target.read_text()
     assert [name for name in ("Job", "JobState", "Health") if f"class {name}(" not in text] == []
+
+
+def test_n8n_takes_the_flow_and_reads_its_expressions_as_they_are_meant(tmp_path: Path) -> None:
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    npm = [str(BIN / "node"), str(BIN.parent / "lib/node_modules/npm/bin/npm-cli.js"), "--silent"]
+    for words in (["pack", N8N_NODES], ["install", "--ignore-scripts", "--no-audit", N8N_WORKFLOW]):
+        subprocess.run([*npm, *words], cwd=tmp_path, env=environment, check=True)
+    (archive,) = tmp_path.glob("*.tgz")
+    with tarfile.open(archive) as file:
+        file.extract("package/dist/types/nodes.json", tmp_path, filter="data")
+    flow = json.loads((PROJECT_DIR / "examples" / "calling" / "n8n.json").read_text("utf-8"))
+    url = "https://api.runpod.ai/v2/abc"
+    output = {"error_code": "media_invalid", "video_url": "https://bucket/v.mp4"}
+    came: dict[str, dict[str, Any]] = {
+        "Request": {"url": url, "image_url": "https://x/me.jpg", "wav_url": "https://x/a.wav"},
+        "Run": {"id": "job-1", "status": "IN_QUEUE"},
+        "Wait": {"id": "job-1", "status": "IN_QUEUE"},
+        "Status": {"id": "job-1", "status": "FAILED", "error": "no", "output": output},
+        "Is it still running?": {"status": "FAILED", "error": "no", "output": output},
+        "Did it end well?": {"status": "FAILED", "error": "no", "output": output},
+    }
+    found = subprocess.run(
+        [str(BIN / "node"), str(Path(__file__).with_name("n8n.cjs"))],
+        cwd=tmp_path,
+        input=json.dumps({"flow": flow, "came": came}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(found.stdout)
+    assert told["problems"] == []
+    assert told["reached"] == sorted(node["name"] for node in flow["nodes"][1:])
+    values = list(told["values"].values())
+    body = next(value for value in values if value.startswith("{"))
+    asked = {**came["Request"], "request_id": "n8n-17-0"}
+    assert json.loads(body) == {"input": {k: v for k, v in asked.items() if k != "url"}}
+    assert [value for value in values if value != body] == [
+        f"{url}/run",
+        f"{url}/status/job-1",
+        "FAILED",
+        "https://bucket/v.mp4",
+        "FAILED: no (media_invalid)",
+    ]
