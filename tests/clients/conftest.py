@@ -14,11 +14,17 @@ from tests.clients.runpod import RunPod
 TYPESCRIPT = DIST.parent
 
 
-@pytest.fixture
-def api() -> Iterator[RunPod]:
+@pytest.fixture(scope="session")
+def runpod() -> Iterator[RunPod]:
     api = RunPod()
     yield api
     api.close()
+
+
+@pytest.fixture
+def api(runpod: RunPod) -> RunPod:
+    runpod.forget()
+    return runpod
 
 
 @pytest.fixture(scope="session")

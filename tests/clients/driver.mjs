@@ -42,7 +42,7 @@ async function call(given, seen) {
     return { reference, status: state.status };
   }
   const options = {
-    url: given.url, pollSeconds: given.poll_seconds ?? 0.01,
+    url: given.url, pollSeconds: given.poll_seconds ?? 0.001,
     patienceSeconds: given.patience_seconds ?? 60,
   };
   if (given.key !== undefined) options.apiKey = given.key;

@@ -135,7 +135,7 @@ class _Python:
         return {
             "url": given["url"],
             "api_key": given.get("key"),
-            "poll_seconds": given.get("poll_seconds", 0.01),
+            "poll_seconds": given.get("poll_seconds", 0.001),
             "patience_seconds": given.get("patience_seconds", 60.0),
             "storage": _Storage(given["presign"]) if "presign" in given else None,
         }

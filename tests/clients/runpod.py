@@ -46,6 +46,18 @@ class RunPod(LoopbackServer):
     """
 
     def __init__(self) -> None:
+        outer = self
+
+        class Handler(_Handler):
+            api = outer
+
+        super().__init__(Handler)
+        self.url, self.files_url = f"{self.origin}/v2/abc", f"{self.origin}/files"
+        self._lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as new: one server is enough for all tests."""
         self.script: Sequence[Mapping[str, Any]] = [IN_QUEUE, RUNNING, completed()]
         self.scripts: list[Sequence[Mapping[str, Any]]] = []
         self.faults: dict[str, list[Fault | None]] = defaultdict(list)
@@ -58,14 +70,6 @@ class RunPod(LoopbackServer):
         self.files: dict[str, bytes] = {}
         self.types: dict[str, str] = {}
         self._jobs: dict[str, list[Mapping[str, Any]]] = {}
-        self._lock = threading.Lock()
-        outer = self
-
-        class Handler(_Handler):
-            api = outer
-
-        super().__init__(Handler)
-        self.url, self.files_url = f"{self.origin}/v2/abc", f"{self.origin}/files"
 
     def job(self, *script: Mapping[str, Any]) -> str:
         """A job that somebody else has started."""
