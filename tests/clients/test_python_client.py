@@ -1,14 +1,12 @@
-"""What is Python's alone: where the client is installed, its errors, its bucket, its two forms."""
+"""What is Python's alone: its errors, its bucket, its two forms. The walk installs it alone."""
 
 from __future__ import annotations
 
 import ast
 import asyncio
 import signal
-import subprocess
 import sys
 import threading
-import venv
 from pathlib import Path
 
 import pytest
@@ -33,36 +31,12 @@ from talkinghead.client import (
 from talkinghead.client.wire import Answer, Unheard, Wire
 from talkinghead.errors import JobError
 from talkinghead.net.urls import name_on_volume
-from talkinghead.settings import PROJECT_DIR, Settings
+from talkinghead.settings import Settings
 from tests.clients.runpod import KEY, LOST, RUNNING, RunPod
 from tests.store import BUCKET, S3Server
 from tests.timing import LAST_RESORT_SECONDS
 
 SOURCES = sorted(Path(client.__file__).parent.glob("*.py"))
-SCRIPT = f"""
-import sys
-from talkinghead_client import Client, JobFailed
-print([name for name in ("pydantic", "requests", "talkinghead") if name in sys.modules])
-result = Client(url=sys.argv[1], api_key={KEY!r}, poll_seconds=0.01).render({{"wav_url": "x"}})
-print(result.status)
-"""
-
-
-def test_it_is_installed_without_anything_else(tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    uv = Path(sys.executable).with_name("uv")
-    package = PROJECT_DIR / "clients" / "python"
-    install = [str(uv), "pip", "install", "--quiet", "--python", str(python), str(package)]
-    subprocess.run(install, check=True)
-    api = RunPod()
-    script = tmp_path / "call.py"
-    script.write_text(SCRIPT)
-    said = subprocess.run(
-        [str(python), str(script), api.url], check=True, capture_output=True, text=True
-    )
-    api.close()
-    assert said.stdout.split("\n")[:2] == ["[]", "completed"]
 
 
 def test_it_is_written_for_python_3_10_and_needs_nothing_beyond_it() -> None:
