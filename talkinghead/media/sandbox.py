@@ -180,7 +180,7 @@ class Sandbox:
             return _value(field, function, answer)
 
     def close(self) -> None:
-        """End all of its processes, whatever they do; for those that do nothing it does not wait."""
+        """End all of its processes, whatever they do; for those that are idle it does not wait."""
         with self._lock:
             self._is_closed = True
             idle, busy, self._idle = self._idle, list(self._busy), []
