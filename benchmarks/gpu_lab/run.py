@@ -30,7 +30,7 @@ ROOM_BYTES = 45e9  # for the largest profile
 SPARE_SECONDS = 10.0  # for the last tables and logs
 FLOOR_LIMIT_SECONDS = 60.0  # the first call of SageAttention compiles its kernels
 WAN_TOKENS, TINY_TOKENS = 32_760, 16
-TINY_SIZE, TINY_STEPS = (64, 64), 2
+TINY_SHARE, TINY_GRID, TINY_STEPS = 10, 16, 2  # of each side, in pixels that the model can make
 SHARED = ("loras", "vae", "text_encoders", "wav2vec2", "clip_vision")  # by all profiles
 
 
@@ -110,7 +110,8 @@ class Lab:
     def _standard(self, item: Item) -> Standard:
         if not self.tiny:
             return item.standard
-        width, height = TINY_SIZE
+        sides = (item.standard.width, item.standard.height)
+        width, height = (round(side / TINY_SHARE / TINY_GRID) * TINY_GRID for side in sides)
         return replace(item.standard, width=width, height=height, steps=TINY_STEPS)
 
     def _prepare(self) -> None:
