@@ -73,6 +73,7 @@ def test_what_is_set_by_hand_wins(settings: Callable[..., Settings]) -> None:
     save_choice(settings(), BEST)
     studio = Studio(settings(attention="sageattn"))
     assert (attention(studio), studio.profile.blocks_to_swap) == ("sageattn", 5)
+    assert told(studio)[0].endswith(": attention sageattn by hand, blocks_to_swap 5")
     assert attention(Studio(settings(attention="auto"))) == "sdpa"
     assert Studio(settings(blocks_to_swap=0)).profile.blocks_to_swap == 0
 
