@@ -67,9 +67,11 @@ def bench(
             _save(settings, report)
     except (CannotBench, OtherBench, JobError, ValidationError, OSError, ValueError) as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        if isinstance(error, OSError):
+            _tell_kept(json)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        _tell(f"what is measured is kept in {json}: the same command goes on from there")
+        _tell_kept(json)
         raise typer.Exit(130) from None
     raise typer.Exit(0 if report.plain else 1)
 
@@ -149,6 +151,11 @@ def _tell_best(report: Report) -> None:
         said = f"quickest: {best.name}, {times:.2f} times as quick as {plain.name}"
         _tell(said if best is not plain else "nothing is quicker than the plain configuration")
     _tell(f"All of it is in {report.path}, a video of each configuration beside it")
+
+
+def _tell_kept(path: Path) -> None:
+    if path.exists():
+        _tell(f"what is measured is kept in {path}: the same command goes on from there")
 
 
 def _tell(text: str) -> None:

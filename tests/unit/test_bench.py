@@ -296,6 +296,7 @@ def test_a_choice_that_cannot_be_saved_is_told_before_hours_of_measuring_or_afte
         result = CliRunner().invoke(app, ["bench", "--save"])
     assert result.exit_code == 1
     assert result.output.index("quickest: sageattn") < result.output.index("No space left")
+    assert "kept in out/bench/bench.json: the same command goes on" in result.output
     measured = len(on_a_card)
     assert CliRunner().invoke(app, ["bench", "--save"]).exit_code == 0
     assert (tmp_path / FILE_NAME).exists() and len(on_a_card) == measured
