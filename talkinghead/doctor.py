@@ -121,8 +121,13 @@ def _choice(studio: Studio) -> Iterator[Check]:
     if found.note:
         yield Check(name, "warning", f"{found.note}; `talkinghead bench --save` measures here")
     if found.choice is not None:
-        chosen = ", ".join(f"{each} {value}" for each, value in found.choice.settings.items())
-        yield Check(name, "ok", f"measured by talkinghead bench on {found.choice.date}: {chosen}")
+        used = {each: getattr(studio.settings, each) for each in found.choice.settings}
+        said = [
+            f"{each} {value}" if value == found.choice.settings[each] else f"{each} {value} by hand"
+            for each, value in used.items()
+        ]
+        when = f"measured by talkinghead bench on {found.choice.date}"
+        yield Check(name, "ok", f"{when}: {', '.join(said)}")
     elif found.note is None and studio.host.gpu and not studio.settings.comfyui_url:
         todo = "`talkinghead bench --save` measures"
         yield Check(name, "ok", f"assumed from what the card says of itself; {todo}")

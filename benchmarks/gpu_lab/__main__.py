@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from benchmarks.gpu_lab import pack, program
@@ -33,6 +34,7 @@ def main() -> None:
     else:
         from benchmarks.gpu_lab.run import Lab  # noqa: PLC0415 - torch is needed there alone
 
+        logging.getLogger("talkinghead").setLevel(logging.CRITICAL)  # what fails is in the table
         lab = Lab(given.lab.absolute(), given.out.absolute(), tiny=given.tiny)
         only = given.only or [""]
         lab.run([each for each in program.ITEMS if any(text in each.name for text in only)])

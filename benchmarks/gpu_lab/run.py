@@ -30,7 +30,8 @@ ROOM_BYTES = 45e9  # for the largest profile
 SPARE_SECONDS = 10.0  # for the last tables and logs
 FLOOR_LIMIT_SECONDS = 60.0  # the first call of SageAttention compiles its kernels
 WAN_TOKENS, TINY_TOKENS = 32_760, 16
-TINY_SIZE, TINY_STEPS = (64, 64), 2
+TINY_SHARE, TINY_GRID, TINY_STEPS = 10, 16, 2  # of each side, and of what the model can make
+TINY_SIDE = 64  # the least that the nodes take
 SHARED = ("loras", "vae", "text_encoders", "wav2vec2", "clip_vision")  # by all profiles
 
 
@@ -110,7 +111,9 @@ class Lab:
     def _standard(self, item: Item) -> Standard:
         if not self.tiny:
             return item.standard
-        width, height = TINY_SIZE
+        sides = (item.standard.width, item.standard.height)
+        grid = (round(side / TINY_SHARE / TINY_GRID) * TINY_GRID for side in sides)
+        width, height = (max(TINY_SIDE, side) for side in grid)
         return replace(item.standard, width=width, height=height, steps=TINY_STEPS)
 
     def _prepare(self) -> None:
@@ -141,7 +144,7 @@ class Lab:
         if profile in self._made or shutil.disk_usage(self._models).free > ROOM_BYTES:
             return
         for path in self._models.glob("*/*"):
-            if path.parent.name not in SHARED and path.name not in own:
+            if path.is_file() and path.parent.name not in SHARED and path.name not in own:
                 path.unlink()
         self._made = [each for each in self._made if each == profile]
 

@@ -59,15 +59,20 @@ def bench(
         settings = _settings(tiny=tiny)
         width, height = _size(size or (TINY if tiny else USUAL))
         standard = Standard(width, height, windows, speakers, TINY_STEPS if tiny else None)
+        if save:
+            save_choice(settings)  # whether it can be, is told before hours of measuring
         report = _measured(settings, standard, json)
-        path = _save(settings, report) if save else None
+        _tell_best(report)
+        if save:
+            _save(settings, report)
     except (CannotBench, OtherBench, JobError, ValidationError, OSError, ValueError) as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        if isinstance(error, OSError):
+            _tell_kept(json)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        _tell(f"what is measured is kept in {json}: the same command goes on from there")
+        _tell_kept(json)
         raise typer.Exit(130) from None
-    _tell_best(report, path)
     raise typer.Exit(0 if report.plain else 1)
 
 
@@ -125,17 +130,18 @@ def _bars() -> Progress:
     )
 
 
-def _save(settings: Settings, report: Report) -> Path | None:
+def _save(settings: Settings, report: Report) -> None:
     best = report.best
     if best is None or best.times_published is None:
-        return None
+        return
     chosen = {name: value for name, value in best.settings.items() if name in TUNABLE}
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     choice = Choice(report.machine, report.profile, chosen, day, best.times_published)
-    return save_choice(settings, choice)
+    saved = save_choice(settings, choice)
+    _tell(f"The choice is in {saved}: workers on hosts like this take it when they start")
 
 
-def _tell_best(report: Report, saved: Path | None) -> None:
+def _tell_best(report: Report) -> None:
     Console().print(table(report.rows))
     for note in notes(report.rows):
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
@@ -145,8 +151,11 @@ def _tell_best(report: Report, saved: Path | None) -> None:
         said = f"quickest: {best.name}, {times:.2f} times as quick as {plain.name}"
         _tell(said if best is not plain else "nothing is quicker than the plain configuration")
     _tell(f"All of it is in {report.path}, a video of each configuration beside it")
-    if saved is not None:
-        _tell(f"The choice is in {saved}: workers on hosts like this take it when they start")
+
+
+def _tell_kept(path: Path) -> None:
+    if path.exists():
+        _tell(f"what is measured is kept in {path}: the same command goes on from there")
 
 
 def _tell(text: str) -> None:

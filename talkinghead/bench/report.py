@@ -70,8 +70,9 @@ class Report:
         theirs = found.machine, found.profile, found.standard
         if theirs != (machine, profile, standard):
             other = f"{found.standard}, profile {found.profile}, on {found.machine}"
-            raise OtherBench(f"{path} holds another bench: {other}")
-        report.rows = [each for each in found.rows if each.state != "left out"]
+            raise OtherBench(f"{path} holds another bench: {other}; `--json` names another file")
+        # What failed may go well now: models are there that were missing, or room on the disk.
+        report.rows = [each for each in found.rows if each.state == "measured"]
         return report
 
     def add(self, row: Row) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from talkinghead.bench.configurations import (
+    PLAIN,
     TOGETHER,
     Configuration,
     configurations,
@@ -52,6 +53,8 @@ class Run:
 
     def __init__(self, settings: Settings, standard: Standard, path: Path, told: Told) -> None:
         path = path.absolute()
+        # With `auto` the host is asked whether SageAttention runs, whatever is set by hand.
+        settings = settings.model_copy(update={"attention": "auto"})
         self._host, self._manifest = read_host(settings), load_manifest()
         if self._host.gpu is None and not settings.on_cpu:
             raise CannotBench("nvidia-smi does not answer: check the driver of the host")
@@ -73,24 +76,38 @@ class Run:
         """
         others = dict(_other_profiles(self.report.profile, self._host, self._manifest))
         wanted = [*configurations(self._plain, others)]
+        self.report.rows = [row for row in self.report.rows if self._holds(row, wanted)]
         for number, each in enumerate(wanted):
             self._measure(each, number, len(wanted))
             if self.report.plain is None:
                 return self.report
         by_name = {each.name: each for each in wanted}
-        quicker = [by_name[row.name] for row in self.report.quicker if row.name != TOGETHER]
+        quicker = [by_name[row.name] for row in self.report.quicker if row.name in by_name]
         if (all_at_once := together(quicker)) is not None:
             self._measure(all_at_once, len(wanted), len(wanted) + 1)
         return self.report
 
     def _measure(self, each: Configuration, number: int, total: int) -> None:
         self._told.begin(each.name, number, total)
-        if self.report.row(each.name) is None:
+        row = self.report.row(each.name)
+        if row is None or not self._holds(row, [each]):  # what was quicker then, was something else
             reason = self._missing(each) or self._refused(each)
             reason = reason or why_not(each, self._plain, self._host, self._manifest)
             row = self._left_out(each, reason) if reason else self._bench.measure(each)
             self.report.add(row)
             self._told.row(row)
+
+    def _holds(self, row: Row, known: Sequence[Configuration]) -> bool:
+        """Whether an earlier call's row is still of one of these, and plain's can be looked at."""
+        if row.name == TOGETHER and len(known) > 1:
+            return True  # which settings are in it, is known last
+        if row.name == PLAIN and not self._bench.video(PLAIN).exists():
+            return False
+        return any(
+            (row.name, row.settings, row.fields)
+            == (each.name, {**self._plain, **each.settings}, each.fields)
+            for each in known
+        )
 
     def _missing(self, each: Configuration) -> str | None:
         """Which files of another profile are not on this host; their sums are not taken."""

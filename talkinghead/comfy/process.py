@@ -116,8 +116,15 @@ def environment_of_comfyui() -> dict[str, str]:
 def compile_caches(folder: Path) -> dict[str, str]:
     """The variables by which torch.compile and Triton keep what they compiled in this folder.
 
-    Its entries are named by card, versions and code: workers of several kinds may share it.
+    Its entries are named by card, versions and code: workers of several kinds may share it. Where
+    nobody may write, as on a volume that is read-only, compiling would fail: there are none.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return {}
+    if not os.access(folder, os.W_OK):
+        return {}
     return {
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
         "TRITON_CACHE_DIR": str(folder / "triton"),

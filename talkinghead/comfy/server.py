@@ -67,7 +67,7 @@ class ComfyServer:
         self._node_dirs = node_dirs
         self._start_seconds = start_seconds
         self._max_memory_mb = max_memory_mb
-        self._environment = compile_caches(compiled_dir) if compiled_dir else {}
+        self._compiled_dir = compiled_dir
         self._models: Mapping[str, Path] = {}
         self._changing = threading.RLock()  # held while a process is started or ended
         self._ended = False
@@ -86,7 +86,8 @@ class ComfyServer:
             args=[*memory, *args],
             start_seconds=settings.comfyui_start_seconds,
             max_memory_mb=_max_memory_mb(settings),
-            compiled_dir=settings.kept_dir / "compiled" if settings.torch_compile else None,
+            # Whether it will compile is not known yet: a choice that a bench saved is read later.
+            compiled_dir=settings.kept_dir / "compiled",
         )
 
     def use_models(self, models: Mapping[str, Path]) -> None:
@@ -113,9 +114,8 @@ class ComfyServer:
                 "COMFYUI_DIR or COMFYUI_URL"
             )
         self.folders.make(self._models, self._node_dirs)
-        self.process = ComfyProcess(
-            self._command(), self._comfy_dir, self.folders.log, self._environment
-        )
+        caches = compile_caches(self._compiled_dir) if self._compiled_dir else {}
+        self.process = ComfyProcess(self._command(), self._comfy_dir, self.folders.log, caches)
         atexit.register(self.stop)
 
     def stop(self, *, for_good: bool = False) -> None:

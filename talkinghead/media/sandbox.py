@@ -160,7 +160,7 @@ class Sandbox:
     def __init__(self, sandboxes: Sandboxes, check: Callable[[], None]) -> None:
         self._sandboxes, self._check = sandboxes, check
         self._lock = threading.Lock()
-        self._idle: list[Child] = []
+        self._idle = [sandboxes.fork()]  # ready by the time that the first file is there
         self._busy: set[Child] = set()
         self._is_closed = False
 
@@ -180,12 +180,12 @@ class Sandbox:
             return _value(field, function, answer)
 
     def close(self) -> None:
-        """End all of its processes, whatever they do."""
+        """End all of its processes, whatever they do; for those that are idle it does not wait."""
         with self._lock:
             self._is_closed = True
             idle, busy, self._idle = self._idle, list(self._busy), []
         for child in idle:
-            child.close()
+            child.let_go()
         for child in busy:
             child.end()  # whoever waits for it closes it
 
@@ -260,6 +260,11 @@ class Child:
     def close(self) -> None:
         """End it, and forget it."""
         self.end()
+        self._data.close()
+
+    def let_go(self) -> None:
+        """Have the server end it, and do not wait until its memory is taken apart."""
+        self._leash.close()
         self._data.close()
 
     def _move(self, left: memoryview) -> memoryview:

@@ -6,12 +6,18 @@ worker takes the one that was measured on its card, driver, torch and pins, and 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from talkinghead.errors import SettingsExcluded
 from talkinghead.files import read_json
@@ -50,7 +56,7 @@ class Choice:
     profile: str
     settings: Mapping[str, Value]
     date: str
-    times_published: float
+    times_published: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ class Found:
     note: str | None = None
 
 
-CHOICES = TypeAdapter(tuple[Choice, ...])
+CHOICE = TypeAdapter(Choice)
+LOCK_SECONDS, POLL_SECONDS = 10.0, 0.05  # a file is changed in far less
 
 
 def machine_of(settings: Settings, host: Host, pins: Mapping[str, str]) -> Machine:
@@ -81,47 +88,56 @@ def find_choice(settings: Settings, host: Host, pins: Mapping[str, str]) -> Foun
         ModelsMissing: MODEL_PROFILE names no profile.
         SettingsExcluded: what is set by hand excludes each other.
     """
-    if settings.comfyui_url or not any(path.exists() for path in _files(settings)):
+    if settings.comfyui_url:
         return Found(settings)
-    machine = machine_of(settings, host, pins)
-    manifest = load_manifest()
-    profile = tuning_for(settings, manifest, host).profile
     others: list[str] = []
+    choices: list[tuple[Path, Choice]] = []
     for path in _files(settings):
         try:
-            choices = _read(path)
+            choices += [(path, each) for each in _valid(_entries(path), others, path)]
         except (OSError, ValueError) as error:
             others.append(f"{path} cannot be read: {error}")
-            continue
-        for choice in choices:
-            difference = _difference(choice, machine, profile, host)
-            if difference is None:
-                chosen = _with(settings, choice)
-                try:
-                    tuning_for(chosen, manifest, host)
-                except SettingsExcluded as error:  # beside what is set by hand
-                    difference = f"other settings: {error}"
-                else:
-                    return Found(chosen, choice)
-            others.append(f"{path} has one for {difference}")
+    if choices:
+        machine, manifest = machine_of(settings, host, pins), load_manifest()
+        profile = tuning_for(settings, manifest, host).profile
+    for path, choice in choices:
+        difference = _difference(choice, machine, profile, host)
+        if difference is None:
+            chosen = _with(settings, choice)
+            try:
+                tuning_for(chosen, manifest, host)
+            except SettingsExcluded as error:  # beside what is set by hand
+                difference = f"other settings: {error}"
+            else:
+                return Found(chosen, choice)
+        others.append(f"{path} has one for {difference}")
     note = f"what was measured is not for this host, and not taken: {'; '.join(others)}"
     return Found(settings, note=note if others else None)
 
 
-def save_choice(settings: Settings, choice: Choice) -> Path:
+def save_choice(settings: Settings, choice: Choice | None = None) -> Path:
     """Write the choice where workers look first, in place of an older one; returns the file.
+
+    Other hosts' stay, also those that this version does not understand. Several may save at once.
+    Without a choice it is found out whether one could be written.
 
     Raises:
         OSError: it cannot be written, or is there and cannot be read.
         ValueError: what is there is no such file.
     """
     path = next(iter(_files(settings)))
-    same = choice.machine, choice.profile
-    older = _read(path) if path.exists() else ()
-    kept = [each for each in older if (each.machine, each.profile) != same]
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(CHOICES.dump_python((*kept, choice), mode="json"), indent=1))
-    fresh.replace(path)
+    with _alone(path.parent):
+        entries = _entries(path)
+        if choice is not None:
+            entries = [each for each in entries if not _is_of(each, choice)]
+            entries.append(CHOICE.dump_python(choice, mode="json"))
+        fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        try:
+            fresh.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+            if choice is not None:
+                fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
     return path
 
 
@@ -136,24 +152,71 @@ def _files(settings: Settings) -> Iterator[Path]:
     yield settings.comfyui_dir.absolute() / FILE_NAME
 
 
-def _read(path: Path) -> tuple[Choice, ...]:
-    """The choices in a file, whose settings are all known and valid.
+def _entries(path: Path) -> list[Any]:
+    """What a file holds, one for each host; nothing if there is none.
 
     Raises:
         OSError, ValueError
     """
-    if not path.exists():
-        return ()
     try:
-        choices = CHOICES.validate_python(read_json(path))
-        for settings in (each.settings for each in choices):
-            if others := settings.keys() - set(TUNABLE):
-                raise ValueError(f"{', '.join(sorted(others))} is no setting that is chosen so")
-            Settings.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    return choices
+        found = read_json(path)
+    except FileNotFoundError:
+        return []
+    if not isinstance(found, list):
+        raise ValueError("it is no list of choices")
+    return found
+
+
+def _valid(entries: Iterable[Any], others: list[str], path: Path) -> Iterator[Choice]:
+    """Those that this version understands; what is wrong with each of the others is told."""
+    for entry in entries:
+        try:
+            yield _checked(CHOICE.validate_python(entry))
+        except ValidationError as error:
+            first = error.errors()[0]
+            others.append(f"{path} has one with {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        except ValueError as error:
+            others.append(f"{path} has one of which {error}")
+
+
+def _checked(choice: Choice) -> Choice:
+    """The choice, its values such as the settings have them: a file may say "false" or 5.0.
+
+    Raises:
+        ValueError: one is no setting that may be chosen, or cannot have this value.
+    """
+    if others := choice.settings.keys() - set(TUNABLE):
+        raise ValueError(f"{', '.join(sorted(others))} is no setting that is chosen so")
+    valid = Settings.model_validate(dict(choice.settings))
+    return replace(choice, settings={name: getattr(valid, name) for name in choice.settings})
+
+
+def _is_of(entry: object, choice: Choice) -> bool:
+    """Whether it is of the same machine and profile."""
+    try:
+        other = CHOICE.validate_python(entry)
+    except ValidationError:
+        return False
+    return (other.machine, other.profile) == (choice.machine, choice.profile)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else changes the file meanwhile, where the file system has locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + LOCK_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(POLL_SECONDS)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _with(settings: Settings, choice: Choice) -> Settings:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from comfy_client import ComfyClient, ComfyError
 from talkinghead.errors import SettingsExcluded
 from talkinghead.memory import GIB, ram_gib
-from talkinghead.models.exclusions import Choice, refusals
+from talkinghead.models.exclusions import FP8_CAPABILITY, Choice, refusals
 from talkinghead.models.manifest import Manifest, ModelProfile, load_manifest
 from talkinghead.models.probes import Finding, probe
 from talkinghead.models.speedups import NO_SPEEDUPS, Speedups, wants_fp8
@@ -237,7 +237,8 @@ def read_host(settings: Settings) -> Host:
     )
     if settings.attention != "sdpa":
         found["SageAttention"] = ask("attention")
-    if settings.fp8_matmul is None and _is_for_fp8(settings.model_profile):
+    able = gpu.capability is None or gpu.capability >= FP8_CAPABILITY
+    if able and settings.fp8_matmul is None and _is_for_fp8(settings.model_profile):
         found["fp8 arithmetic"] = ask("fp8")
     sage, fp8 = found.get("SageAttention"), found.get("fp8 arithmetic")
     return Host(

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import TypeAdapter
+
 Subject = Literal["attention", "fp8"]
 
 CALL_SECONDS = 120.0  # importing torch from a cold disk, and compiling kernels
@@ -51,6 +53,9 @@ class Finding:
         return f"{self.times:.2f} times as quick, error {self.error:.3f}: {taken}"
 
 
+FINDING = TypeAdapter(Finding)
+
+
 @functools.cache
 def probe(
     subject: Subject,
@@ -73,12 +78,12 @@ def probe(
         sizes: how many tokens, then what else the program takes.
     """
     place = kept / f"{subject}-{_key(python, card, device, sizes)}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Finding(**json.loads(place.read_text("utf-8")))
+    with contextlib.suppress(OSError, ValueError):
+        return FINDING.validate_python(json.loads(place.read_text("utf-8")))
     try:
         command = [python, str(PROGRAM), subject, device, *map(str, sizes)]
-        found = Finding(**json.loads(_said(command, CALL_SECONDS)))
-    except (ValueError, TypeError):
+        found = FINDING.validate_python(json.loads(_said(command, CALL_SECONDS)))
+    except ValueError:
         return None
     partial = place.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):  # where it cannot be kept, it is found again

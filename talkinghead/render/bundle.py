@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from talkinghead import __version__
-from talkinghead.files import sha256_of
 from talkinghead.plan.plan import Plan
 from talkinghead.plan.shown import without_secrets
 from talkinghead.workflow.graph import Graph
@@ -22,7 +20,7 @@ def make_bundle(
     *,
     workflow: Workflow,
     graph: Graph,
-    inputs: Mapping[str, Path],
+    inputs: Mapping[str, Mapping[str, Any]],
     result: Mapping[str, Any],
     pins: Mapping[str, str],
     machine: Mapping[str, Any],
@@ -32,7 +30,7 @@ def make_bundle(
     Args:
         asked: the job's input.
         workflow, graph: what ran, as GUI file and as API graph.
-        inputs: the files that came, by the field of the request that named them.
+        inputs: of each file that came its sha256 and bytes, by the request's field that named it.
         result: the job's result: seed, size, models, the video's hash.
         pins: ComfyUI and its node packs, as talkinghead.comfy.pins tells them.
         machine: ComfyUI's /system_stats.
@@ -42,7 +40,7 @@ def make_bundle(
         "request": without_secrets(asked),
         "plan": plan.payload(),
         "result": dict(result),
-        "inputs": {field: _described(path) for field, path in inputs.items()},
+        "inputs": dict(inputs),
         "versions": {"talkinghead": __version__, "pins": dict(pins)},
         "machine": {
             # Its arguments are left out: they name folders.
@@ -52,7 +50,3 @@ def make_bundle(
         "workflow": workflow,
         "graph": graph,
     }
-
-
-def _described(path: Path) -> dict[str, Any]:
-    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}

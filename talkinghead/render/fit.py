@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from comfy_client import UNREACHABLE_SECONDS, ComfyClient
@@ -47,13 +46,14 @@ def fit_of(task: Task, plan: Plan) -> dict[str, str]:
     # What was kept under a laxer look is nothing to go on with under the strict one.
     lax = {} if check == "fail" else {"check_picture": check}
     _, *packs = _pins(task.studio).items()
+    nodes = sorted(WINDOW_NODES.glob("*.py"))
     return {
-        "picture": _sum([sources.picture]),
-        "voices": _sum(path for path in sources.voices if path),
-        "masks": _sum(path for path in sources.masks if path),
+        "picture": _sum([sources.sums[sources.picture]]),
+        "voices": _sum(sources.sums[path] for path in sources.voices if path),
+        "masks": _sum(sources.sums[path] for path in sources.masks if path),
         "plan": _short(repr(plan.content())),
         "workflow": fingerprint(plan.template),
-        "packs": _short(repr(packs) + _sum(sorted(WINDOW_NODES.glob("*.py")))),
+        "packs": _short(repr(packs) + _sum(map(sha256_of, nodes))),
         "models": _short(json.dumps(_models(task.studio.profile.filling(plan)))),
         **lax,
     }
@@ -121,10 +121,10 @@ def _pins(studio: Studio) -> dict[str, str]:
         return pins(studio.settings, client.system_stats())
 
 
-def _sum(paths: Iterable[Path]) -> str:
+def _sum(sums: Iterable[str]) -> str:
     total = hashlib.sha256()
-    for path in paths:
-        total.update(bytes.fromhex(sha256_of(path)))
+    for each in sums:
+        total.update(bytes.fromhex(each))
     return total.hexdigest()[:SUM_DIGITS]
 
 

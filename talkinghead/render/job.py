@@ -11,13 +11,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from talkinghead import logs
 from talkinghead.delivery.asked import Asked, asked_by
 from talkinghead.delivery.retry import Patience
 from talkinghead.errors import Cancelled, DeadlineExceeded
-from talkinghead.files import sha256_of
 from talkinghead.render.progress import Progress, Report
 from talkinghead.settings import Settings
 
@@ -67,9 +65,8 @@ class Job:
         """What its input asks for: a job that RunPod gives out again asks for the same."""
         return asked_by(self.input)
 
-    def fetched(self, files: Mapping[str, Path]) -> None:
-        """Its files are here, by the fields that named them: they are part of what was asked."""
-        sums = {field: sha256_of(path) for field, path in files.items()}
+    def fetched(self, sums: Mapping[str, str]) -> None:
+        """Its files' sha256, by the fields that named them: they are part of what was asked."""
         self.asked = replace(self.asked, files=sums)
 
     @property

@@ -129,7 +129,10 @@ def bundle_of(
         made.plan,
         workflow=made.prompt.workflow,
         graph=made.prompt.graph,
-        inputs=sources.by_field(request),
+        inputs={
+            field: {"sha256": sources.sums[path], "bytes": path.stat().st_size}
+            for field, path in sources.by_field(request).items()
+        },
         result=result,
         pins=pins(studio.settings, machine),
         machine=machine,

@@ -82,7 +82,8 @@ def render(job: Job, request: RenderRequest, studio: Studio) -> dict[str, Any]:
         folder = Path(name)
         with job.at("fetch", "fetching picture and voices"):
             sources = fetch(request, folder, studio, job.check)
-            job.fetched(sources.by_field(request))
+            named = sources.by_field(request).items()
+            job.fetched({field: sources.sums[path] for field, path in named})
         if job.asked.is_signed and (before := _rendered_before(job, request, place, studio)):
             return before
         with job.at("prepare", "decoding picture and voices"):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import FILE_FAULTS, Faults, JobError
+from talkinghead.files import sha256_of
 from talkinghead.media import faces, sound, source_video
 from talkinghead.media.camera import camera_moves_at
 from talkinghead.media.masks import Box
@@ -45,6 +47,12 @@ class Sources:
             *zip([f"{field}.mask_url" for field in people], self.masks, strict=True),
         ]
         return {field: path for field, path in named if path is not None}
+
+    @functools.cached_property
+    def sums(self) -> Mapping[Path, str]:
+        """The sha256 of each file, taken once: that of a long video takes seconds."""
+        files = {self.picture, *self.voices, *self.masks}
+        return {path: sha256_of(path) for path in files if path is not None}
 
 
 def fetch(

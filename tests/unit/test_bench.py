@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from talkinghead.models.choice import FILE_NAME, TUNABLE, Machine
 from talkinghead.models.gpu import Gpu, Host, choose
 from talkinghead.models.manifest import load_manifest
 from talkinghead.render.progress import Progress
+from talkinghead.settings import Settings
 from tests.conftest import write_pan
 
 MANIFEST = load_manifest()
@@ -179,6 +181,7 @@ def on_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
 
     def measure(bench: Bench, each: Configuration) -> Row:
         measured.append(each.name)
+        bench.video(each.name).touch()
         ssim = None if each.name == PLAIN else 0.9
         made = row(each.name, SECONDS.get(each.name, 80.0), ssim=ssim)
         return replace(made, settings={**bench.plain, **each.settings})
@@ -255,6 +258,74 @@ def test_broken_off_it_keeps_what_is_measured_and_goes_on(
     assert CliRunner().invoke(app, ["bench"]).exit_code == 0
     assert sorted(on_a_card) == sorted(set(on_a_card))
     assert on_a_card.index("20 blocks swapped") == len(kept["rows"])
+
+
+def test_called_again_it_tries_anew_what_failed_and_what_is_of_another_version(
+    on_a_card: list[str], tmp_path: Path
+) -> None:
+    """A disk that was full, models that were missing; a plain video that somebody deleted."""
+    assert CliRunner().invoke(app, ["bench"]).exit_code == 0
+    path = tmp_path / "out" / "bench" / "bench.json"
+    kept = json.loads(path.read_text())
+    by_name = {each["name"]: each for each in kept["rows"]}
+    by_name["20 blocks swapped"]["state"] = "failed"
+    by_name["sageattn"]["settings"]["attention"] = "sage_of_old"
+    by_name["compiled"]["name"] = "a name that is none any more"
+    path.write_text(json.dumps(kept))
+    (path.parent / "plain.mp4").unlink()
+    on_a_card.clear()
+    assert CliRunner().invoke(app, ["bench"]).exit_code == 0
+    assert {PLAIN, "sageattn", "20 blocks swapped"} <= {*on_a_card} and "chain" not in on_a_card
+    names = [each["name"] for each in json.loads(path.read_text())["rows"]]
+    assert len(names) == len({*names}) and "a name that is none any more" not in names
+
+
+def test_a_choice_that_cannot_be_saved_is_told_before_hours_of_measuring_or_after_the_table(
+    on_a_card: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VOLUME_DIR", "/proc")  # nobody can write there
+    result = CliRunner().invoke(app, ["bench", "--save"])
+    assert (result.exit_code, on_a_card) == (1, []) and f"/proc/{FILE_NAME}" in result.output
+    monkeypatch.setenv("VOLUME_DIR", str(tmp_path))
+    (tmp_path / FILE_NAME).write_text("no list")
+    result = CliRunner().invoke(app, ["bench", "--save"])
+    assert (result.exit_code, on_a_card) == (1, []) and "failed: " in result.output
+    (tmp_path / FILE_NAME).unlink()
+    with monkeypatch.context() as full:
+        full.setattr(Path, "replace", failing_for(FILE_NAME, Path.replace))
+        result = CliRunner().invoke(app, ["bench", "--save"])
+    assert result.exit_code == 1
+    assert result.output.index("quickest: sageattn") < result.output.index("No space left")
+    assert "kept in out/bench/bench.json: the same command goes on" in result.output
+    measured = len(on_a_card)
+    assert CliRunner().invoke(app, ["bench", "--save"]).exit_code == 0
+    assert (tmp_path / FILE_NAME).exists() and len(on_a_card) == measured
+
+
+def failing_for(name: str, replace: Callable[..., Path]) -> Callable[..., Path]:
+    """Of `Path.replace`: it finds the disk full for a file of this name."""
+
+    def failing(self: Path, target: Path) -> Path:
+        if target.name == name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return replace(self, target)
+
+    return failing
+
+
+def test_sageattention_is_measured_whatever_the_workers_are_set_to(
+    on_a_card: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTENTION", "sdpa")
+    asked = []
+
+    def read_host(settings: Settings) -> Host:
+        asked.append(settings.attention)
+        return CARD
+
+    monkeypatch.setattr(bench_run, "read_host", read_host)
+    assert CliRunner().invoke(app, ["bench"]).exit_code == 0
+    assert asked == ["auto"] and "sageattn" in on_a_card
 
 
 def test_profiles_whose_files_are_not_here_are_left_out_and_said(on_a_card: list[str]) -> None:

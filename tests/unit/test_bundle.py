@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from talkinghead import __version__
@@ -22,7 +21,7 @@ REQUEST = {
 }
 
 
-def bundle_of(inputs: dict[str, Path]) -> dict[str, Any]:
+def bundle_of(inputs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     plan = make_plan(
         parse_request(REQUEST), [Sound(2.0, 16_000, 1, silent=False), None], Picture(512, 512)
     )
@@ -50,14 +49,12 @@ def test_a_request_loses_what_its_urls_carry_in_secret_and_keeps_the_rest() -> N
     }
 
 
-def test_a_bundle_tells_what_made_the_video(tmp_path: Path) -> None:
-    (tmp_path / "picture").write_bytes(b"pixels")
-    bundle = bundle_of({"image_url": tmp_path / "picture"})
+def test_a_bundle_tells_what_made_the_video() -> None:
+    picture = {"sha256": hashlib.sha256(b"pixels").hexdigest(), "bytes": 6}
+    bundle = bundle_of({"image_url": picture})
     assert bundle["plan"]["seed"] == 7
     assert bundle["plan"]["frames"] == 50
-    assert bundle["inputs"] == {
-        "image_url": {"sha256": hashlib.sha256(b"pixels").hexdigest(), "bytes": 6}
-    }
+    assert bundle["inputs"] == {"image_url": picture}
     assert bundle["graph"]["1"]["class_type"] == "LoadImage"
     assert bundle["machine"]["devices"] == [{"name": "cuda:0 NVIDIA L4"}]
     assert bundle["machine"]["system"] == {"comfyui_version": "0.3.75"}

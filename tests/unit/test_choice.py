@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from talkinghead.comfy import studio as studios
 from talkinghead.comfy.studio import Studio
 from talkinghead.doctor import examine
+from talkinghead.files import read_json
 from talkinghead.models import choice as choices
 from talkinghead.models.choice import FILE_NAME, TUNABLE, Choice, Machine, save_choice
 from talkinghead.models.gpu import Gpu, Host
@@ -69,6 +73,7 @@ def test_what_is_set_by_hand_wins(settings: Callable[..., Settings]) -> None:
     save_choice(settings(), BEST)
     studio = Studio(settings(attention="sageattn"))
     assert (attention(studio), studio.profile.blocks_to_swap) == ("sageattn", 5)
+    assert told(studio)[0].endswith(": attention sageattn by hand, blocks_to_swap 5")
     assert attention(Studio(settings(attention="auto"))) == "sdpa"
     assert Studio(settings(blocks_to_swap=0)).profile.blocks_to_swap == 0
 
@@ -145,9 +150,73 @@ def test_without_a_volume_it_lies_in_comfyuis_folder(
     assert Studio(settings()).profile.blocks_to_swap == 5  # with an empty volume, too
 
 
+def test_several_that_save_at_once_lose_nobodys_choice(
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, both = settings(), threading.Barrier(2)
+    save_choice(here, replace(BEST, machine=replace(HERE, gpu="NVIDIA T4")))
+
+    def read_both(path: Path) -> list[Any]:
+        found: list[Any] = read_json(path)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(1.0)  # the other has read, too, if it may
+        return found
+
+    monkeypatch.setattr(choices, "read_json", read_both)
+    cards = ["NVIDIA A40", "NVIDIA L4"]
+    with ThreadPoolExecutor() as pool:
+        saves = [
+            pool.submit(save_choice, here, replace(BEST, machine=replace(HERE, gpu=card)))
+            for card in cards
+        ]
+        for each in saves:
+            each.result()
+    saved = json.loads((here.volume_dir / FILE_NAME).read_text())
+    assert sorted(each["machine"]["gpu"] for each in saved) == [*cards, "NVIDIA T4"]
+
+
+def test_what_a_later_version_saved_stays_and_does_not_hide_what_this_one_understands(
+    settings: Callable[..., Settings],
+) -> None:
+    path = settings().volume_dir / FILE_NAME
+    later = replace(BEST, settings={"vae_tiling": True}, machine=replace(HERE, gpu="B200"))
+    save_choice(settings(), later)
+    other = [*json.loads(path.read_text()), {"anything": 1}]
+    path.write_text(json.dumps(other))
+    assert "vae_tiling is no setting" in told(Studio(settings()))[0]
+    save_choice(settings(), BEST)
+    assert Studio(settings()).profile.blocks_to_swap == 5
+    assert json.loads(path.read_text())[:2] == other
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "value"),
+    [
+        ("torch_compile", "false", False),
+        ("force_offload", "no", False),
+        ("blocks_to_swap", "5", 5),
+        ("blocks_to_swap", 5.0, 5),
+    ],
+)
+def test_a_value_that_was_written_as_text_is_taken_for_what_it_says(
+    settings: Callable[..., Settings], name: str, written: str | float, value: object
+) -> None:
+    save_choice(settings(), replace(BEST, settings={name: written}))
+    found = getattr(Studio(settings()).settings, name)
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("times", [0.0, -1.0, math.nan, math.inf])
+def test_a_speed_that_is_none_is_no_measurement(
+    settings: Callable[..., Settings], times: float
+) -> None:
+    save_choice(settings(), replace(BEST, times_published=times))
+    assert "times_published: Input should be" in told(Studio(settings()))[0]
+
+
 @pytest.mark.parametrize(
     "content",
-    ["no json", "[{}]", json.dumps([{"settings": {}}])],
+    ["no json", "{}", '"text"', "[[]", ""],
 )
 def test_a_file_that_is_damaged_is_said_and_keeps_no_worker_from_its_jobs(
     settings: Callable[..., Settings], content: str
@@ -159,8 +228,24 @@ def test_a_file_that_is_damaged_is_said_and_keeps_no_worker_from_its_jobs(
 
 
 @pytest.mark.parametrize(
+    "content", ["[{}]", json.dumps([{"settings": {}}]), "[1]", "[null]", "[[]]"]
+)
+def test_a_choice_that_is_none_is_said_and_keeps_no_worker_from_its_jobs(
+    settings: Callable[..., Settings], content: str
+) -> None:
+    (settings().volume_dir / FILE_NAME).write_text(content)
+    studio = Studio(settings())
+    assert attention(studio) == "sageattn"
+    assert f"{FILE_NAME} has one with " in told(studio)[0]
+
+
+@pytest.mark.parametrize(
     ("name", "value", "said"),
-    [("s3_key", "x", "s3_key is no setting"), ("blocks_to_swap", 41, "less than or equal to 40")],
+    [
+        ("attention", "SageAttn", "attention: Input should be"),
+        ("s3_key", "x", "s3_key is no setting"),
+        ("blocks_to_swap", 41, "less than or equal to 40"),
+    ],
 )
 def test_a_choice_of_something_else_is_refused(
     settings: Callable[..., Settings], name: str, value: object, said: str

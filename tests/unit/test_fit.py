@@ -122,6 +122,16 @@ def test_a_plan_that_takes_less_memory_goes_on_with_the_one_before(folder: Path)
     assert [fit_of(task, plan) for _, plan in lighter_plans(PLAN)] == [fit_of(task, PLAN)] * 3
 
 
+def test_a_file_that_takes_seconds_to_read_is_read_once_for_all_that_ask_for_its_sum(
+    folder: Path,
+) -> None:
+    sources = worker(folder).sources
+    first = sources.sums
+    sources.picture.unlink()
+    assert sources.sums == first == {sources.picture: first[sources.picture]}
+    assert fit_of(replace(worker(folder), sources=sources), PLAN)["picture"]
+
+
 def test_what_changed_is_told_and_the_memory_it_took_is_the_same_cards_alone(folder: Path) -> None:
     state = state_of(means_of(worker(folder).studio), PLAN)
     same = means_of(worker(folder).studio)

@@ -204,6 +204,23 @@ def test_a_host_is_asked_once_and_tuned(tools: Path) -> None:
     assert asked.read_text() == "x\nx\n"  # the card; its driver, for what probes found
 
 
+def test_a_card_without_fp8_is_not_asked_at_every_start_how_it_multiplies_in_it(
+    tools: Path,
+) -> None:
+    probe.cache_clear()
+    asked = tools / "asked"
+    program(tools / "nvidia-smi", 'echo "NVIDIA A40, 46068, 8.6"')
+    python = program(tools / "python", f'echo "$*" >> {asked}; exit 1')
+    settings = Settings(
+        comfyui_cpu=False,
+        comfyui_python=python,
+        model_profile="fp8-distill",
+        models_dir=tools / "models",
+    )
+    assert not read_host(settings).fp8
+    assert " fp8 " not in asked.read_text() and " attention " in asked.read_text()
+
+
 def test_a_driver_that_fails_counts_as_no_gpu(tools: Path) -> None:
     program(tools / "nvidia-smi", 'echo "NVIDIA-SMI has failed, because, no driver"; exit 9')
     assert read_gpu() is None
@@ -255,11 +272,11 @@ def test_what_a_probe_found_is_kept_for_all_hosts_with_the_same_card_driver_and_
     versions.write_text("2.12")
     assert answer(python, kept) is True
     assert count() == 4
-    next(kept.iterdir()).write_text("cut sho")
-    for each in kept.iterdir():
-        each.write_text("cut sho")
-    assert answer(python, kept) is True
-    assert count() == 5
+    for number, damaged in enumerate(["cut sho", "[1]", FOUND.replace("1.9", "null")], 5):
+        for each in kept.iterdir():
+            each.write_text(damaged)
+        assert answer(python, kept) is True
+        assert count() == number
 
 
 def test_a_folder_that_cannot_be_written_costs_a_probe_and_no_worker(

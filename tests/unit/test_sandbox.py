@@ -55,6 +55,18 @@ def nothing() -> None:
     """A file that is in order."""
 
 
+made_ready: list[int] = []
+
+
+def make_ready() -> None:
+    """What the server does once, for all of its children."""
+    made_ready.append(os.getpid())
+
+
+def is_ready() -> bool:
+    return made_ready == [os.getppid()]
+
+
 def fail() -> None:
     raise LookupError("of ours")
 
@@ -394,7 +406,26 @@ def test_two_hundred_jobs_leave_nothing_behind(sandboxes: Sandboxes) -> None:
         one(number)
     # Not ==: what other tests left may end meanwhile.
     wait_until(lambda: not any(map(gt, held(), before)), "no file and no thread is left")
-    assert Path(f"/proc/{server}/task/{server}/children").read_text() == ""
+    wait_until(lambda: not children_of(server), "no process is left")
+
+
+def children_of(process: int) -> str:
+    return Path(f"/proc/{process}/task/{process}/children").read_text()
+
+
+def test_a_job_finds_its_decoder_ready_and_its_end_does_not_wait_for_one_that_does_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sandbox_module, "END_SECONDS", 10 * LAST_RESORT_SECONDS)
+    with Sandboxes((*DECODERS, __name__)) as sandboxes:
+        with sandboxes.open() as sandbox:
+            assert sandboxes.server is not None
+            server = sandboxes.server.pid
+            wait_until(lambda: bool(children_of(server)), "it is there before the first file")
+            assert sandbox.call("wav_url", is_ready), "and what it loads is"
+            os.kill(server, signal.SIGSTOP)  # nobody tells now that the child has ended
+        os.kill(server, signal.SIGCONT)
+        wait_until(lambda: not children_of(server), "it has ended all the same")
 
 
 def files_of(process: int) -> int:
