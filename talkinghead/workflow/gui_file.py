@@ -6,7 +6,7 @@ it does not know those of 1.58.1, and of VideoHelperSuite's VHS.core.js.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 from talkinghead.workflow.graph import node_label
@@ -338,6 +338,11 @@ def remove_node(gui: Workflow, node_id: NodeId) -> None:
         raise ConvertError(f"there is no node {node_id} to remove")
     gone = {entry[0] for entry in gui["links"] if node_id in (entry[1], entry[3])}
     gui["nodes"] = [node for node in gui["nodes"] if node["id"] != node_id]
+    remove_links(gui, gone)
+
+
+def remove_links(gui: Workflow, gone: Container[int]) -> None:
+    """Take the links of these ids out of the workflow, in place."""
     gui["links"] = [entry for entry in gui["links"] if entry[0] not in gone]
     for node in gui["nodes"]:
         for socket in sockets_in(node):
