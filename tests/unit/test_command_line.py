@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,6 +168,21 @@ def test_flags_are_the_requests_own_fields_and_go_before_those_of_the_file() -> 
 def test_a_flags_mistake_is_told_as_the_field_is() -> None:
     code, output = called("estimate", PORTRAIT, VOICE, "--aspect-ratio", "4:3", "--steps", "99")
     assert code == 1 and "aspect_ratio is '4:3'" in output and "steps is 99" in output
+
+
+def test_an_estimate_says_in_words_who_speaks_where_and_how_to_say_it_otherwise(
+    tmp_path: Path,
+) -> None:
+    voice = tmp_path / "meine Stimme ü.wav"
+    voice.write_bytes(VOICE.read_bytes())
+    code, output = called("estimate", PORTRAIT, voice, "--draft")
+    assert code == 0 and re.search(r"meine Stimme ü\.wav +180,64,272,176 +0,0,456,512", output)
+    assert "If it is not so, a box for each voice: --box 0,0,456,512" in output
+    code, output = called("estimate", PORTRAIT, voice, VOICE, "--draft")
+    assert code == 0 and re.search(r"of nobody +180,64,272,176 +stays still", output)
+    assert "--box x0,y0,x1,y1 --box x0,y0,x1,y1" in output
+    code, output = called("estimate", EXAMPLES / "demo.json")
+    assert code == 0 and "`box` of a speaker in the request" in output
 
 
 # ---- What it will not do
