@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from talkinghead.comfy import warm
 from talkinghead.comfy.warm import Warm
 from talkinghead.plan.fields import RequestFields
 from talkinghead.plan.request import parse_request
+from talkinghead.replay.comfy_place import ComfyPlace
+from talkinghead.replay.places import Away
 from talkinghead.replay.sources import BadInput
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.worker import to_file
@@ -272,3 +275,19 @@ def test_one_that_was_started_with_other_arguments_is_not_used(
     with warm.told(settings, Warm("http://127.0.0.1:1", tmp_path / "work")):
         other = settings.model_copy(update={"comfyui_args": "--fp32-vae"})
         assert warm.find(other) is None
+
+
+@pytest.mark.usefixtures("said")
+def test_a_replay_goes_on_with_a_comfyui_of_its_own_when_the_one_that_was_kept_ends(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings.comfyui_dir.mkdir()
+    url = "http://127.0.0.1:1"
+    with warm.told(settings, Warm(url, tmp_path / "work")):
+        place = ComfyPlace(settings, threading.Event())
+        assert place.joined == url
+        named = settings.model_copy(update={"comfyui_url": "http://127.0.0.1:2"})
+        assert ComfyPlace(named, threading.Event()).joined is None, "one that is named goes before"
+    with place, pytest.raises(Away, match="there is no ComfyUI"):
+        place.connect()
+    assert place.joined is None
