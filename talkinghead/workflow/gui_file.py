@@ -27,8 +27,9 @@ NodeId: TypeAlias = int | str
 
 ACTIVE, MUTED, BYPASSED = 0, 2, 4  # what a node's `mode` is
 REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
+SETTER, GETTER = "SetNode", "GetNode"  # of KJNodes: links by name
 # Nodes of the GUI alone, which no graph has.
-VIRTUAL = frozenset({REROUTE, PRIMITIVE, "Note", "MarkdownNote"})
+VIRTUAL = frozenset({REROUTE, PRIMITIVE, SETTER, GETTER, "Note", "MarkdownNote"})
 # Newer frontends write the values of `widgets_values` a second time, by name.
 NAMED = "widgets_values_named"
 FIRST_WITH_NAMES = (1, 49)
@@ -169,8 +170,6 @@ def schema_of(node: Node, schemas: Schemas) -> NodeSchema:
     Raises:
         ConvertError: this ComfyUI does not know the class.
     """
-    if node["type"] in ("GetNode", "SetNode"):
-        raise ConvertError("only the browser follows it: export the workflow in API format", node)
     if node["type"] not in schemas:
         near = nearest(node["type"], schemas, DID_YOU_MEAN)
         raise ConvertError(f"unknown node class {node['type']!r}{near}", node)
