@@ -31,7 +31,7 @@ from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import traps
 from talkinghead.workflow.schemas import Schemas
 from talkinghead.workflow.slots import Slots
-from talkinghead.workflow.template import fill, load_template
+from talkinghead.workflow.template import fill, for_jobs, load_template
 
 log = logging.getLogger("talkinghead")
 
@@ -284,7 +284,7 @@ def _problems(template: str, profile: ModelProfile | None, schemas: Schemas) -> 
     fillings = list(_fillings(template, profile)) if profile else [{}]
     for slots in fillings:
         try:
-            graph = to_api(fill(load_template(template), slots, schemas), schemas)
+            graph = to_api(fill(for_jobs(load_template(template)), slots, schemas), schemas)
         except (JobError, ConvertError) as error:
             yield str(error)
             continue

@@ -14,3 +14,6 @@ async def comfy_entrypoint() -> DraftExtension:
     from .node import DraftExtension  # noqa: PLC0415
 
     return DraftExtension()
+
+
+WEB_DIRECTORY = "./web"

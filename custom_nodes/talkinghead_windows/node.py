@@ -18,6 +18,7 @@ from comfy_api.latest import ComfyExtension, io
 from .audio import window_features
 from .boxes import box_masks, read_boxes
 from .colour import with_colours_of
+from .sound import frames_of, together
 from .weights import in_place, without_file
 
 CATEGORY = "talkinghead"
@@ -29,6 +30,13 @@ WanVae = io.Custom("WANVAE")
 # looks back. With random weights the frames differ by 6 % of their contrast so, with 5 by 32 %.
 LOOK_BACK = 9
 SILENCE_FILE = "encoded_silence.safetensors"  # of the pack, beside the node that listens
+
+
+class Audio(TypedDict):
+    """ComfyUI's AUDIO: `waveform` [batch, channels, samples] of full scale 1.0."""
+
+    waveform: torch.Tensor
+    sample_rate: int
 
 
 class Latent(TypedDict):
@@ -233,9 +241,49 @@ class SpeakerBoxes(io.ComfyNode):  # type: ignore[misc]
         )
 
 
+class SoundAndLength(io.ComfyNode):  # type: ignore[misc]
+    """What the video sounds like and how long it is, from the voices."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        voices = ("voice", "voice_2", "voice_3", "voice_4")
+        return io.Schema(
+            node_id="TalkingHeadSoundAndLength",
+            display_name="Talking Head Sound And Length",
+            category=CATEGORY,
+            description="All voices as one sound, or the sound that is linked, and the number of "
+            "frames that it lasts.",
+            inputs=[
+                # The first: bypassed, the node hands on the sound.
+                io.Audio.Input("sound", optional=True, tooltip="In place of the voices."),
+                *(io.Audio.Input(name, optional=True) for name in voices),
+                io.Float.Input("fps", default=25.0, min=1.0, max=60.0, step=0.01),
+            ],
+            outputs=[
+                io.Audio.Output(display_name="sound"),
+                io.Int.Output(display_name="num_frames"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, *, fps: float, sound: Audio | None = None, **voices: Audio | None
+    ) -> io.NodeOutput:
+        """Raises ValueError without any sound."""
+        heard = [each for each in voices.values() if each] if sound is None else [sound]
+        if not heard:
+            raise ValueError("there is no sound: link a voice")
+        track = together([(each["waveform"][0].float(), each["sample_rate"]) for each in heard])
+        samples, rate = track
+        return io.NodeOutput(Audio(waveform=samples[None], sample_rate=rate), frames_of(track, fps))
+
+
 class WindowsExtension(ComfyExtension):  # type: ignore[misc]
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [WindowAudio, ContinueWindow, DecodeWindow, KeepWeights, SpeakerBoxes]
+        return [
+            *(WindowAudio, ContinueWindow, DecodeWindow, KeepWeights),
+            *(SpeakerBoxes, SoundAndLength),
+        ]
 
 
 def _pixels(images: torch.Tensor) -> torch.Tensor:

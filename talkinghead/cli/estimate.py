@@ -6,9 +6,10 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 import typer
 from pydantic import ValidationError
@@ -17,15 +18,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from talkinghead.cli.asked import Boxes, Files, request_of, with_fields
-from talkinghead.cli.run import console, tell_failed, tell_notes
+from talkinghead.cli.run import tell_failed, tell_notes
 from talkinghead.comfy.studio import Studio
 from talkinghead.errors import JobError
 from talkinghead.logs import start_logging
+from talkinghead.media.masks import Box
 from talkinghead.models.gpu import read_host
 from talkinghead.plan.estimate import Estimate, estimate
 from talkinghead.plan.pace import CARDS, Pace, card_named, duration_text
+from talkinghead.plan.people import Person
 from talkinghead.plan.plan import Plan
-from talkinghead.plan.request import RenderRequest, parse_request
+from talkinghead.plan.request import RenderRequest, Speaker, parse_request
 from talkinghead.render.dry_run import plan_of
 from talkinghead.replay.sources import BadInput
 from talkinghead.settings import Settings
@@ -62,9 +65,8 @@ def tell_estimate(
         return
     tell_notes(plan.warnings)
     Console().print(_estimate_table(found))
-    for person in plan.speakers_found:
-        found_text = f"[dim]found:[/] {escape(json.dumps(person))}"
-        console.print(found_text, highlight=False, soft_wrap=True)
+    if plan.people:
+        _tell_people(plan.people, asked, is_request=len(files) == 1)
 
 
 def _estimate(
@@ -108,12 +110,44 @@ def _estimate_table(found: Estimate) -> Table:
         table.add_row("time", takes if found.fits_timeout else f"{takes}: {_over(found)}")
     if found.price is not None:
         table.add_row("price", f"{found.price:.2f} at {found.price_per_hour:g} an hour")
-    table.add_row("memory", f"{found.ram_gb:.2f} GB beside the models")
-    table.add_row("disk", f"{found.disk_gb:.2f} GB")
-    table.add_row("settings", _settings_text(found.params))
+    if found.way != "draft":
+        table.add_row("memory", f"{found.ram_gb:.2f} GB beside the models")
+        table.add_row("disk", f"{found.disk_gb:.2f} GB")
+        table.add_row("settings", _settings_text(found.params))
     for name, seconds in found.seconds_by_card.items():
         table.add_row(f"on {name}", duration_text(seconds))
     return table
+
+
+def _tell_people(people: Sequence[Person], asked: RenderRequest, *, is_request: bool) -> None:
+    """Who speaks where, and how to say it otherwise."""
+    voices = {each.field: _name(each) for each in asked.speakers}
+    table = Table(box=None)
+    for column in ("voice", "face", "moves"):
+        table.add_column(column, no_wrap=True)
+    for person in people:
+        still = "stays still" if person.field is None else "not known"
+        voice = escape(voices.get(person.field or "", "of nobody"))
+        table.add_row(voice, _edges(person.face) or "not found", _edges(person.region) or still)
+    out = Console()
+    out.print("\nWho speaks where: left, top, right, bottom, in pixels of the source")
+    out.print(table)
+    if is_request:
+        out.print("If it is not so: `box` of a speaker in the request, in these pixels or 0 to 1")
+        return
+    found = {person.field: _edges(person.region) for person in people}
+    boxes = (f"--box {found.get(field) or 'x0,y0,x1,y1'}" for field in voices)
+    out.print(f"If it is not so, a box for each voice: {' '.join(boxes)}", soft_wrap=True)
+
+
+def _name(speaker: Speaker) -> str:
+    """A voice as a person calls it: the name of its file, where it has one."""
+    path = urlsplit(speaker.audio_url or "data:")
+    return speaker.field if path.scheme == "data" else unquote(PurePosixPath(path.path).name)
+
+
+def _edges(box: Box | None) -> str | None:
+    return ",".join(f"{edge:.0f}" for edge in box) if box else None
 
 
 def _settings_text(params: Mapping[str, Any]) -> str:

@@ -154,17 +154,14 @@ def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, 
     # These take seconds: decoders, stores, the SDK.
     from talkinghead.cli.watching import Bar  # noqa: PLC0415
     from talkinghead.comfy import warm  # noqa: PLC0415
-    from talkinghead.comfy.folders import Folders  # noqa: PLC0415
     from talkinghead.comfy.studio import Studio  # noqa: PLC0415
     from talkinghead.render.job import Job  # noqa: PLC0415
     from talkinghead.render.run import run_job  # noqa: PLC0415
     from talkinghead.stopping import stopping  # noqa: PLC0415
 
-    folders = None
-    if settings.comfyui_url is None and (found := warm.find(settings)) is not None:
-        console.print(f"with the ComfyUI that runs at {found.url}", highlight=False)
-        settings = settings.model_copy(update={"comfyui_url": found.url})
-        folders = Folders(found.folder)
+    settings, folders = warm.joined(settings)
+    if folders is not None:
+        console.print(f"with the ComfyUI that runs at {settings.comfyui_url}", highlight=False)
     job = Job(id="local", input=fields, cancelled=threading.Event())
     with stopping(job.cancelled) as caught:
         studio = Studio(settings, store=FilePlace(out), local_files=True, folders=folders)

@@ -19,6 +19,7 @@ from typing import TextIO
 
 from comfy_client import ComfyClient, ComfyError
 from talkinghead import __version__
+from talkinghead.comfy.folders import Folders
 from talkinghead.files import hash_of
 from talkinghead.settings import Settings
 
@@ -77,6 +78,17 @@ def find(settings: Settings) -> Warm | None:
         if str(warm.folder) in " ".join(map(str, words)):
             return warm
     return None
+
+
+def joined(settings: Settings) -> tuple[Settings, Folders | None]:
+    """The settings with the ComfyUI that runs already, and its folders; else as they are, and none.
+
+    One that the settings name goes before it.
+    """
+    found = None if settings.comfyui_url else find(settings)
+    if found is None:
+        return settings, None
+    return settings.model_copy(update={"comfyui_url": found.url}), Folders(found.folder)
 
 
 def _read(path: Path) -> Warm | None:

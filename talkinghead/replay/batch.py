@@ -16,6 +16,7 @@ from rich.console import Console
 from talkinghead.media.sandbox import Sandboxes
 from talkinghead.redact import redact_urls
 from talkinghead.replay import page, report
+from talkinghead.replay.comfy_place import ComfyPlace
 from talkinghead.replay.display import Display
 from talkinghead.replay.endpoint_batch import Into
 from talkinghead.replay.look import OutputLook
@@ -143,7 +144,11 @@ class Batch:
 
     def _places(self, stack: contextlib.ExitStack) -> Sequence[Place]:
         lost_seconds = self._how.wait_seconds
-        return self._target.open(stack, self._settings, self._stop, lost_seconds=lost_seconds)
+        places = self._target.open(stack, self._settings, self._stop, lost_seconds=lost_seconds)
+        for place in places:
+            if isinstance(place, ComfyPlace) and place.joined:
+                say(f"with the ComfyUI that runs at {place.joined}")
+        return places
 
     def _schemas(self, places: Sequence[Place]) -> Schemas:
         """Of all servers that answer; recorded ones where none is needed or can be asked."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import comfy_client
 from comfy_client import ComfyClient, Event, Outcome, OutputFile
+from talkinghead.comfy import warm
 from talkinghead.comfy.studio import Studio
 from talkinghead.delivery.file import FilePlace
 from talkinghead.delivery.place import VIDEO_NAME
@@ -42,17 +43,22 @@ from talkinghead.workflow.schemas import Schemas
 
 
 class ComfyPlace:
-    """One ComfyUI: that of `settings.comfyui_url`, or without it a child process of ours."""
+    """One ComfyUI: that of `settings.comfyui_url`, one that runs here already, or a child."""
 
     width = 1  # ComfyUI runs one prompt at a time
 
     def __init__(self, settings: Settings, stop: threading.Event) -> None:
         self.name = redact_url(settings.comfyui_url) if settings.comfyui_url else "own ComfyUI"
         self.schemas: Schemas = {}
-        self._stop = stop
+        self._settings, self._stop = settings, stop
         self._seconds = settings.job_timeout_seconds
         self._place = FilePlace(Path(VIDEO_NAME))
-        self._studio = Studio(settings, store=self._place, local_files=True)
+        self._studio = self._new_studio()
+
+    def _new_studio(self) -> Studio:
+        settings, folders = warm.joined(self._settings)
+        self._is_joined = folders is not None
+        return Studio(settings, store=self._place, local_files=True, folders=folders)
 
     def __enter__(self) -> ComfyPlace:
         self._studio.__enter__()
@@ -61,10 +67,19 @@ class ComfyPlace:
     def __exit__(self, *exc_info: object) -> None:
         self._studio.close()
 
+    @property
+    def joined(self) -> str | None:
+        """Where the ComfyUI answers that ran on this machine already, if it is one."""
+        return self._studio.settings.comfyui_url if self._is_joined else None
+
     def connect(self) -> None:
         """Read the node schemas: after a restart they may be others."""
-        with _errors(), self._studio.comfy("replay-connect", self._check) as turn:
-            self.schemas = turn.client.object_info()
+        with _errors():
+            if self._is_joined and warm.find(self._settings) is None:  # it was ended: go on alone
+                self._studio.close()
+                self._studio = self._new_studio().__enter__()
+            with self._studio.comfy("replay-connect", self._check) as turn:
+                self.schemas = turn.client.object_info()
 
     def run(self, run: Run, folder: Path, seen: Seen, stop: threading.Event) -> RunResult:
         """Run a graph as it is; a request as the worker would, its stages and retries included.

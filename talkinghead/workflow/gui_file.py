@@ -6,7 +6,7 @@ it does not know those of 1.58.1, and of VideoHelperSuite's VHS.core.js.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 from talkinghead.workflow.graph import node_label
@@ -27,8 +27,9 @@ NodeId: TypeAlias = int | str
 
 ACTIVE, MUTED, BYPASSED = 0, 2, 4  # what a node's `mode` is
 REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
+SETTER, GETTER = "SetNode", "GetNode"  # of KJNodes: links by name
 # Nodes of the GUI alone, which no graph has.
-VIRTUAL = frozenset({REROUTE, PRIMITIVE, "Note", "MarkdownNote"})
+VIRTUAL = frozenset({REROUTE, PRIMITIVE, SETTER, GETTER, "Note", "MarkdownNote"})
 # Newer frontends write the values of `widgets_values` a second time, by name.
 NAMED = "widgets_values_named"
 FIRST_WITH_NAMES = (1, 49)
@@ -169,8 +170,6 @@ def schema_of(node: Node, schemas: Schemas) -> NodeSchema:
     Raises:
         ConvertError: this ComfyUI does not know the class.
     """
-    if node["type"] in ("GetNode", "SetNode"):
-        raise ConvertError("only the browser follows it: export the workflow in API format", node)
     if node["type"] not in schemas:
         near = nearest(node["type"], schemas, DID_YOU_MEAN)
         raise ConvertError(f"unknown node class {node['type']!r}{near}", node)
@@ -338,6 +337,11 @@ def remove_node(gui: Workflow, node_id: NodeId) -> None:
         raise ConvertError(f"there is no node {node_id} to remove")
     gone = {entry[0] for entry in gui["links"] if node_id in (entry[1], entry[3])}
     gui["nodes"] = [node for node in gui["nodes"] if node["id"] != node_id]
+    remove_links(gui, gone)
+
+
+def remove_links(gui: Workflow, gone: Container[int]) -> None:
+    """Take the links of these ids out of the workflow, in place."""
     gui["links"] = [entry for entry in gui["links"] if entry[0] not in gone]
     for node in gui["nodes"]:
         for socket in sockets_in(node):

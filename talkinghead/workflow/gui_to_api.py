@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_file import (
     BYPASSED,
+    GETTER,
     REROUTE,
+    SETTER,
     VIRTUAL,
     Link,
     Node,
@@ -18,6 +20,7 @@ from talkinghead.workflow.gui_file import (
     title_of,
 )
 from talkinghead.workflow.levels import INPUT_NODE, NOWHERE, Level, Socket, WorkflowFile
+from talkinghead.workflow.links_by_name import setter_of
 from talkinghead.workflow.promotions import with_linked_promotions
 from talkinghead.workflow.schemas import Schemas, Value, can_link
 from talkinghead.workflow.sent_widgets import SentWidgets
@@ -26,12 +29,12 @@ from talkinghead.workflow.sent_widgets import SentWidgets
 def to_api(gui: Workflow, schemas: Schemas) -> Graph:
     """The API graph that the GUI would send for this workflow.
 
-    Muted nodes and notes are left out, bypassed nodes and reroutes are seen through, primitives
-    become values, the nodes of a subgraph get ids like ``12:3``; an input that a muted node feeds
-    is left out, required or not (newer frontends send what its widget holds). Apart from the GUI:
-    no inputs of the browser's own (BROWSER_INPUTS), text is sent as written (the GUI resolves
-    ``{a|b}``, ``//`` and ``%date%``), and a node without a title of its own has its class's in
-    English.
+    Muted nodes and notes are left out, bypassed nodes, reroutes and links by name are seen through,
+    primitives become values, the nodes of a subgraph get ids like ``12:3``; an input that a muted
+    node feeds is left out, required or not (newer frontends send what its widget holds). Apart from
+    the GUI: no inputs of the browser's own (BROWSER_INPUTS), text is sent as written (the GUI
+    resolves ``{a|b}``, ``//`` and ``%date%``), a node without a title of its own has its class's in
+    English, and a name that nothing has is refused.
 
     Raises ConvertError for a file that is no GUI workflow, group nodes, unknown classes,
     widgets_values that do not fit their class and links to what is not there.
@@ -91,7 +94,7 @@ def _source(
     while socket.link is not None:
         link = level.link(node, socket)
         if (level.path, link.id) in seen:
-            raise level.error("bypassed nodes, reroutes or subgraphs form a circle", node)
+            raise level.error("bypassed nodes, reroutes, names or subgraphs form a circle", node)
         seen.add((level.path, link.id))
         if link.origin == INPUT_NODE:
             level, node, socket = level.outside(node, link)
@@ -105,8 +108,10 @@ def _source(
         if node.get("mode") == BYPASSED:
             socket = _bypass(level, node, slot, wanted)
             wanted = socket.type
-        elif node["type"] == REROUTE:
+        elif node["type"] in (REROUTE, SETTER):
             socket = next(iter(level.sockets(node)), NOWHERE)
+        elif node["type"] == GETTER:
+            level, node, socket = _by_name(level, node)
         elif node["type"] in VIRTUAL or node["id"] in level.inner:
             return None
         else:
@@ -135,6 +140,14 @@ def _maker(level: Level, link: Link) -> tuple[Level, Node, int]:
             raise level.error("its subgraph links an input to an output, or nothing", origin)
         level, link, origin = inner, within, inner.nodes[within.origin]
     return level, origin, link.origin_slot
+
+
+def _by_name(level: Level, getter: Node) -> tuple[Level, Node, Socket]:
+    """The input of the Set that a Get takes from; its mode is of no effect."""
+    found = setter_of(level, getter)
+    if found is None:
+        return level, getter, NOWHERE
+    return *found, next(iter(found[0].sockets(found[1])), NOWHERE)
 
 
 def _bypass(level: Level, node: Node, slot: int, wanted: str) -> Socket:

@@ -11,7 +11,7 @@ WINDOW_IMAGE, WINDOW_AUDIO = "WanVideoImageToVideoEncode", "TalkingHeadWindowAud
 CONTINUE, DECODE = "TalkingHeadContinueWindow", "TalkingHeadDecodeWindow"
 KEEP_WEIGHTS, SPEAKER_BOXES = "TalkingHeadKeepWeights", "TalkingHeadSpeakerBoxes"
 LOAD_IMAGE, LOAD_MASK, SCALE = "LoadImage", "LoadImageMask", "ImageScale"
-DRAFT = "TalkingHeadDraft"
+DRAFT, SOUND_AND_LENGTH = "TalkingHeadDraft", "TalkingHeadSoundAndLength"
 SPLIT, COMBINE, SAVE_VIDEO = "VHS_SplitImages", "VHS_VideoCombine", "SaveVideo"
 # Nodes that make one mask or picture of each, and the input that they make it from.
 ONE_FOR_ONE = {

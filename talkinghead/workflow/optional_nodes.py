@@ -12,7 +12,9 @@ from talkinghead.workflow.gui_file import (
     Node,
     Workflow,
     placed_values,
+    remove_links,
     remove_node,
+    sockets_in,
     title_of,
 )
 from talkinghead.workflow.node_classes import (
@@ -86,6 +88,17 @@ def take_out(workflow: Workflow, node: Node) -> None:
         node["mode"] = BYPASSED
     else:
         remove_node(workflow, node["id"])
+
+
+def stand_aside(workflow: Workflow, node: Node) -> None:
+    """Bypass the node, and cut its links of kinds that it has no input to hand on from.
+
+    Who had a value by such a link has its own widget again.
+    """
+    node["mode"] = BYPASSED
+    taken = {each["type"] for each in sockets_in(node) if not each.get("widget")}
+    lost = [each for each in node["outputs"] if each["type"] not in taken]
+    remove_links(workflow, {link for each in lost for link in each.get("links") or []})
 
 
 def _fed(workflow: Workflow, new: OptionalNode, schemas: Schemas) -> Node:

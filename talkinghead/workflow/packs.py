@@ -19,7 +19,6 @@ from talkinghead.workflow.gui_file import BYPASSED, MUTED, VIRTUAL, Workflow, is
 from talkinghead.workflow.schemas import Schemas
 
 CORE = "comfy-core"  # how a GUI file calls ComfyUI's own nodes
-BROWSERS = ("GetNode", "SetNode")  # of KJNodes: links by name, which no server sees
 
 
 @functools.cache
@@ -56,8 +55,6 @@ def where_from(
 
     It is empty, too, if others of its pack are `there`: then its name is likely to be a mistake.
     """
-    if class_type in BROWSERS:
-        return "; only the browser knows it: export the workflow in API format"
     pack = pack_of(class_type, properties)
     if pack == CORE:
         return "; a newer ComfyUI may have it"

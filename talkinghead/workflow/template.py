@@ -22,8 +22,8 @@ from talkinghead.workflow.gui_file import (
     title_of,
 )
 from talkinghead.workflow.nearest import nearest
-from talkinghead.workflow.node_classes import DRAFT, SPEAKER_BOXES
-from talkinghead.workflow.optional_nodes import OPTIONAL, add_optional, take_out
+from talkinghead.workflow.node_classes import DRAFT, SOUND_AND_LENGTH, SPEAKER_BOXES
+from talkinghead.workflow.optional_nodes import OPTIONAL, add_optional, stand_aside, take_out
 from talkinghead.workflow.schemas import Schemas, Value
 from talkinghead.workflow.slots import Inputs, Slots, WindowInputs, slots_of, window_slots
 
@@ -46,6 +46,17 @@ def load_template(name: str) -> Workflow:
     return content
 
 
+def for_jobs(workflow: Workflow) -> Workflow:
+    """The template without what helps a person at the GUI, and jobs bring; changed in place.
+
+    Masks, sound and lengths are a job's own, and a server at COMFYUI_URL need not have our nodes.
+    """
+    for node in workflow["nodes"]:
+        if node["type"] in (SPEAKER_BOXES, SOUND_AND_LENGTH):
+            stand_aside(workflow, node)
+    return workflow
+
+
 def fingerprint(template: str) -> str:
     """A short hash of the template file, so that a result tells which edit of it ran."""
     return hashlib.sha256(template_path(template).read_bytes()).hexdigest()[:12]
@@ -57,7 +68,7 @@ def fill_template(plan: Plan, inputs: Inputs, profile: Profile, schemas: Schemas
     Raises:
         WorkflowRejected: this ComfyUI lacks a node class, or the template a slot.
     """
-    workflow = _template_of(plan)
+    workflow = for_jobs(load_template(plan.template))
     slots = slots_of(plan, inputs)
     _fill(workflow, slots if plan.request.draft else _with(profile.filling(plan), slots), schemas)
     return workflow
@@ -67,7 +78,7 @@ def fill_window(
     plan: Plan, window: Window, inputs: WindowInputs, profile: Profile, schemas: Schemas
 ) -> Workflow:
     """The template of one window of the plan's chain, filled. Raises as `fill_template`."""
-    workflow = _template_of(plan)
+    workflow = for_jobs(load_template(plan.template))
     _fill(workflow, _with(profile.filling(plan), window_slots(plan, window, inputs)), schemas)
     return workflow
 
@@ -81,18 +92,6 @@ def _with(models: Slots, plan: Slots) -> Slots:
 def _both(title: str, models: Slots, plan: Slots) -> Mapping[str, Value] | None:
     one, other = models.get(title, {}), plan.get(title, {})
     return None if one is None or other is None else {**one, **other}
-
-
-def _template_of(plan: Plan) -> Workflow:
-    """The plan's template. A job's masks come as a file: the node that makes some is bypassed.
-
-    A server at COMFYUI_URL need not have it.
-    """
-    workflow = load_template(plan.template)
-    for node in workflow["nodes"]:
-        if node["type"] == SPEAKER_BOXES:
-            node["mode"] = BYPASSED
-    return workflow
 
 
 def fill(template: Workflow, slots: Slots, schemas: Schemas) -> Workflow:
@@ -145,7 +144,7 @@ def _remedy(absent: Sequence[str]) -> str:
             f"{own[0]} is of this project's own custom_nodes/, which the ComfyUI at COMFYUI_URL "
             "needs among its folders of custom nodes."
         )
-    if set(own) - {DRAFT, SPEAKER_BOXES}:
+    if set(own) - {DRAFT, SPEAKER_BOXES, SOUND_AND_LENGTH}:
         remedies.append('A job with "long": false does without.')
     return " ".join([*remedies, "If they are there, ComfyUI's log says why one did not load"])
 

@@ -27,7 +27,7 @@ from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.workflow.graph import Graph
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.slots import Inputs, slots_of
-from talkinghead.workflow.template import fill, load_template
+from talkinghead.workflow.template import fill, for_jobs, load_template
 from tests.conftest import FileServer
 from tests.store import S3Server
 from tests.timing import LAST_RESORT_SECONDS, wait_until
@@ -170,7 +170,9 @@ def slow_graph(client: ComfyClient, held: Callable[[], None], portrait: Path, vo
         output_prefix="slow/video",
     )
     schemas = client.object_info()
-    graph = to_api(fill(load_template(plan.template), slots_of(plan, inputs), schemas), schemas)
+    graph = to_api(
+        fill(for_jobs(load_template(plan.template)), slots_of(plan, inputs), schemas), schemas
+    )
     sampler = next(node for node in graph.values() if node["class_type"] == "WanVideoSampler")
     sampler["inputs"]["seed"] = random.randrange(1 << 31)  # nothing comes from ComfyUI's cache
     return graph

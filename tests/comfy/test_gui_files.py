@@ -227,25 +227,27 @@ def test_make_gui_serves_the_templates_ready_to_run_and_ends_with_ctrl_c(
         process.wait(LAST_RESORT_SECONDS)
 
 
-@pytest.mark.parametrize("name", ["draft_i2v", "draft_v2v"])
-def test_a_voice_of_ones_own_is_one_edit_of_a_draft_in_the_gui(
+@pytest.mark.parametrize("name", ["draft_i2v", "draft_v2v", "infinitetalk_i2v", "infinitetalk_v2v"])
+def test_a_voice_of_ones_own_is_one_edit_of_a_template_in_the_gui(
     client: ComfyClient, tmp_path: Path, portrait: Path, name: str
 ) -> None:
     schemas, gui = client.object_info(), load_template(name)
     titled = {node.get("title"): node for node in gui["nodes"]}
-    if name == "draft_i2v":
+    if name.endswith("i2v"):
         set_widget(titled["Portrait"], "image", client.upload(portrait), schemas)
     else:
         video = client.upload(write_pan(tmp_path / "pan.mp4", portrait, fps=25))
-        set_widget(titled["Source video"], "file", video, schemas)
-    voice = client.upload(write_tone(tmp_path / "own.wav", seconds=0.7))
+        widget = "file" if name == "draft_v2v" else "video"
+        set_widget(titled["Source video"], widget, video, schemas)
+    voice = client.upload(write_tone(tmp_path / "own.wav", seconds=0.7, rate=48_000))
     set_widget(titled["Speaker 1 audio"], "audio", voice, schemas)
     outcome = client.run(to_api(gui, schemas), deadline_seconds=LAST_RESORT_SECONDS)
     (made,) = (file for file in outcome.files if file.filename.endswith(".mp4"))
     client.download(made, tmp_path / "made.mp4")
     with av.open(str(tmp_path / "made.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 18, "0.7 s at 25 frames a second"
-        assert len(container.streams.audio) == 1
+        (sound,) = container.streams.audio
+        assert sound.rate == 48_000, "as it was recorded, not as the model hears it"
 
 
 def test_a_file_with_dynamic_inputs_is_linted_and_replayed(

@@ -19,7 +19,7 @@ from talkinghead.workflow.gui_file import NAMED, VIRTUAL, Node, Workflow, title_
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.schemas import Schemas, inputs_of
 from talkinghead.workflow.slots import Inputs, slots_of
-from talkinghead.workflow.template import fill, load_template
+from talkinghead.workflow.template import fill, for_jobs, load_template
 from tests.gui.browser import Gui, comparable, titles
 from tests.gui.conftest import COPY, TEMPLATES, Server
 from tests.timing import LAST_RESORT_SECONDS
@@ -120,7 +120,7 @@ def test_the_worker_runs_a_file_that_was_saved_in_the_gui(
         masks=None,
         output_prefix="job/video",
     )
-    filled = fill(saved, server.profile.filling(plan), server.schemas)
+    filled = fill(for_jobs(saved), server.profile.filling(plan), server.schemas)
     graph = to_api(fill(filled, slots_of(plan, inputs), server.schemas), server.schemas)
     sent = {entry["_meta"]["title"]: entry["inputs"] for entry in graph.values()}
     assert sent["Negative prompt"]["text"] == NEGATIVE

@@ -25,7 +25,7 @@ def test_the_pictures_of_the_docs_are_taken(gui: Gui, folder: Path) -> None:
     def take(name: str) -> None:
         gui.page.mouse.move(800, 890)
         path = folder / name
-        gui.page.screenshot(path=path, type="jpeg", quality=80)
+        gui.page.screenshot(path=path, type="jpeg", quality=70)
         assert 20_000 < path.stat().st_size < MAX_BYTES
 
     gui.open_from_list("infinitetalk_i2v")
@@ -33,5 +33,5 @@ def test_the_pictures_of_the_docs_are_taken(gui: Gui, folder: Path) -> None:
     gui.fit(left=390)
     take("gui_workflow.jpg")
     gui.show_list()
-    gui.fit("Prompt", "Negative prompt", "Text embeds", "Portrait", "Talking image")
+    gui.fit("Portrait", "Speaker 1 audio", "Prompt", "Video")
     take("gui_prompt.jpg")

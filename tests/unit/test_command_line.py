@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,8 @@ from talkinghead.comfy import warm
 from talkinghead.comfy.warm import Warm
 from talkinghead.plan.fields import RequestFields
 from talkinghead.plan.request import parse_request
+from talkinghead.replay.comfy_place import ComfyPlace
+from talkinghead.replay.places import Away
 from talkinghead.replay.sources import BadInput
 from talkinghead.settings import PROJECT_DIR, Settings
 from talkinghead.worker import to_file
@@ -169,6 +173,21 @@ def test_a_flags_mistake_is_told_as_the_field_is() -> None:
     assert code == 1 and "aspect_ratio is '4:3'" in output and "steps is 99" in output
 
 
+def test_an_estimate_says_in_words_who_speaks_where_and_how_to_say_it_otherwise(
+    tmp_path: Path,
+) -> None:
+    voice = tmp_path / "meine Stimme ü.wav"
+    voice.write_bytes(VOICE.read_bytes())
+    code, output = called("estimate", PORTRAIT, voice, "--draft")
+    assert code == 0 and re.search(r"meine Stimme ü\.wav +180,64,272,176 +0,0,456,512", output)
+    assert "If it is not so, a box for each voice: --box 0,0,456,512" in output
+    code, output = called("estimate", PORTRAIT, voice, VOICE, "--draft")
+    assert code == 0 and re.search(r"of nobody +180,64,272,176 +stays still", output)
+    assert "--box x0,y0,x1,y1 --box x0,y0,x1,y1" in output
+    code, output = called("estimate", EXAMPLES / "demo.json")
+    assert code == 0 and "`box` of a speaker in the request" in output
+
+
 # ---- What it will not do
 
 
@@ -256,3 +275,19 @@ def test_one_that_was_started_with_other_arguments_is_not_used(
     with warm.told(settings, Warm("http://127.0.0.1:1", tmp_path / "work")):
         other = settings.model_copy(update={"comfyui_args": "--fp32-vae"})
         assert warm.find(other) is None
+
+
+@pytest.mark.usefixtures("said")
+def test_a_replay_goes_on_with_a_comfyui_of_its_own_when_the_one_that_was_kept_ends(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings.comfyui_dir.mkdir()
+    url = "http://127.0.0.1:1"
+    with warm.told(settings, Warm(url, tmp_path / "work")):
+        place = ComfyPlace(settings, threading.Event())
+        assert place.joined == url
+        named = settings.model_copy(update={"comfyui_url": "http://127.0.0.1:2"})
+        assert ComfyPlace(named, threading.Event()).joined is None, "one that is named goes before"
+    with place, pytest.raises(Away, match="there is no ComfyUI"):
+        place.connect()
+    assert place.joined is None

@@ -931,6 +931,8 @@ def test_a_template_opens_on_its_note_at_a_size_to_read(path: Path) -> None:
     assert view["scale"] >= 0.8
     assert left >= 60 and left + width <= 1280, "beside the GUI's own bar, on a small screen"
     assert 100 <= top - title <= 300, "below the GUI's tabs"
+    (result,) = [group["bounding"] for group in gui["groups"] if group["title"] == "Output"]
+    assert (result[0] + result[2] + view["offset"][0]) * view["scale"] <= 1440, "in sight, too"
 
 
 @templates

@@ -15,7 +15,7 @@ from talkinghead.workflow.graph import model_files
 from talkinghead.workflow.gui_to_api import to_api
 from talkinghead.workflow.lint import lint_workflow
 from talkinghead.workflow.schemas import load_schemas
-from talkinghead.workflow.template import fill, load_template
+from talkinghead.workflow.template import fill, for_jobs, load_template
 
 MANIFEST = load_manifest()
 SUM = "0" * 64
@@ -34,7 +34,7 @@ def test_each_profile_pairs_only_files_that_compute_rightly(
     slots = dict(chosen.slots_for(talk_model))
     if talk_model == "multitalk":
         slots["Talking image"] = {"mode": "multitalk", "motion_frame": 25}
-    graph = to_api(fill(load_template(template), slots, schemas), schemas)
+    graph = to_api(fill(for_jobs(load_template(template)), slots, schemas), schemas)
     found = lint_workflow(graph, schemas)
     # The tiny profiles mute what looks at the first frame.
     assert [each for each in found if not each.message.startswith("leads to no output")] == []

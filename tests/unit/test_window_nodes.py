@@ -6,6 +6,7 @@ import pytest
 import torch
 from talkinghead_windows.audio import CONTEXT, window_features
 from talkinghead_windows.colour import with_colours_of
+from talkinghead_windows.sound import frames_of, together
 from talkinghead_windows.weights import in_place
 
 VOICE = torch.arange(200.0)[:, None]  # frame n says n
@@ -116,3 +117,33 @@ def test_weights_stay_only_where_the_sampler_would_bring_them(
     patcher: Patcher, expected: bool
 ) -> None:
     assert in_place(patcher, torch.device("meta"), torch.device("cpu")) is expected
+
+
+def test_one_voice_is_the_sound_as_it_is() -> None:
+    voice = torch.rand(2, 480)
+    samples, rate = together([(voice, 48_000)])
+    assert samples is voice and rate == 48_000
+
+
+def test_several_voices_are_heard_at_once_and_not_too_loud() -> None:
+    samples, rate = together([(torch.full((2, 800), 0.8), 8_000), (torch.ones(1, 1_600), 16_000)])
+    assert rate == 16_000 and samples.shape == (1, 1_600)
+    assert float(samples.abs().max()) == 1
+    short, _ = together([(torch.full((1, 100), 0.5), 8_000), (torch.full((1, 200), 0.25), 8_000)])
+    assert short[0, :100].tolist() == [0.75] * 100 and short[0, 100:].tolist() == [0.25] * 100
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "fps", "frames"),
+    [
+        (18_560, 16_000, 25, 29),
+        (48_001, 48_000, 25, 26),
+        (3, 48_000, 25, 1),
+        (0, 48_000, 25, 1),
+        (48_048, 48_000, 29.97, 30),
+    ],
+)
+def test_a_video_is_as_many_frames_as_its_sound_lasts(
+    samples: int, rate: int, fps: float, frames: int
+) -> None:
+    assert frames_of((torch.zeros(1, samples), rate), fps) == frames

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -45,7 +46,12 @@ def test_a_creator_gets_from_a_picture_and_a_voice_to_a_page_of_drafts(
         assert "The video is in out/me-2.mp4" in said, "the first draft is not written over"
         code, said = typed("run", "me.jpg", "hello.wav", "--draft", "--out", "out/me.mp4")
         assert code == 1 and "is there already: --overwrite" in said
-        left = list((tmp_path / ".work").glob("*/*put/local-*"))
+
+        wanted = {"image_url": "me.jpg", "wav_url": "hello.wav", "draft": True}
+        (tmp_path / "me.json").write_text(json.dumps(wanted | {"width": 256, "height": 256}))
+        code, said = typed("replay", "me.json", "--out", "night")
+        assert code == 0 and f"with the ComfyUI that runs at {url}" in said, said
+        left = list((tmp_path / ".work").glob("*/*put/*local-*"))
         assert left == [], "nothing of a job is left in a ComfyUI that stays"
     finally:
         kept.send_signal(signal.SIGINT)

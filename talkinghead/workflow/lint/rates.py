@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from talkinghead.plan.frames import MODEL_FPS
 from talkinghead.workflow.lint.rules import trap
 from talkinghead.workflow.lint.view import Finding, GraphView, NodeView
-from talkinghead.workflow.node_classes import COMBINE, EMBEDS, SAMPLER, VIDEO_LOADERS
+from talkinghead.workflow.node_classes import (
+    COMBINE,
+    EMBEDS,
+    SAMPLER,
+    SOUND_AND_LENGTH,
+    VIDEO_LOADERS,
+)
 
 
 @trap
@@ -40,6 +46,8 @@ def _rates_beside(view: GraphView, embeds: NodeView) -> Iterator[tuple[NodeView,
     for combine in view.of(COMBINE):
         if embeds in view.before(combine, EMBEDS):
             yield combine, "frame_rate"
+    for sound in view.of(SOUND_AND_LENGTH):
+        yield sound, "fps"
     for loader in view.of(*VIDEO_LOADERS):
         samplers = (view.before(sampler, EMBEDS, *VIDEO_LOADERS) for sampler in view.of(SAMPLER))
         if any(embeds in found and loader in found for found in samplers):
