@@ -1,0 +1,61 @@
+"""What the cards of the page are made of."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from nicegui import events, ui
+
+from talkinghead.page.person import Person
+
+Took = Callable[[Path, str], Awaitable[None]]
+
+# Quasar's own head of an uploader has a button without a name.
+_HEAD = """
+<div class="drop-head">
+  <q-btn no-caps unelevated color="primary" label="{label}" @click="props.pickFiles">
+    <q-uploader-add-trigger />
+  </q-btn>
+  <span class="hint">or drop it here</span>
+  <q-spinner v-if="props.isUploading" size="1.4em" aria-label="The file is being sent" />
+</div>
+"""
+
+
+@contextlib.contextmanager
+def card(title: str) -> Iterator[None]:
+    """A part of the page with its title, which names it for screen readers."""
+    name = f"title-{title.lower().replace(' ', '-')}"
+    with ui.element("section").classes("card").props(f"aria-labelledby={name}"):
+        ui.html(title, sanitize=False, tag="h2").props(f"id={name}")
+        yield
+
+
+class Alert:
+    """A line that is there, and read out, when something is wrong."""
+
+    def __init__(self) -> None:
+        self._label = ui.label().classes("alert").props("role=alert")
+        self.tell("")
+
+    def tell(self, text: str) -> None:
+        """What is wrong; empty if nothing is."""
+        self._label.set_text(text)
+        self._label.set_visibility(bool(text))
+
+
+def drop_zone(person: Person, label: str, accept: str, took: Took, *, multiple: bool) -> ui.upload:
+    """Where files are dropped or chosen; each goes to a file of the person's, and to `took`."""
+
+    async def uploaded(event: events.UploadEventArguments) -> None:
+        path = person.new_file(event.file.name)
+        await event.file.save(path)
+        zone.reset()  # else the same file could not be chosen again
+        await took(path, event.file.name)
+
+    zone = ui.upload(auto_upload=True, multiple=multiple, on_upload=uploaded)
+    zone.classes("drop").props(f'flat bordered accept="{accept}"')
+    zone.add_slot("header", _HEAD.replace("{label}", label))
+    return zone

@@ -1,0 +1,26 @@
+// A voice from the microphone: recorded here, and sent as if it had been chosen as a file.
+let recording = null
+
+async function startRecording() {
+  try {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: true })
+    const known = ["audio/webm;codecs=opus", "audio/mp4"]
+    const mimeType = known.find((type) => MediaRecorder.isTypeSupported(type))
+    const recorder = new MediaRecorder(stream, { mimeType })
+    recording = { recorder, stream, pieces: [] }
+    recorder.ondataavailable = (event) => recording.pieces.push(event.data)
+    recorder.start()
+    return ""
+  } catch (error) {
+    return error.name === "NotAllowedError" ? "the browser does not allow it." : error.message
+  }
+}
+
+async function stopRecording(uploaderId) {
+  const { recorder, stream, pieces } = recording
+  await new Promise((done) => { recorder.onstop = done; recorder.stop() })
+  for (const track of stream.getTracks()) track.stop()
+  const type = recorder.mimeType.split(";")[0]
+  const name = `recording.${type === "audio/mp4" ? "m4a" : "webm"}`
+  getElement(uploaderId).$refs.qRef.addFiles([new File(pieces, name, { type })])
+}
