@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,15 @@ class Box:
     height: float
 
     @classmethod
-    def of(cls, corners: Mapping[int, float] | list[float]) -> Box:
+    def of(cls, corners: Sequence[float]) -> Box:
         """From x0, y0, x1, y1, as a request has it."""
-        x0, y0, x1, y1 = (round(corners[each]) for each in range(4))
+        x0, y0, x1, y1 = map(round, corners)
         return cls(x0, y0, x1 - x0, y1 - y0)
 
-    def corners(self) -> list[float]:
+    def corners(self) -> list[int]:
         """As a request has it. What is not typed yet is 0, which the request's checks refuse."""
-        x, y, width, height = (
-            float(each or 0) for each in (self.x, self.y, self.width, self.height)
-        )
+        edges = self.x, self.y, self.width, self.height
+        x, y, width, height = (round(each or 0) for each in edges)
         return [x, y, x + width, y + height]
 
 
@@ -97,7 +96,7 @@ class Asked:
             "resolution": self.resolution,
             "prompt": self.prompt.strip(),
             "max_audio_duration": self.seconds,
-            "seed": self.seed,
+            "seed": None if self.seed is None else int(self.seed),
             "draft": self.draft_or_model == DRAFT,
         }
         if len(self.voices) > 1:

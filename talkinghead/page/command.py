@@ -35,7 +35,10 @@ def page(
         ),
     ] = None,
 ) -> None:
-    """A page to try it on: drop a picture and a voice, see the faces, start; Ctrl-C ends it."""
+    """A page to try it on, in the browser.
+
+    Drop a picture and a voice, see who was found and what it takes, and start. Ctrl-C ends it.
+    """
     if importlib.util.find_spec("nicegui") is None:
         console.print(escape(EXTRA), highlight=False, soft_wrap=True)
         raise typer.Exit(2)

@@ -46,16 +46,21 @@ class Alert:
         self._label.set_visibility(bool(text))
 
 
-def drop_zone(person: Person, label: str, accept: str, took: Took, *, multiple: bool) -> ui.upload:
+def drop_zone(
+    person: Person, label: str, accept: str, took: Took, kinds: str, *, multiple: bool
+) -> ui.upload:
     """Where files are dropped or chosen; each goes to a file of the person's, and to `took`."""
 
     async def uploaded(event: events.UploadEventArguments) -> None:
         path = person.new_file(event.file.name)
         await event.file.save(path)
+        refused.tell("")
         zone.reset()  # else the same file could not be chosen again
         await took(path, event.file.name)
 
     zone = ui.upload(auto_upload=True, multiple=multiple, on_upload=uploaded)
     zone.classes("drop").props(f'flat bordered accept="{accept}"')
     zone.add_slot("header", _HEAD.replace("{label}", label))
+    refused = Alert()
+    zone.on_rejected(lambda: refused.tell(f"That file is of another kind: {kinds} are taken."))
     return zone

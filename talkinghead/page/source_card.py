@@ -16,6 +16,7 @@ TOPICS = ("source", "plan", "voices", "drawing")
 COLOURS = ("#ffb000", "#42b4ff", "#ff6fb5", "#5ee08a")  # of the voices, bright on any picture
 STILL = "#e0e0e0"
 LEGEND = "Dashed: what moves with the voice."
+LETTERS_A_SIDE = 34  # lines of a label's height that the picture's longer side would hold
 LEAST_PIXELS = 8  # of a box, in what is shown: less was a click
 MOVES_SECONDS = 0.04  # between two looks at a pointer that draws
 
@@ -34,6 +35,7 @@ class SourceCard:
                 "Choose a picture or a video",
                 "image/*,video/*,.heic,.avif,.mkv",
                 person.take_source,
+                "pictures and videos",
                 multiple=False,
             )
             self._alert = Alert()
@@ -49,6 +51,9 @@ class SourceCard:
         """Have a box drawn for this voice; None: no more."""
         self.drawing, self._from = voice, None
         self.refresh()
+        if voice is not None:
+            shown = f"getHtmlElement({self._picture.id})"
+            ui.run_javascript(f"{shown}.scrollIntoView({{block: 'center'}})")
 
     def refresh(self) -> None:
         """Show what there is now."""
@@ -83,7 +88,8 @@ class SourceCard:
     def _drawn(self, source: Source) -> str:
         scale = 1 / source.preview.scale
         width, height = source.preview.width * scale, source.preview.height * scale
-        shapes = [*self._people_shapes(scale, width), *self._box_shapes(scale, width)]
+        side = max(width, height)
+        shapes = [*self._people_shapes(scale, side), *self._box_shapes(scale, side)]
         if self.drawing is not None:
             shapes.append(
                 f'<rect id="canvas" width="{width}" height="{height}" fill="transparent" '
@@ -93,20 +99,21 @@ class SourceCard:
                 shapes.append(_rect(self._pulled(), self._colour(self.drawing), dashed=True))
         return "".join(shapes)
 
-    def _people_shapes(self, scale: float, width: float) -> list[str]:
+    def _people_shapes(self, scale: float, side: float) -> list[str]:
         shapes = []
         people = (self._person.planned or {}).get("speakers_found") or []
         for person in people:
             who = speaker_number(person)
             colour = STILL if who is None else COLOURS[who % len(COLOURS)]
-            shapes += _person_shapes(person, colour, scale, self._has_box(who))
+            alone = self.drawing is not None or self._has_box(who)
+            shapes += _person_shapes(person, colour, scale, face_alone=alone)
             place = person.get("face") or person.get("box")
             if place is not None and not self._has_box(who):
                 words = "still" if who is None else f"voice {who + 1}"
-                shapes.append(_tag(words, place[0] * scale, place[1] * scale, colour, width))
+                shapes.append(_tag(words, place[0] * scale, place[1] * scale, colour, side))
         return shapes
 
-    def _box_shapes(self, scale: float, width: float) -> list[str]:
+    def _box_shapes(self, scale: float, side: float) -> list[str]:
         shapes = []
         for number, voice in enumerate(self._person.asked.voices, 1):
             if voice.box is None:
@@ -114,7 +121,7 @@ class SourceCard:
             corners = [each * scale for each in voice.box.corners()]
             shapes.append(_rect(corners, self._colour(voice)))
             shapes.append(
-                _tag(f"voice {number}", corners[0], corners[1], self._colour(voice), width)
+                _tag(f"voice {number}", corners[0], corners[1], self._colour(voice), side)
             )
         return shapes
 
@@ -162,14 +169,14 @@ class SourceCard:
 
 
 def _person_shapes(
-    person: Mapping[str, Any], colour: str, scale: float, has_box: bool
+    person: Mapping[str, Any], colour: str, scale: float, *, face_alone: bool
 ) -> list[str]:
     """The face, and dashed the region that moves with the voice."""
     face, region = person.get("face"), person.get("box")
     shapes = []
     if face is not None:
         shapes.append(_rect([edge * scale for edge in face], colour))
-    if region is not None and not has_box:
+    if region is not None and not face_alone:
         shapes.append(_rect([edge * scale for edge in region], colour, dashed=True))
     return shapes
 
@@ -183,9 +190,9 @@ def _rect(corners: list[float], colour: str, *, dashed: bool = False) -> str:
     return f'{under}{common} stroke="{colour}" stroke-width="3"{dashes}/>'
 
 
-def _tag(words: str, x: float, y: float, colour: str, width: float) -> str:
-    """A label above a place, or within it at the picture's upper edge."""
-    size = width / 26
+def _tag(words: str, x: float, y: float, colour: str, side: float) -> str:
+    """A label above a place, or within it at the picture's upper edge; `side` is the longer one."""
+    size = side / LETTERS_A_SIDE
     top = max(y - size * 1.3, 0)
     return (
         f'<rect x="{x:.1f}" y="{top:.1f}" width="{len(words) * size * 0.58 + size * 0.5:.1f}" '

@@ -27,7 +27,12 @@ class VoicesCard:
         self._built: tuple[object, ...] = ()
         with card("What they say"):
             self._zone = drop_zone(
-                person, "Choose a voice", "audio/*,video/*", self._take, multiple=True
+                person,
+                "Choose a voice",
+                "audio/*,video/*",
+                self._take,
+                "sounds and videos",
+                multiple=True,
             )
             with ui.row().classes("line"):
                 self._record = ui.button("Record a voice", on_click=self._toggle)
@@ -36,7 +41,7 @@ class VoicesCard:
             self._alert = Alert()
             self._list = ui.element("ol").classes("voices")
             self._turns = ui.select(TURNS, label="Several voices").bind_value(person.asked, "turns")
-            self._turns.on_value_change(person.touch).classes("wide")
+            self._turns.on_value_change(person.touch).props("outlined").classes("wide")
         self.refresh()
 
     async def _take(self, path: Path, name: str) -> None:

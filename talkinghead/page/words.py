@@ -45,6 +45,9 @@ _FIELDS = (
 )
 
 
+_NAMED = re.compile(r"([a-z_]+(?:\.\d+)?(?:\.[a-z_]+)*): ")
+
+
 @dataclass(frozen=True)
 class Fault:
     """Why there is nothing: what is wrong, by the part of the page at which it is told."""
@@ -59,7 +62,9 @@ class Fault:
 def fault_of(error: Exception) -> Fault:
     """The fault that an error of a job, or of the client, tells."""
     details: Mapping[str, Any] = getattr(error, "details", None) or {}
-    problems = details.get("problems") or [{"field": details.get("field"), "message": str(error)}]
+    named = _NAMED.match(str(error))  # many a sentence begins with its field
+    field_name = details.get("field") or (named[1] if named else None)
+    problems = details.get("problems") or [{"field": field_name, "message": str(error)}]
     told: dict[str, list[str]] = {}
     for problem in problems:
         part = part_of(str(problem.get("field") or ""))
