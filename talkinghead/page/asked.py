@@ -130,10 +130,12 @@ class Asked:
         """The request as this machine renders it, with the files where they are."""
         return self.with_urls({name: path.as_uri() for name, path, _ in self.files()})
 
-    def shown_request(self) -> object:
+    def shown_request(self) -> dict[str, Any]:
         """The request as others can send it: their own URLs take the place of the files."""
         urls = {name: f"{EXAMPLE_URL}{quote(own)}" for name, _, own in self.files()}
-        return without_secrets(self.with_urls(urls))
+        shown = without_secrets(self.with_urls(urls))
+        assert isinstance(shown, dict)
+        return shown
 
     @property
     def missing(self) -> str:

@@ -11,6 +11,7 @@ from talkinghead.page.making import Making
 from talkinghead.page.parts import Alert, card
 from talkinghead.page.person import Person
 from talkinghead.page.words import eta_text, in_words, progress_line
+from talkinghead.plan.pace import duration_text
 
 TOPICS = ("making",)
 
@@ -95,29 +96,31 @@ def _show(making: Making) -> None:
     ui.element("video").props(f'controls playsinline src="{url}" aria-label="The finished video"')
     with ui.element("a").props(f'href="{url}" download="{making.name}"').classes("download"):
         ui.label(f"Download {making.name}")
-    _about(dict(making.result.output))
-    _request(making.shown_request)
+    output: dict[str, Any] = dict(making.result.output)
+    seed = (output.get("generation_params") or {}).get("seed")
+    _about(output, seed)
+    _request(making.shown_request | ({} if seed is None else {"seed": seed}))
 
 
 def _playlist(url: str) -> None:
-    video = ui.element("video").props("controls playsinline muted autoplay")
-    video.props(f'src="{url}" aria-label="What is rendered so far"')
-    words = ui.label("This browser cannot play it while it is rendered: wait for the end.")
-    words.set_visibility(False)
-    video.on("error", lambda: words.set_visibility(True))
+    video = ui.element("video").props(f'controls playsinline muted autoplay src="{url}"')
+    video.props('aria-label="What is rendered so far"')
+    for event in ("loadedmetadata", "ended", "error"):
+        video.on(event, js_handler="watchOn")
+    words = "This browser cannot play it while it is rendered: wait for the end."
+    ui.html(words, sanitize=False, tag="p").props("hidden")
 
 
-def _about(output: dict[str, Any]) -> None:
+def _about(output: dict[str, Any], seed: object) -> None:
     info = output.get("video_info") or {}
-    seed = (output.get("generation_params") or {}).get("seed")
-    cost = output.get("cost")
+    cost, took = output.get("cost"), output.get("processing_time_seconds")
     facts = (
         f"{info.get('width')} x {info.get('height')} pixels, {info.get('frames')} frames, "
         f"{info.get('duration_seconds') or 0:.2f} s"
         if info
         else "",
         f"seed {seed}" if seed is not None else "",
-        f"done in {output.get('processing_time_seconds') or 0:.0f} s",
+        f"done in {duration_text(took)}" if took is not None else "",
         f"cost {cost:.4f}" if cost is not None else "",
     )
     ui.label("; ".join(filter(None, facts)))
@@ -128,7 +131,7 @@ def _about(output: dict[str, Any]) -> None:
                     ui.label(in_words(warning))
 
 
-def _request(request: object) -> None:
+def _request(request: dict[str, Any]) -> None:
     text = json.dumps(request, indent=1)
     with ui.element("details").classes("wide"):
         ui.html("The request, as JSON", sanitize=False, tag="summary")

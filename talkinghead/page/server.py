@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import socket
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from talkinghead.settings import Settings
 
 TITLE = "Talking heads"
 ASSETS = Path(__file__).parent
-GOODBYE_SECONDS = 2  # to those who still have the page open when it ends
+GOODBYE_SECONDS = 1  # to those who still have the page open when it ends
 
 
 class People:
@@ -57,6 +58,7 @@ def serve(
     people: People, listener: socket.socket, token: str | None, ready: Callable[[], None]
 ) -> None:
     """Answer until Ctrl-C. `ready` is called when it does."""
+    logging.getLogger("nicegui").setLevel(logging.ERROR)  # it warns of a busy machine
     whole = FastAPI(openapi_url=None)
     _add_routes(people)
     app.on_startup(ready)
@@ -88,7 +90,7 @@ def serve(
 
 def _add_routes(people: People) -> None:
     style = (ASSETS / "page.css").read_text("utf-8")
-    script = (ASSETS / "record.js").read_text("utf-8")
+    script = (ASSETS / "page.js").read_text("utf-8")
 
     @ui.page("/")
     def page() -> None:

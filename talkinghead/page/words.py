@@ -116,17 +116,24 @@ def _time_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Price", "None: no GPU is used"
         return
     if seconds is None:
-        yield "Time", "Not known here; below, by published figures"
-        for card, each in (found.get("seconds_by_card") or {}).items():
-            costs = f", {each / 3600 * per_hour:.2f}" if per_hour else ""
-            yield f"on {card}", f"{duration_text(each)}{costs}"
-        if not per_hour:
-            yield "Price", _NO_PRICE
+        yield from _rows_by_card(found.get("seconds_by_card") or {}, per_hour)
         return
     late = "" if found.get("fits_timeout") is not False else ": longer than a job may take"
     yield "Time", f"{duration_text(seconds)} ({found['seconds_source']}){late}"
     price = found.get("price")
     yield "Price", _NO_PRICE if price is None else f"{price:.2f}, at {per_hour:g} an hour"
+
+
+def _rows_by_card(
+    seconds: Mapping[str, float], per_hour: float | None
+) -> Iterator[tuple[str, str]]:
+    by_card = ", ".join(f"{card} {duration_text(each)}" for card, each in seconds.items())
+    yield "Time", f"By the card, by published figures: {by_card}"
+    if per_hour is None or not seconds:
+        yield "Price", _NO_PRICE
+        return
+    costs = [each / 3600 * per_hour for each in seconds.values()]
+    yield "Price", f"{min(costs):.2f} to {max(costs):.2f} by the card, at {per_hour:g} an hour"
 
 
 _NO_PRICE = "Not known: PRICE_PER_HOUR is not set"

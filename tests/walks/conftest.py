@@ -51,7 +51,7 @@ def page() -> Iterator[Page]:
         program = find_chromium(playwright)
         if program is None:
             pytest.skip("NO WALK WITH A BROWSER: there is no Chromium; scripts/install-chromium")
-        with playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        ) as browser:
-            yield browser.new_page()
+        microphone = [f"--use-fake-{what}-for-media-stream" for what in ("device", "ui")]
+        options = ["--no-sandbox", "--disable-dev-shm-usage", *microphone]
+        with playwright.chromium.launch(executable_path=program, args=options) as browser:
+            yield browser.new_context().new_page()

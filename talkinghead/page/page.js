@@ -24,3 +24,22 @@ async function stopRecording(uploaderId) {
   const name = `recording.${type === "audio/mp4" ? "m4a" : "webm"}`
   getElement(uploaderId).$refs.qRef.addFiles([new File(pieces, name, { type })])
 }
+
+// The windows that are done. A browser plays what the playlist had when it was opened, and before
+// the first window there is none: it is opened again, and goes on where it was.
+function watchOn(event) {
+  const video = event.target
+  if (event.type === "error" && !video.canPlayType("application/vnd.apple.mpegurl")) {
+    video.hidden = true
+    video.nextElementSibling.hidden = false
+    return
+  }
+  const from = Number(video.dataset.from ?? 0)
+  if (event.type === "loadedmetadata" && video.duration > from + 0.1) {
+    video.currentTime = from
+    video.play()
+    return
+  }
+  if (event.type === "ended") video.dataset.from = video.currentTime
+  setTimeout(() => video.isConnected && video.load(), 2000)
+}
