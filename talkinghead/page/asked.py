@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from talkinghead.media.kinds import what_came
 from talkinghead.media.preview import Preview
+from talkinghead.page.words import speaker_number
 from talkinghead.plan.shown import without_secrets
 
 MOST_VOICES = 4
@@ -116,6 +117,27 @@ class Asked:
         """The `speakers` of a request, without their voices."""
         boxes = [voice.box for voice in self.voices]
         return [{"box": box.corners()} if box else {} for box in boxes]
+
+    def give_boxes(self, found: Sequence[Mapping[str, Any]]) -> None:
+        """Each voice a box: where its speaker was found, or a strip of the picture.
+
+        All of them, since who has none beside others that have one would be nowhere.
+
+        Args:
+            found: `speakers_found` of the plan.
+        """
+        if self.source is None:
+            return
+        places = {speaker_number(person): person.get("box") for person in found}
+        width = self.source.preview.width / max(len(self.voices), 1)
+        for index, voice in enumerate(self.voices):
+            strip = [index * width, 0, (index + 1) * width, self.source.preview.height]
+            voice.box = voice.box or Box.of(places.get(index) or strip)
+
+    def drop_boxes(self) -> None:
+        """Who is where is found by the faces."""
+        for voice in self.voices:
+            voice.box = None
 
     def with_urls(self, urls: Mapping[str, str]) -> dict[str, Any]:
         """The request, with these URLs for its files."""

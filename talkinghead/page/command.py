@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import os
 import signal
 import socket
 import sys
@@ -72,6 +73,7 @@ def _serve(host: str, port: int, endpoint: str | None) -> None:
     if endpoint is not None and "://" not in endpoint and not place.has_key():
         raise typer.BadParameter("--endpoint needs the environment variable RUNPOD_API_KEY")
     with contextlib.ExitStack() as stack:
+        starting = stack.enter_context(console.status("starting"))
         listener = stack.enter_context(_listen(host, port))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkinghead-page-")))
         sandboxes = stack.enter_context(Sandboxes())
@@ -82,7 +84,12 @@ def _serve(host: str, port: int, endpoint: str | None) -> None:
         from talkinghead.page.server import People, serve  # noqa: PLC0415
 
         people = People(stack.enter_context(renders), folder, sandboxes, settings)
-        serve(people, listener, token, lambda: _tell(host, listener, token))
+
+        def ready() -> None:
+            starting.stop()
+            _tell(host, listener, token)
+
+        serve(people, listener, token, ready)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -90,9 +97,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise OSError(
-            f"port {port} of {host}: {error.strerror}; --port 0 takes any free one"
-        ) from None
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(f"port {port} of {host}: {why}; --port 0 takes any free one") from None
 
 
 def _tell(host: str, listener: socket.socket, token: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from talkinghead.page.making import Making
-from talkinghead.page.parts import Alert, card
+from talkinghead.page.parts import Alert, card, player
 from talkinghead.page.person import Person
 from talkinghead.page.words import eta_text, in_words, progress_line
 from talkinghead.plan.pace import duration_text
@@ -93,9 +93,10 @@ def _show(making: Making) -> None:
             _playlist(str(playlist))
         return
     url = f"/mine/{making.video.name}"
-    ui.element("video").props(f'controls playsinline src="{url}" aria-label="The finished video"')
-    with ui.element("a").props(f'href="{url}" download="{making.name}"').classes("download"):
+    player("video", url, "The finished video")
+    with ui.element("a").classes("download") as link:
         ui.label(f"Download {making.name}")
+    link.props["href"], link.props["download"] = url, making.name
     output: dict[str, Any] = dict(making.result.output)
     seed = (output.get("generation_params") or {}).get("seed")
     _about(output, seed)
@@ -103,8 +104,7 @@ def _show(making: Making) -> None:
 
 
 def _playlist(url: str) -> None:
-    video = ui.element("video").props(f'controls playsinline muted autoplay src="{url}"')
-    video.props('aria-label="What is rendered so far"')
+    video = player("video", url, "What is rendered so far").props("muted autoplay")
     for event in ("loadedmetadata", "ended", "error"):
         video.on(event, js_handler="watchOn")
     words = "This browser cannot play it while it is rendered: wait for the end."

@@ -2,6 +2,7 @@
 let recording = null
 
 async function startRecording() {
+  if (!navigator.mediaDevices) return "browsers record on https:// and on this machine's own pages."
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: true })
     const known = ["audio/webm;codecs=opus", "audio/mp4"]

@@ -6,6 +6,7 @@ It outlives its tabs: whoever loads the page again finds it by the browser's coo
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections import Counter
 from collections.abc import Coroutine, Mapping
@@ -15,11 +16,11 @@ from typing import Any
 from talkinghead.client import TalkingheadError
 from talkinghead.errors import JobError
 from talkinghead.media.preview import Preview, picture_preview, video_preview
-from talkinghead.media.sandbox import Sandboxes
+from talkinghead.media.sandbox import Sandbox, Sandboxes
 from talkinghead.page.asked import DRAFT, MODEL, Asked, Box, Source, Voice, source_field
 from talkinghead.page.making import Making
 from talkinghead.page.place import Place
-from talkinghead.page.words import Fault, fault_of, speaker_number
+from talkinghead.page.words import Fault, fault_of
 from talkinghead.settings import Settings
 
 PREVIEW_SIDE = 960  # pixels
@@ -53,7 +54,8 @@ class Person:
 
     def new_file(self, name: str) -> Path:
         """Where a file of this name goes: under another, which nobody can guess."""
-        return self.folder / f"{uuid.uuid4().hex}{Path(name).suffix[:10].lower()}"
+        ending = re.sub(r"[^.a-z0-9]", "", Path(name).suffix.lower())[:10]
+        return self.folder / f"{uuid.uuid4().hex}{ending}"
 
     # ---- What is put together
 
@@ -61,70 +63,46 @@ class Person:
         """Show this picture or video, if it is one."""
         field_name, shown = source_field(path), path.with_suffix(".preview.jpg")
         try:
-            preview = await asyncio.to_thread(self._preview, field_name, path, shown)
+            with self._sandboxes.open() as sandbox:
+                limits = self._settings
+                preview = await asyncio.to_thread(
+                    preview_of, sandbox, limits, field_name, path, shown
+                )
         except JobError as error:
             self.source_fault = fault_of(error).at("source") or str(error)
             self._tell("source")
             return
         self.asked.source = Source(path, name, field_name, shown, preview)
         self.planned, self.source_fault = None, ""
-        for voice in self.asked.voices:
-            voice.box = None
-        self._tell("source", "voices")
-        self.touch()
-
-    def _preview(self, field_name: str, path: Path, shown: Path) -> Preview:
-        is_video = field_name == "video_url"
-        make = video_preview if is_video else picture_preview
-        limits = self._settings
-        most = limits.max_video_megapixels if is_video else limits.max_image_megapixels
-        with self._sandboxes.open() as sandbox:
-            return sandbox.call(
-                field_name, make, field_name, path, shown, side=PREVIEW_SIDE, max_megapixels=most
-            )
+        self._tell("source")
+        self.drop_boxes()
 
     def add_voice(self, path: Path, name: str) -> None:
         """One more voice, after the others."""
         self.asked.voices.append(Voice(path, name))
-        self._forget_boxes()
+        self.drop_boxes()
 
     def remove_voice(self, voice: Voice) -> None:
         """One voice less."""
         self.asked.voices.remove(voice)
-        self._forget_boxes()
-
-    def _forget_boxes(self) -> None:
-        """Who is where is found anew: each voice has a box, or none has."""
-        for voice in self.asked.voices:
-            voice.box = None
-        self._tell("voices")
-        self.touch()
+        self.drop_boxes()
 
     def set_box(self, voice: Voice, box: Box) -> None:
         """Say where who speaks this voice is; the others stay where they were found."""
         self.give_boxes()
         voice.box = box
-        self._tell("voices", "plan")
-        self.touch()
 
     def give_boxes(self) -> None:
-        """Each voice a box: where its speaker was found, or a strip of the picture."""
-        source, voices = self.asked.source, self.asked.voices
-        if source is None:
-            return
-        people = (self.planned or {}).get("speakers_found", [])
-        found = {speaker_number(each): each for each in people}
-        width = source.preview.width / max(len(voices), 1)
-        for index, voice in enumerate(voices):
-            if voice.box is None:
-                strip = [index * width, 0, (index + 1) * width, source.preview.height]
-                voice.box = Box.of((found.get(index) or {}).get("box") or strip)
+        """Each voice a box, to be changed."""
+        self.asked.give_boxes((self.planned or {}).get("speakers_found") or [])
         self._tell("voices", "plan")
         self.touch()
 
     def drop_boxes(self) -> None:
         """Have who is where found again."""
-        self._forget_boxes()
+        self.asked.drop_boxes()
+        self._tell("voices")
+        self.touch()
 
     # ---- What it will take
 
@@ -200,3 +178,19 @@ class Person:
 
     def _tell(self, *topics: str) -> None:
         self.changes.update(topics)
+
+
+def preview_of(
+    sandbox: Sandbox, limits: Settings, field_name: str, path: Path, shown: Path
+) -> Preview:
+    """What is shown of a picture or video, in the file `shown`.
+
+    Raises:
+        JobError: it is none.
+    """
+    is_video = field_name == "video_url"
+    make = video_preview if is_video else picture_preview
+    most = limits.max_video_megapixels if is_video else limits.max_image_megapixels
+    return sandbox.call(
+        field_name, make, field_name, path, shown, side=PREVIEW_SIDE, max_megapixels=most
+    )

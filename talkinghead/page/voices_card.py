@@ -8,13 +8,14 @@ from pathlib import Path
 from nicegui import ui
 
 from talkinghead.page.asked import MOST_VOICES, TURNS, Box, Voice
-from talkinghead.page.parts import Alert, card, drop_zone
+from talkinghead.page.overlay import COLOURS
+from talkinghead.page.parts import Alert, card, drop_zone, player
 from talkinghead.page.person import Person
-from talkinghead.page.source_card import COLOURS, SourceCard
+from talkinghead.page.source_card import SourceCard
 
 TOPICS = ("voices", "plan", "drawing", "source")
 ASK_SECONDS = 120.0  # for the microphone, at a person who has to allow it
-EDGES = {"x": "x", "y": "y", "width": "width", "height": "height"}
+EDGES = ("x", "y", "width", "height")
 
 
 class VoicesCard:
@@ -77,8 +78,7 @@ class VoicesCard:
                 ui.label(f"{name}: {voice.name}").classes("voice-name")
                 remove = ui.button(icon="close", on_click=lambda: self._person.remove_voice(voice))
                 remove.props(f'flat round dense aria-label="Remove voice {index + 1}"')
-            sound = ui.element("audio").props(f'controls src="/mine/{voice.path.name}"')
-            sound.props(f'preload=metadata aria-label="{name}"')
+            player("audio", f"/mine/{voice.path.name}", name)
             alert = Alert()
             if self._person.asked.source is not None:
                 self._place(name, voice)
