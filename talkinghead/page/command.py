@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 console = Console(stderr=True)
-EXTRA = "talkinghead page needs NiceGUI: pip install 'talkinghead[page]'"
+EXTRA = "talkinghead page needs NiceGUI: `make page`, or pip install --editable '.[page]'"
 
 
 def page(

@@ -54,6 +54,12 @@ class MakingCard:
             self._result.clear()
             with self._result:
                 _show(making)
+            if making.video is not None:
+                ui.run_javascript(f"bringIntoView({self._state.id}, 'start')")
+
+    def bring_into_view(self) -> None:
+        """Scroll to it, for who has just pressed Start above."""
+        ui.run_javascript(f"bringIntoView({self._state.id}, 'nearest')")
 
     def tick(self) -> None:
         """A second has passed: what is left is less."""

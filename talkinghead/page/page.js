@@ -44,3 +44,11 @@ function watchOn(event) {
   if (event.type === "ended") video.dataset.from = video.currentTime
   setTimeout(() => video.isConnected && video.load(), 2000)
 }
+
+// A card that was in sight, when it has grown; nobody who looks elsewhere is taken from there.
+function bringIntoView(withinId, block) {
+  const card = getHtmlElement(withinId).closest("section")
+  const { top, bottom } = card.getBoundingClientRect()
+  const isSeen = top < innerHeight && bottom > 0
+  if (block === "nearest" || isSeen) setTimeout(() => card.scrollIntoView({ block }), 200)
+}

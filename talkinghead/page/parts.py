@@ -35,7 +35,7 @@ def card(title: str) -> Iterator[None]:
 
 def player(tag: str, url: str, label: str) -> ui.element:
     """A video or a sound, with the browser's own controls."""
-    element = ui.element(tag).props("controls playsinline preload=metadata")
+    element = ui.element(tag).props("controls playsinline")
     # Not by `props("…")`, which would read a name or an address of somebody else's as more props.
     element.props["src"], element.props["aria-label"] = url, label
     return element

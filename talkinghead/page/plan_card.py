@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nicegui import ui
@@ -15,10 +15,10 @@ TOPICS = ("plan", "voices", "source", "making")
 
 
 class PlanCard:
-    """The estimate, kept up to date, and Start."""
+    """The estimate, kept up to date, and Start; `started` is called after it."""
 
-    def __init__(self, person: Person) -> None:
-        self._person = person
+    def __init__(self, person: Person, started: Callable[[], None]) -> None:
+        self._person, self._started = person, started
         with card("What it takes"):
             self._state = ui.label().classes("hint").props("role=status")
             self._rows = ui.element("dl").classes("rows")
@@ -79,3 +79,4 @@ class PlanCard:
             self._alert.tell(missing)
             return
         self._person.start()
+        self._started()

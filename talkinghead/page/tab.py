@@ -44,7 +44,7 @@ class Tab:
                 voices = voices_card.VoicesCard(person, source)
             with ui.element("div").classes("pile"):
                 options = options_card.OptionsCard(person)
-                plan = plan_card.PlanCard(person)
+                plan = plan_card.PlanCard(person, self._started)
                 self._making = making_card.MakingCard(person)
         self._cards = [
             (source, source_card.TOPICS),
@@ -53,6 +53,9 @@ class Tab:
             (plan, plan_card.TOPICS),
             (self._making, making_card.TOPICS),
         ]
+
+    def _started(self) -> None:
+        self._making.bring_into_view()
 
     def _look(self) -> None:
         now = Counter(self._person.changes)
@@ -67,4 +70,4 @@ def _where(person: Person) -> str:
     place = person.place
     if place.endpoint is not None:
         return f"Rendered on the endpoint {place.endpoint}."
-    return f"Rendered on this machine. {place.why_no_model}".strip()
+    return "Rendered on this machine."

@@ -311,4 +311,6 @@ def test_without_its_extra_the_page_says_what_to_install(tmp_path: Path) -> None
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=PROJECT_DIR
     )
     assert said.returncode == 2
-    assert said.stderr == "talkinghead page needs NiceGUI: pip install 'talkinghead[page]'\n"
+    assert said.stderr == (
+        "talkinghead page needs NiceGUI: `make page`, or pip install --editable '.[page]'\n"
+    )
