@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from talkinghead.page.asked import Asked, Voice
-from talkinghead.page.words import speaker_number
+from talkinghead.page.words import role, speaker_number
 
 COLOURS = ("#ffb000", "#42b4ff", "#ff6fb5", "#5ee08a")  # of the voices, bright on any picture
 STILL = "#e0e0e0"
@@ -37,10 +37,12 @@ def overlay(
     shapes: list[str] = []
     for person in found:
         alone = drawing is not None or speaker_number(person) in boxes
-        shapes += _person(person, scale, max(size), face_alone=alone)
+        words = "" if alone else role(person, found)
+        shapes += _person(person, words, scale, max(size))
     for index, box in boxes.items():
         corners = [edge * scale for edge in box.corners()]
-        shapes += [_rect(corners, COLOURS[index]), _tag(index, corners, max(size))]
+        colour = COLOURS[index]
+        shapes += [_rect(corners, colour), _tag(f"voice {index + 1}", corners, colour, max(size))]
     if drawing is not None:
         shapes.append(_canvas(*size))
         if pulled is not None:
@@ -48,10 +50,8 @@ def overlay(
     return "".join(shapes)
 
 
-def _person(
-    person: Mapping[str, Any], scale: float, side: float, *, face_alone: bool
-) -> Iterator[str]:
-    """The face with who it is, and dashed the region that moves with the voice."""
+def _person(person: Mapping[str, Any], words: str, scale: float, side: float) -> Iterator[str]:
+    """The face, and with words these and, dashed, the region that moves with the voice."""
     who = speaker_number(person)
     colour = STILL if who is None else COLOURS[who]
     face, region = (
@@ -59,12 +59,10 @@ def _person(
     )
     if face:
         yield _rect(face, colour)
-    if face_alone:
-        return
-    if region:
+    if region and words:
         yield _rect(region, colour, dashed=True)
-    if place := face or region:
-        yield _tag(who, place, side)
+    if words and (place := face or region):
+        yield _tag(words, place, colour, side)
 
 
 def _canvas(width: float, height: float) -> str:
@@ -84,9 +82,8 @@ def _rect(corners: Corners, colour: str, *, dashed: bool = False) -> str:
     return f'{under}{common} stroke="{colour}" stroke-width="3"{dashes}/>'
 
 
-def _tag(who: int | None, corners: Corners, side: float) -> str:
+def _tag(words: str, corners: Corners, colour: str, side: float) -> str:
     """A label above a place, or within it at the picture's upper edge."""
-    words, colour = ("still", STILL) if who is None else (f"voice {who + 1}", COLOURS[who])
     size = side / LETTERS_A_SIDE
     x, top = corners[0], max(corners[1] - size * 1.3, 0)
     return (

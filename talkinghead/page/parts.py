@@ -59,14 +59,15 @@ def drop_zone(
 ) -> ui.upload:
     """Where files are dropped or chosen; each goes to a file of the person's, and to `took`."""
 
-    async def uploaded(event: events.UploadEventArguments) -> None:
-        path = person.new_file(event.file.name)
-        await event.file.save(path)
+    async def uploaded(event: events.MultiUploadEventArguments) -> None:
         refused.tell("")
         zone.reset()  # else the same file could not be chosen again
-        await took(path, event.file.name)
+        for file in event.files:  # in the order in which they were chosen
+            path = person.new_file(file.name)
+            await file.save(path)
+            await took(path, file.name)
 
-    zone = ui.upload(auto_upload=True, multiple=multiple, on_upload=uploaded)
+    zone = ui.upload(auto_upload=True, multiple=multiple, on_multi_upload=uploaded)
     zone.classes("drop").props(f'flat bordered accept="{accept}"')
     zone.add_slot("header", _HEAD.replace("{label}", label))
     refused = Alert()

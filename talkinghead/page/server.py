@@ -22,6 +22,8 @@ from talkinghead.settings import Settings
 
 TITLE = "Talking heads"
 ASSETS = Path(__file__).parent
+# Of a file that is shown: a page that came as one does nothing.
+INERT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
 GOODBYE_SECONDS = 1  # to those who still have the page open when it ends
 
 
@@ -103,4 +105,4 @@ def _add_routes(people: People) -> None:
         path = people.file(request.session["id"], file)
         if path is None:
             raise HTTPException(404)
-        return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
+        return FileResponse(path, headers=INERT)

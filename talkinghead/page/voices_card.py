@@ -76,13 +76,19 @@ class VoicesCard:
         with ui.element("li").style(f"border-color: {COLOURS[index]}"):
             with ui.row().classes("line"):
                 ui.label(f"{name}: {voice.name}").classes("voice-name")
-                remove = ui.button(icon="close", on_click=lambda: self._person.remove_voice(voice))
+                remove = ui.button(icon="close", on_click=lambda: self._remove(voice))
                 remove.props(f'flat round dense aria-label="Remove voice {index + 1}"')
             player("audio", f"/mine/{voice.path.name}", name)
             alert = Alert()
             if self._person.asked.source is not None:
                 self._place(name, voice)
         return alert
+
+    def _remove(self, voice: Voice) -> None:
+        self._alert.tell("")
+        self._person.remove_voice(voice)
+        # The button that had the focus goes: the next key is pressed where voices are chosen.
+        ui.run_javascript(f"getHtmlElement({self._zone.id}).querySelector('button').focus()")
 
     def _place(self, name: str, voice: Voice) -> None:
         """Where who speaks it is: found, drawn or typed."""

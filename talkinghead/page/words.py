@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,14 +148,21 @@ def faces_line(planned: Mapping[str, Any]) -> str:
 
 def people_lines(planned: Mapping[str, Any]) -> Iterator[str]:
     """Who speaks, for those who do not see the picture."""
-    for number, person in enumerate(planned.get("speakers_found") or [], 1):
-        place = person.get("face") or person.get("box")
-        if place is None:
-            continue
-        who = speaker_number(person)
-        says = f"speaks voice {who + 1}" if who is not None else "stays still"
-        x0, y0, x1, y1 = place
-        yield f"Person {number}, at {x0}, {y0}, {x1 - x0} x {y1 - y0} pixels, {says}."
+    found = planned.get("speakers_found") or []
+    for number, person in enumerate(found, 1):
+        if place := person.get("face") or person.get("box"):
+            x0, y0, x1, y1 = place
+            size = f"{x1 - x0} x {y1 - y0} pixels"
+            yield f"Person {number}, at {x0}, {y0}, {size}: {role(person, found)}."
+
+
+def role(person: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> str:
+    """What somebody who was found does, in a word or two."""
+    who = speaker_number(person)
+    if who is not None:
+        return f"voice {who + 1}"
+    # Of too few faces for the voices nobody knows whose they are.
+    return "still" if any(speaker_number(each) is not None for each in found) else "face"
 
 
 def speaker_number(person: Mapping[str, Any]) -> int | None:

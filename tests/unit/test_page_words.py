@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from talkinghead.errors import MediaTooLarge
 from talkinghead.media.preview import Preview, picture_preview, video_preview
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.page.asked import DRAFT, MODEL, Asked, Box, Source, Voice, source_field
+from talkinghead.page.overlay import overlay
 from talkinghead.page.words import GENERAL, SOURCE, eta_text, fault_of, plan_rows, progress_line
 from talkinghead.plan.request import parse_request
 from tests.conftest import write_pan
@@ -131,3 +133,21 @@ def test_who_has_a_box_gives_the_others_theirs() -> None:
         *(Box(1, 1, 2, 2), Box(3, 0, 3, 9)),
         Box(6, 0, 3, 9),  # nobody was found: a third of the picture
     ]
+
+
+def test_a_picture_shows_who_speaks_who_stays_still_and_whose_face_nobody_knows() -> None:
+    face, box = [1, 1, 2, 2], [0, 0, 9, 9]
+    known = {"speaker": "speakers.0", "face": face, "box": box}
+    nobody = {"speaker": None, "face": face, "box": None}
+    drawn = overlay(asked(), [known, nobody])
+    assert re.findall(r">([a-z0-9 ]+)</text>", drawn) == ["voice 1", "still"]
+    assert "dasharray" in drawn and "canvas" not in drawn
+    assert re.findall(r">([a-z0-9 ]+)</text>", overlay(asked(2), [nobody])) == ["face"]
+
+
+def test_a_box_takes_the_place_of_what_was_found() -> None:
+    made = asked()
+    made.voices[0].box = Box(1, 2, 3, 4)
+    drawn = overlay(made, [{"speaker": "speakers.0", "face": None, "box": [0, 0, 9, 9]}])
+    assert 'x="1.0" y="2.0" width="3.0" height="4.0"' in drawn and "dasharray" not in drawn
+    assert 'id="canvas"' in overlay(made, [], drawing=made.voices[0], pulled=[0, 0, 1, 1])
