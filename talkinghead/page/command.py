@@ -104,7 +104,9 @@ def _listen(host: str, port: int) -> socket.socket:
 def _tell(host: str, listener: socket.socket, token: str | None) -> None:
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
-    key = "; once with ?token= and API_TOKEN" if token is not None else ""
+    if token is not None:
+        url += "/?token=…"
+    key = ", with API_TOKEN as the token; a cookie keeps it" if token is not None else ""
     console.print(
         f"The page is at [bold]{url}[/]{key}. Ctrl-C ends it", highlight=False, soft_wrap=True
     )

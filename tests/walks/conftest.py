@@ -14,6 +14,7 @@ from playwright.sync_api import Page, sync_playwright
 from talkinghead.settings import PROJECT_DIR
 from tests.clients.conftest import built  # noqa: F401 - a fixture
 from tests.gui.browser import find_chromium
+from tests.gui.test_playlist import render  # noqa: F401
 from tests.timing import LAST_RESORT_SECONDS
 
 # What was typed -> the exit code, and what was said.

@@ -30,7 +30,8 @@ from tests.clients.runpod import (
     failed,
 )
 from tests.conftest import drawn_pair, write_tone
-from tests.timing import LAST_RESORT_SECONDS, wait_until
+from tests.gui.test_playlist import PLAYS_HLS, Render
+from tests.timing import LAST_RESORT_SECONDS
 
 LONG_MS = 1000 * LAST_RESORT_SECONDS
 FRAMES = 15
@@ -263,15 +264,31 @@ def test_a_recorded_voice_is_rendered_until_it_is_cancelled(
     assert not visit.evaluate(HAS_SIDEWAYS)
 
 
+def watch(page: Page, render: Render) -> None:
+    """See the windows of a render come, in a browser that can."""
+    live = page.get_by_label("What is rendered so far")
+    live.wait_for()
+    if not page.evaluate(PLAYS_HLS):
+        page.get_by_text("This browser cannot play it while it is rendered").wait_for()
+        return
+    for _ in range(2):
+        render.publish()
+        before = live.evaluate("video => video.currentTime")
+        page.wait_for_function(
+            "before => document.querySelector('video').currentTime > before + 0.5", arg=before
+        )
+
+
 INFO = {"width": 64, "height": 64, "frames": 5, "duration_seconds": 0.2, "sha256": SHA256}
 MADE: dict[str, Any] = {"video_info": INFO, "generation_params": {"seed": 7}, "cost": 0.0123}
 
 
 def test_an_endpoint_renders_what_the_page_has(
-    visit: Page, tmp_path: Path, portrait: Path, tone_pair: list[Path]
+    visit: Page, tmp_path: Path, portrait: Path, tone_pair: list[Path], render: Render
 ) -> None:
     api = RunPod()
-    shown = {**PROGRESS, "eta_seconds": 130, "playlist_url": f"{api.files_url}/p.m3u8?sig=secret"}
+    playlist = f"{render.url}/playlist.m3u8?sig=secret"
+    shown = {**PROGRESS, "eta_seconds": 130, "playlist_url": playlist}
     api.script = [IN_QUEUE, {**RUNNING, "output": shown}]
     environment = {"RUNPOD_API_KEY": KEY, "PRICE_PER_HOUR": "0.69"}
     with page_at(tmp_path / "there", "--endpoint", api.url, **environment) as url:
@@ -283,8 +300,7 @@ def test_an_endpoint_renders_what_the_page_has(
         visit.get_by_text("In the queue, in which 3 jobs wait").wait_for()
         visit.get_by_text("Rendering window 1 of 2").wait_for()
         visit.get_by_text("about 2 min left").wait_for()
-        assert visit.get_by_label("What is rendered so far").count() == 1
-        wait_until(lambda: "GET files" in api.asked, "the browser asks for the playlist")
+        watch(visit, render)
         api.finish("job-1", completed(**MADE, warnings=["image_url: it is small"]))
         assert download(visit, tmp_path / "got.mp4").read_bytes() == VIDEO
         told = visit.locator("section").nth(4).inner_text()
