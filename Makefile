@@ -2,12 +2,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gui draft-comfyui test test-fast check test-real test-current test-gui gpu-lab soak replay-soak \
+.PHONY: demo page gui draft-comfyui test test-fast check test-real test-current test-gui gpu-lab soak replay-soak \
 	long-soak mutants test-types test-image comfyui chromium frontends typescript lock clean
 
 # One request through a real ComfyUI on the CPU: out/demo.mp4
 demo: draft-comfyui
 	$(BIN)/talkinghead run examples/demo.json --out out/demo.mp4 --overwrite
+
+# A page to try it on, with a ComfyUI of its own; Ctrl-C ends it
+page: draft-comfyui $(VENV)/.page
+	$(BIN)/talkinghead page
 
 # ComfyUI's GUI on this machine, with the workflows in its list; Ctrl-C ends it
 gui: draft-comfyui
@@ -86,6 +90,11 @@ draft-comfyui: $(VENV)/.drafts
 $(VENV)/.drafts: pyproject.toml requirements/worker.lock | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[draft]' \
 		--constraint requirements/worker.lock --build-constraint requirements/worker.lock
+	touch $@
+
+$(VENV)/.page: pyproject.toml requirements/test.lock | $(VENV)/.drafts
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[page]' \
+		--constraint requirements/worker.lock --constraint requirements/test.lock
 	touch $@
 
 chromium: $(VENV)/.installed

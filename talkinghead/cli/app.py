@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Command] = {
     "run": Command("cli.run:run", "Render one video, as the worker would, and write it to a file"),
     "up": Command("cli.up:up", "Keep a ComfyUI running, for `talkinghead run` to use"),
     "serve": Command("cli.serve:serve", "Answer as a RunPod endpoint does"),
+    "page": Command("page.command:page", "A page to try it on, in the browser"),
     "gui": Command("cli.gui:start_gui", "Start the local ComfyUI with our workflows in its GUI"),
     "replay": Command(
         "replay.command:replay", "Run saved files in a batch, on one ComfyUI or many"

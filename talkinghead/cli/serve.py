@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import ipaddress
 import signal
 import sys
 import threading
@@ -18,7 +17,7 @@ from rich.markup import escape
 from talkinghead.comfy.studio import Studio
 from talkinghead.comfy.warm_up import stay_ready
 from talkinghead.errors import JobError
-from talkinghead.local_api.http import Access, ApiServer
+from talkinghead.local_api.http import Access, ApiServer, OpenToAll, access_of
 from talkinghead.local_api.jobs import JobQueue
 from talkinghead.local_api.webhook import tell
 from talkinghead.logs import start_logging
@@ -43,36 +42,13 @@ def serve(
         access = access_of(settings, host)
         start_logging(settings.log_format)
         _serve(settings, access, host, port)
+    except OpenToAll as error:
+        raise typer.BadParameter(str(error)) from None
     except (JobError, ValidationError, OSError) as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-
-
-def access_of(settings: Settings, host: str) -> Access:
-    """Who may call the API at this address.
-
-    Raises:
-        typer.BadParameter: anybody on the network could.
-    """
-    token = settings.api_token.get_secret_value() if settings.api_token else None
-    if token is None and not _is_loopback(host):
-        raise typer.BadParameter(
-            f"--host {host}: others could use it then. Set API_TOKEN, which callers send as "
-            "Authorization: Bearer TOKEN"
-        )
-    origins = (each.strip().rstrip("/") for each in settings.api_cors_origins.split(","))
-    return Access(token, frozenset(each for each in origins if each))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _serve(settings: Settings, access: Access, host: str, port: int) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import hmac
 import http.client
 import http.server
+import ipaddress
 import json
 import logging
 import re
@@ -23,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from talkinghead.local_api.jobs import TTL_SECONDS, JobQueue, Submission, TooManyJobs
 from talkinghead.net.urls import parse_http_url
+from talkinghead.settings import Settings
 
 log = logging.getLogger("talkinghead")
 
@@ -65,6 +67,35 @@ class Access:
             return True
         given = authorization.removeprefix("Bearer ").strip()
         return hmac.compare_digest(given.encode(), self.token.encode())
+
+
+class OpenToAll(Exception):
+    """Anybody on the network could call: the address is not this machine's own, without a token."""
+
+
+def access_of(settings: Settings, host: str) -> Access:
+    """Who may call at this address.
+
+    Raises:
+        OpenToAll
+    """
+    token = settings.api_token.get_secret_value() if settings.api_token else None
+    if token is None and not _is_loopback(host):
+        raise OpenToAll(
+            f"--host {host}: others could use it then. Set API_TOKEN, which callers send as "
+            "Authorization: Bearer TOKEN"
+        )
+    origins = (each.strip().rstrip("/") for each in settings.api_cors_origins.split(","))
+    return Access(token, frozenset(each for each in origins if each))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Refused(Exception):

@@ -76,6 +76,11 @@ class RunPod(LoopbackServer):
         with self._lock:
             return self._new_job(list(script or self.script))
 
+    def finish(self, job: str, state: Mapping[str, Any]) -> None:
+        """The job ends in this state."""
+        with self._lock:
+            self._jobs[job] = [state]
+
     def expire(self, job: str) -> None:
         """Nobody knows the job any more."""
         with self._lock:

@@ -16,8 +16,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from talkinghead.cli.serve import access_of
-from talkinghead.local_api.http import Access, ApiServer
+from talkinghead.local_api.http import Access, ApiServer, access_of
 from talkinghead.local_api.jobs import JobQueue
 from talkinghead.models.manifest import load_manifest
 from talkinghead.settings import PROJECT_DIR, Settings

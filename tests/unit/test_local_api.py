@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 import requests
-import typer
 
-from talkinghead.cli.serve import access_of
 from talkinghead.client import WebhookForged, read_webhook, signed_webhook
 from talkinghead.local_api import http as local_api_http
-from talkinghead.local_api.http import Access, ApiServer
+from talkinghead.local_api.http import Access, ApiServer, OpenToAll, access_of
 from talkinghead.local_api.jobs import MOST_QUEUED, JobQueue, Submission
 from talkinghead.local_api.webhook import tell
 from talkinghead.net.guard import PUBLIC_ONLY
@@ -430,7 +428,7 @@ def test_without_a_token_it_listens_to_this_machine_alone(
 ) -> None:
     for host in ("127.0.0.1", "localhost", "::1"):
         assert access_of(Settings(), host).token is None
-    with pytest.raises(typer.BadParameter, match="Set API_TOKEN"):
+    with pytest.raises(OpenToAll, match="Set API_TOKEN"):
         access_of(Settings(), "0.0.0.0")
     monkeypatch.setenv("API_TOKEN", "secret")
     monkeypatch.setenv("API_CORS_ORIGINS", "http://a.test/, http://b.test")

@@ -14,6 +14,7 @@ from playwright.sync_api import Page, sync_playwright
 from talkinghead.settings import PROJECT_DIR
 from tests.clients.conftest import built  # noqa: F401 - a fixture
 from tests.gui.browser import find_chromium
+from tests.gui.test_playlist import render  # noqa: F401
 from tests.timing import LAST_RESORT_SECONDS
 
 # What was typed -> the exit code, and what was said.
@@ -51,7 +52,7 @@ def page() -> Iterator[Page]:
         program = find_chromium(playwright)
         if program is None:
             pytest.skip("NO WALK WITH A BROWSER: there is no Chromium; scripts/install-chromium")
-        with playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        ) as browser:
-            yield browser.new_page()
+        microphone = [f"--use-fake-{what}-for-media-stream" for what in ("device", "ui")]
+        options = ["--no-sandbox", "--disable-dev-shm-usage", *microphone]
+        with playwright.chromium.launch(executable_path=program, args=options) as browser:
+            yield browser.new_context().new_page()

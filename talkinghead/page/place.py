@@ -1,0 +1,159 @@
+"""Where the page has its videos rendered: here, or on an endpoint. Both are called by the client.
+
+What a render will take is always planned here: it needs no ComfyUI and no GPU, and an endpoint
+would start a worker for it, which costs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from talkinghead.client import AsyncClient, Result, S3Bucket
+from talkinghead.comfy import warm
+from talkinghead.comfy.folders import Folders
+from talkinghead.comfy.studio import Studio
+from talkinghead.comfy.warm_up import stay_ready
+from talkinghead.delivery.file import FilePlace
+from talkinghead.delivery.stores import Stores
+from talkinghead.local_api.http import Access, ApiServer
+from talkinghead.local_api.jobs import JobQueue
+from talkinghead.page.asked import Asked
+from talkinghead.render.job import Job
+from talkinghead.render.run import run_job
+from talkinghead.settings import Settings
+
+POLL_SECONDS = 0.3  # of a queue in this process
+NO_GPU = "The model needs an NVIDIA GPU, and there is none here: a draft runs on the processor."
+
+
+@dataclass(frozen=True)
+class Place:
+    """Who renders, and who plans.
+
+    Attributes:
+        endpoint: its id or URL; None is this machine.
+        why_no_model: in words, where only drafts can be rendered; else empty.
+        has_bucket: whether what is rendered here can be watched meanwhile; of an endpoint it says.
+    """
+
+    renders: AsyncClient
+    plans: AsyncClient
+    endpoint: str | None = None
+    why_no_model: str = ""
+    has_bucket: bool = True
+
+    async def submit(self, asked: Asked) -> str:
+        """Send what was asked for; returns the job's id.
+
+        Raises:
+            TalkingheadError, OSError
+        """
+        if self.endpoint is None:
+            return (await self.renders.submit(asked.local_request())).id
+        return (await self.renders.submit(*self._there(asked))).id
+
+    async def plan(self, asked: Asked) -> dict[str, Any]:
+        """What this machine says that it will take: `estimate`, `speakers_found`, `warnings`.
+
+        Raises:
+            TalkingheadError
+        """
+        result = await self.plans.render({**asked.local_request(), "dry_run": True})
+        return dict(result.output)
+
+    async def ask_endpoint(self, asked: Asked) -> dict[str, Any]:
+        """What the endpoint itself says of time and price: a job of its own there.
+
+        Raises:
+            TalkingheadError, OSError
+        """
+        request, files = self._there(asked)
+        return dict((await self.renders.render({**request, "dry_run": True}, files)).output)
+
+    async def save(self, result: Result, target: Path) -> None:
+        """Bring the video to a file.
+
+        Raises:
+            TalkingheadError, OSError
+        """
+        path = result.output.get("path") if self.endpoint is None else None
+        if isinstance(path, str):
+            shutil.move(path, target)
+        else:
+            await self.renders.save(result, target)
+
+    def _there(self, asked: Asked) -> tuple[dict[str, Any], dict[str, Path]]:
+        files = {name: path for name, path, _ in asked.files()}
+        return {**asked.options(), "speakers": asked.places()}, files
+
+
+@contextlib.contextmanager
+def here(settings: Settings, folder: Path) -> Iterator[Place]:
+    """This machine, with the ComfyUI of `talkinghead up` if there is one; videos go to `folder`.
+
+    Raises:
+        JobError, OSError
+    """
+    why_no_model = NO_GPU if settings.drafts_only else ""
+    folders = None
+    if settings.comfyui_url is None and (found := warm.find(settings)) is not None:
+        settings = settings.model_copy(update={"comfyui_url": found.url})
+        folders = Folders(found.folder)
+    store = FilePlace(folder)
+    has_bucket = Stores(settings).has_bucket
+    studio = Studio(
+        settings, store=None if has_bucket else store, local_files=True, folders=folders
+    )
+
+    def render(job: Job) -> dict[str, Any]:
+        store.path = folder / f"{job.id}.mp4"
+        return run_job(job, studio)
+
+    plan = functools.partial(run_job, studio=studio)
+    with studio, _called(render) as renders, _called(plan) as plans:
+        studio.sandboxes.start()
+        threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
+        yield Place(renders, plans, why_no_model=why_no_model, has_bucket=has_bucket)
+
+
+@contextlib.contextmanager
+def there(settings: Settings, endpoint: str) -> Iterator[Place]:
+    """An endpoint, by its id, or the URL of a `talkinghead serve`."""
+    is_url = "://" in endpoint
+    renders = AsyncClient(
+        None if is_url else endpoint, endpoint if is_url else None, storage=S3Bucket.from_env()
+    )
+    # Not entered: its ComfyUI never starts.
+    studio = Studio(settings, local_files=True)
+    with studio.sandboxes, _called(functools.partial(run_job, studio=studio)) as plans:
+        studio.sandboxes.start()
+        yield Place(renders, plans, endpoint)
+
+
+def has_key() -> bool:
+    """Whether the key of RunPod's endpoints is known here."""
+    return bool(os.environ.get("RUNPOD_API_KEY"))
+
+
+@contextlib.contextmanager
+def _called(run: Callable[[Job], dict[str, Any]]) -> Iterator[AsyncClient]:
+    """A client of a queue in this process, which nobody else has the token of."""
+    token = secrets.token_urlsafe(32)
+    queue = JobQueue(run, lambda url, body: None)
+    with ApiServer(("127.0.0.1", 0), queue, Access(token)) as server:
+        queue.start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield AsyncClient(url=server.url, api_key=token, poll_seconds=POLL_SECONDS)
+        finally:
+            server.shutdown()
+            queue.close()
