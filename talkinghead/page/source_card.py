@@ -60,6 +60,7 @@ class SourceCard:
             self.drawing = None
         self._alert.tell(person.source_fault or person.fault.at(SOURCE))
         self._picture.set_visibility(source is not None)
+        self._picture.classes(**{"remove" if self.drawing is None else "add": "drawing"})
         if source is None:
             self._about.set_text("One or more people, seen from the front.")
             return
