@@ -240,8 +240,8 @@ class Settings(BaseSettings):
     )
     api_token: SecretStr | None = Field(
         None,
-        description="`talkinghead serve`: the key that callers have to send; without one it "
-        "answers this machine alone",
+        description="`talkinghead serve` and `page`: the key that callers have to send; without "
+        "one they answer this machine alone",
     )
     api_cors_origins: str = Field(
         "",

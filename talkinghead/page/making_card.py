@@ -146,4 +146,10 @@ def _request(request: dict[str, Any]) -> None:
         )
         with ui.element("pre").props('tabindex=0 aria-label="The request as JSON"'):
             ui.label(text).classes("json")
-        ui.button("Copy", on_click=lambda: ui.clipboard.write(text)).props("no-caps outline")
+        copied = ui.label().classes("hint").props("role=status")
+
+        def copy() -> None:
+            ui.clipboard.write(text)
+            copied.set_text("Copied.")
+
+        ui.button("Copy", on_click=copy).props("no-caps outline")

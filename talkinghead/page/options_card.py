@@ -45,7 +45,8 @@ class OptionsCard:
             watch.bind_visibility_from(asked, "draft_or_model", value=MODEL)
             watch.set_enabled(person.place.has_bucket)
             if not person.place.has_bucket:
-                watch.tooltip("It needs a bucket: S3_BUCKET and the others are not set")
+                why = ui.label("Watching needs a bucket: S3_BUCKET and the others are not set.")
+                why.classes("hint").bind_visibility_from(asked, "draft_or_model", value=MODEL)
             self._alert("watch")
         self.refresh()
 

@@ -25,7 +25,7 @@ def overlay(
 
     Args:
         found: `speakers_found` of the plan.
-        drawing: whose box is being drawn: the picture takes the pointer then.
+        drawing: whose box is being drawn.
         pulled: that box as far as it is drawn, in the preview's pixels.
     """
     if asked.source is None:
@@ -43,10 +43,8 @@ def overlay(
         corners = [edge * scale for edge in box.corners()]
         colour = COLOURS[index]
         shapes += [_rect(corners, colour), _tag(f"voice {index + 1}", corners, colour, max(size))]
-    if drawing is not None:
-        shapes.append(_canvas(*size))
-        if pulled is not None:
-            shapes.append(_rect(pulled, COLOURS[asked.voices.index(drawing)], dashed=True))
+    if drawing is not None and pulled is not None:
+        shapes.append(_rect(pulled, COLOURS[asked.voices.index(drawing)], dashed=True))
     return "".join(shapes)
 
 
@@ -63,14 +61,6 @@ def _person(person: Mapping[str, Any], words: str, scale: float, side: float) ->
         yield _rect(region, colour, dashed=True)
     if words and (place := face or region):
         yield _tag(words, place, colour, side)
-
-
-def _canvas(width: float, height: float) -> str:
-    """All of the picture, for the pointer; a finger draws on it and does not scroll."""
-    return (
-        f'<rect id="canvas" width="{width}" height="{height}" fill="transparent" '
-        'pointer-events="all" style="cursor:crosshair;touch-action:none"/>'
-    )
 
 
 def _rect(corners: Corners, colour: str, *, dashed: bool = False) -> str:

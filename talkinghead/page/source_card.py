@@ -60,6 +60,7 @@ class SourceCard:
             self.drawing = None
         self._alert.tell(person.source_fault or person.fault.at(SOURCE))
         self._picture.set_visibility(source is not None)
+        self._picture.classes(**{"remove" if self.drawing is None else "add": "drawing"})
         if source is None:
             self._about.set_text("One or more people, seen from the front.")
             return
@@ -79,7 +80,8 @@ class SourceCard:
     def _words(self, source: Source) -> str:
         preview, planned = source.preview, self._person.planned
         video = f", {preview.seconds:.1f} s: its first frame" if preview.seconds else ""
-        found = f" {faces_line(planned)} {LEGEND}" if planned else ""
+        has_boxes = any(voice.box for voice in self._person.asked.voices)
+        found = f" {faces_line(planned)} {'' if has_boxes else LEGEND}" if planned else ""
         return f"{source.name}, {preview.width} x {preview.height} pixels{video}.{found}"
 
     def _tell_people(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from talkinghead.client import FileTooLarge
 from talkinghead.plan.pace import duration_text
 
 # The parts of the page at which a fault is told, by the beginning of the request's field.
@@ -45,6 +46,9 @@ _FIELDS = (
 )
 
 
+BUCKET_NEEDED = (
+    "Larger ones go through a bucket: start the page with S3_BUCKET, S3_KEY and S3_SECRET set."
+)
 _NAMED = re.compile(r"([a-z_]+(?:\.\d+)?(?:\.[a-z_]+)*): ")
 
 
@@ -62,6 +66,8 @@ class Fault:
 def fault_of(error: Exception) -> Fault:
     """The fault that an error of a job, or of the client, tells."""
     details: Mapping[str, Any] = getattr(error, "details", None) or {}
+    if isinstance(error, FileTooLarge):  # whose own words are for programs
+        return Fault({GENERAL: f"{str(error).partition('. Give')[0]}. {BUCKET_NEEDED}"})
     named = _NAMED.match(str(error))  # many a sentence begins with its field
     field_name = details.get("field") or (named[1] if named else None)
     problems = details.get("problems") or [{"field": field_name, "message": str(error)}]
@@ -127,8 +133,8 @@ def _time_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rows_by_card(
     seconds: Mapping[str, float], per_hour: float | None
 ) -> Iterator[tuple[str, str]]:
-    by_card = ", ".join(f"{card} {duration_text(each)}" for card, each in seconds.items())
-    yield "Time", f"By the card, by published figures: {by_card}"
+    by_card = "; ".join(f"{card}: {duration_text(each)}" for card, each in seconds.items())
+    yield "Time", f"By published figures, {by_card}"
     if per_hour is None or not seconds:
         yield "Price", _NO_PRICE
         return

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from talkinghead.client import InvalidRequest, MediaInvalid, TalkingheadError
+from talkinghead.client import FileTooLarge, InvalidRequest, MediaInvalid, TalkingheadError
+from talkinghead.client.files import INLINE_BYTES, Attached
 from talkinghead.errors import MediaTooLarge
 from talkinghead.media.preview import Preview, picture_preview, video_preview
 from talkinghead.media.sandbox import Sandbox
@@ -79,6 +80,13 @@ def test_a_fault_without_details_is_told_by_the_field_that_its_sentence_begins_w
     assert fault_of(TalkingheadError("nobody answers")).at(GENERAL) == "Nobody answers."
 
 
+def test_a_file_that_is_too_large_for_an_endpoint_is_told_with_the_way_that_it_can_go() -> None:
+    with pytest.raises(FileTooLarge) as raised:
+        Attached({}, {"video_url": bytes(INLINE_BYTES + 1)}, None)
+    said = fault_of(raised.value).at(GENERAL)
+    assert "7.0 MB" in said and said.endswith("S3_SECRET set.") and "storage" not in said
+
+
 def test_time_and_price_are_those_of_a_card_or_of_all() -> None:
     found: dict[str, Any] = {
         "width": 480,
@@ -93,7 +101,7 @@ def test_time_and_price_are_those_of_a_card_or_of_all() -> None:
     assert (rows["Time"], rows["Price"]) == ("5 min (measured)", "0.06, at 0.69 an hour")
     nobody = {"seconds": None, "seconds_by_card": {"RTX 4090": 300}, "price_per_hour": None}
     rows = dict(plan_rows({"estimate": found | nobody}))
-    assert "RTX 4090 5 min" in rows["Time"] and "PRICE_PER_HOUR" in rows["Price"]
+    assert "RTX 4090: 5 min" in rows["Time"] and "PRICE_PER_HOUR" in rows["Price"]
 
 
 def test_progress_is_told_by_stage_and_window() -> None:
@@ -141,7 +149,7 @@ def test_a_picture_shows_who_speaks_who_stays_still_and_whose_face_nobody_knows(
     nobody = {"speaker": None, "face": face, "box": None}
     drawn = overlay(asked(), [known, nobody])
     assert re.findall(r">([a-z0-9 ]+)</text>", drawn) == ["voice 1", "still"]
-    assert "dasharray" in drawn and "canvas" not in drawn
+    assert "dasharray" in drawn
     assert re.findall(r">([a-z0-9 ]+)</text>", overlay(asked(2), [nobody])) == ["face"]
 
 
@@ -150,4 +158,5 @@ def test_a_box_takes_the_place_of_what_was_found() -> None:
     made.voices[0].box = Box(1, 2, 3, 4)
     drawn = overlay(made, [{"speaker": "speakers.0", "face": None, "box": [0, 0, 9, 9]}])
     assert 'x="1.0" y="2.0" width="3.0" height="4.0"' in drawn and "dasharray" not in drawn
-    assert 'id="canvas"' in overlay(made, [], drawing=made.voices[0], pulled=[0, 0, 1, 1])
+    pulled = overlay(made, [], drawing=made.voices[0], pulled=[0, 0, 1, 1])
+    assert "dasharray" in pulled, "a box that is being drawn"

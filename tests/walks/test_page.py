@@ -31,7 +31,7 @@ from tests.clients.runpod import (
 )
 from tests.conftest import drawn_pair, write_tone
 from tests.gui.test_playlist import PLAYS_HLS, Render
-from tests.timing import LAST_RESORT_SECONDS
+from tests.timing import LAST_RESORT_SECONDS, wait_until
 
 LONG_MS = 1000 * LAST_RESORT_SECONDS
 FRAMES = 15
@@ -133,16 +133,37 @@ def box_of(page: Page, voice: int) -> list[int]:
     return [int(each.input_value()) for each in numbers]
 
 
-def drag(
-    page: Page, picture: Locator, start: tuple[float, float], end: tuple[float, float]
-) -> None:
-    """Draw from one point of a picture to another, each in shares of it."""
-    place = picture.bounding_box()
-    assert place is not None
-    for act, (across, down) in ((page.mouse.down, start), (page.mouse.up, end)):
-        x, y = place["x"] + across * place["width"], place["y"] + down * place["height"]
+def wait_for_box(page: Page, voice: int, box: list[int]) -> None:
+    """Wait until this box, or nearly, is that of the voice."""
+    nearly = pytest.approx(box, abs=4)
+    wait_until(lambda: box_of(page, voice) == nearly, f"voice {voice} has the box {box}")
+
+
+Point = tuple[float, float]  # in shares of a picture's width and height
+
+
+def drag(page: Page, picture: Locator, start: Point, end: Point) -> None:
+    """Draw with the mouse from one point of a picture to another."""
+    for act, point in ((page.mouse.down, start), (page.mouse.up, end)):
+        x, y = on_page(picture, point)
         page.mouse.move(x, y, steps=4)
         act()
+
+
+def drag_with_a_finger(page: Page, picture: Locator, start: Point, end: Point) -> None:
+    session = page.context.new_cdp_session(page)
+    middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    moves = (("touchStart", start), ("touchMove", middle), ("touchMove", end))
+    for kind, (x, y) in [(kind, on_page(picture, point)) for kind, point in moves]:
+        touch = {"type": kind, "touchPoints": [{"x": x, "y": y}]}
+        session.send("Input.dispatchTouchEvent", touch)
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def on_page(picture: Locator, point: Point) -> Point:
+    place = picture.bounding_box()
+    assert place is not None
+    return place["x"] + point[0] * place["width"], place["y"] + point[1] * place["height"]
 
 
 def test_a_creator_gets_from_the_first_key_to_the_file(
@@ -207,11 +228,15 @@ def test_two_people_are_found_and_a_box_says_better_where_one_is(
     assert drawn.all_text_contents() == ["voice 1", "voice 2"]
 
     visit.get_by_role("button", name="Draw a box for voice 2").click()
-    visit.locator("#canvas").wait_for()
+    visit.locator(".drawing").wait_for()
     drag(visit, visit.locator("section img"), (0.5, 0.1), (0.95, 0.9))
     visit.get_by_label("Voice 2, x of its box").wait_for()
-    assert box_of(visit, 2) == pytest.approx([640, 72, 576, 576], abs=4)
+    wait_for_box(visit, 2, [640, 72, 576, 576])
     assert box_of(visit, 1)[2] > 0, "where voice 1 was found is told, too"
+    visit.get_by_role("button", name="Draw a box for voice 1").click()
+    visit.locator(".drawing").wait_for()
+    drag_with_a_finger(visit, visit.locator("section img"), (0.1, 0.1), (0.4, 0.9))
+    wait_for_box(visit, 1, [128, 72, 384, 576])
     visit.get_by_label("Voice 1, x of its box").fill("5000")
     visit.get_by_text("The box of voice 1: lies outside of the picture").wait_for()
     visit.get_by_label("Voice 1, x of its box").fill("0")
