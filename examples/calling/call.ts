@@ -2,7 +2,7 @@
 //
 // ENDPOINT_ID and RUNPOD_API_KEY name the endpoint; or TALKINGHEAD_URL that of `talkinghead serve`, and
 // TALKINGHEAD_TOKEN its API_TOKEN, if it has one.
-// Node 22.18 and newer run it as it is; before, compile it.
+// Node 22.18 and newer run it as it is; before, npx tsx call.ts does.
 import { readFile, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { Client, JobFailed, type ClientOptions, type JobState } from "talkinghead-client";

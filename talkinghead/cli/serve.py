@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from talkinghead.cli.run import NO_GPU
 from talkinghead.comfy.studio import Studio
 from talkinghead.comfy.warm_up import stay_ready
 from talkinghead.errors import JobError
@@ -72,4 +73,7 @@ def _serve(settings: Settings, access: Access, host: str, port: int) -> None:
             highlight=False,
             soft_wrap=True,
         )
+        if settings.drafts_only:
+            told = f'{NO_GPU}: here are drafts alone, of requests with "draft": true'
+            console.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
         server.serve_forever()

@@ -60,6 +60,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             return False
 
     wait_until(answers, "talkinghead serve answers")
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        assert 'requests with "draft": true' in (folder / "log").read_text()
     yield url
     process.terminate()
     assert process.wait(LAST_RESORT_SECONDS) == 143
