@@ -11,7 +11,6 @@ import threading
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
@@ -43,7 +42,7 @@ def serve(
         access = access_of(settings, host)
         start_logging(settings.log_format)
         _serve(settings, access, host, port)
-    except (JobError, ValidationError, OSError) as error:
+    except (JobError, OSError) as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
