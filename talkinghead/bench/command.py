@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -65,7 +64,7 @@ def bench(
         _tell_best(report)
         if save:
             _save(settings, report)
-    except (CannotBench, OtherBench, JobError, ValidationError, OSError, ValueError) as error:
+    except (CannotBench, OtherBench, JobError, OSError) as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         if isinstance(error, OSError):
             _tell_kept(json)

@@ -70,6 +70,21 @@ class Commands(TyperGroup):
             name: TyperCommand(name, help=each.help) for name, each in COMMANDS.items()
         }
 
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own types
+        """Run the command; a setting that is wrong is one line, by the name of its variable."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            from pydantic import ValidationError  # noqa: PLC0415 - --help need not wait for it
+
+            from talkinghead.settings import wrong_settings  # noqa: PLC0415
+
+            if not isinstance(error, ValidationError) or error.title != "Settings":
+                raise
+            typer.secho("failed:", fg="red", nl=False, err=True)
+            typer.echo(f" {wrong_settings(error)}", err=True)
+            raise typer.Exit(1) from None
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - typer's own types
         """The command that was called, loaded."""
         name, command, rest = super().resolve_command(ctx, args)

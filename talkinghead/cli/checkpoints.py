@@ -12,7 +12,6 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
@@ -111,7 +110,7 @@ def _failures() -> Iterator[None]:
     start_logging("plain", level=logging.ERROR)
     try:
         yield
-    except (JobError, ValidationError) as error:
+    except JobError as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -56,7 +55,7 @@ def tell_estimate(
     try:
         asked = parse_request(request_of(files, box or [], fields), local_files=True)
         plan, found = _estimate(asked, Settings(), card, price_per_hour or asked.price_per_hour)
-    except (BadInput, JobError, ValidationError) as error:
+    except (BadInput, JobError) as error:
         tell_failed(error)
         raise typer.Exit(1) from None
     if as_json:

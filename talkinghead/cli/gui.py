@@ -24,7 +24,6 @@ from urllib.parse import quote
 
 import requests
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
@@ -244,7 +243,7 @@ def start_gui(
                 f"kept as it was saved: {path}; without it, a fresh copy comes", soft_wrap=True
             )
         raise typer.Exit(serve(settings, port, tell))
-    except (JobError, ValidationError) as error:
+    except JobError as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
@@ -77,7 +76,7 @@ def run(
             if not asked.get("draft") and settings.drafts_only:
                 asked["draft"] = _wants_draft()
             result = _render(asked, settings, target)
-    except (BadInput, JobError, TalkingheadError, OSError, ValidationError) as error:
+    except (BadInput, JobError, TalkingheadError, OSError) as error:
         result = {"error": str(error)}
     if "error" in result:
         tell_failed(result["error"])

@@ -10,7 +10,6 @@ import threading
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
@@ -45,7 +44,7 @@ def serve(
         _serve(settings, access, host, port)
     except OpenToAll as error:
         raise typer.BadParameter(str(error)) from None
-    except (JobError, ValidationError, OSError) as error:
+    except (JobError, OSError) as error:
         console.print(f"[red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

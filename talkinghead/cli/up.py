@@ -6,7 +6,6 @@ import logging
 import threading
 
 import typer
-from pydantic import ValidationError
 
 from talkinghead.cli.run import console, tell_failed
 from talkinghead.comfy import warm
@@ -27,8 +26,8 @@ def up() -> None:
     Without it, each render starts a ComfyUI of its own.
     """
     start_logging("plain", level=logging.ERROR)
-    settings = Settings()
     try:
+        settings = Settings()
         if settings.comfyui_url:
             tell_failed(f"COMFYUI_URL is set: {settings.comfyui_url} is used as it is")
             raise typer.Exit(1)
@@ -36,7 +35,7 @@ def up() -> None:
             console.print(f"There is one already, at {there.url}", highlight=False)
             return
         _keep(settings)
-    except (JobError, ValidationError) as error:
+    except JobError as error:
         tell_failed(error)
         raise typer.Exit(1) from None
 

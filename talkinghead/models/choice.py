@@ -123,11 +123,13 @@ def save_choice(settings: Settings, choice: Choice | None = None) -> Path:
 
     Raises:
         OSError: it cannot be written, or is there and cannot be read.
-        ValueError: what is there is no such file.
     """
     path = next(iter(_files(settings)))
     with _alone(path.parent):
-        entries = _entries(path)
+        try:
+            entries = _entries(path)
+        except ValueError as error:
+            raise OSError(f"{path} holds no choices, and is left as it is: {error}") from None
         if choice is not None:
             entries = [each for each in entries if not _is_of(each, choice)]
             entries.append(CHOICE.dump_python(choice, mode="json"))

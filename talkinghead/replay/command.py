@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from talkinghead.errors import JobError
 from talkinghead.logs import start_logging
@@ -105,7 +104,7 @@ def replay(
         how = How(retry, wait, strict, price_per_hour, command)
         batch = Batch(sources, wanted, target, out, how)
         code = batch.tell_plan() if dry_run else batch.run()
-    except (BadInput, JobError, ValidationError) as error:
+    except (BadInput, JobError) as error:
         tell_failed(str(error))
         raise typer.Exit(1) from None
     raise typer.Exit(code)

@@ -192,6 +192,31 @@ def test_an_estimate_says_in_words_who_speaks_where_and_how_to_say_it_otherwise(
 
 
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="there is a GPU")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", PORTRAIT, VOICE],
+        ["estimate", EXAMPLES / "demo.json"],
+        ["bench"],
+        ["up"],
+        ["gui"],
+        ["serve"],
+        ["checkpoints", "list"],
+        ["replay", EXAMPLES / "demo.json"],
+        ["models", "verify"],
+        ["lint", PROJECT_DIR / "workflows" / "infinitetalk_i2v.json"],
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_a_setting_that_is_wrong_is_told_by_its_variable(
+    words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output = called(*words, ATTENTION="SDPA")
+    assert code == 1
+    assert "ATTENTION: Input should be 'auto', 'sdpa'" in output and "pydantic" not in output
+
+
 def test_without_a_gpu_it_says_so_before_anything_starts(tmp_path: Path) -> None:
     environment = {"WORK_DIR": str(tmp_path / "work"), "MODEL_PROFILE": "auto", "COMFYUI_URL": ""}
     code, output = called("run", PORTRAIT, VOICE, "--out", tmp_path / "v.mp4", **environment)
