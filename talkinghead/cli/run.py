@@ -131,14 +131,14 @@ def _target(
     Raises:
         BadInput: something is there, no file can be, or it is named as what it is not.
     """
-    if out is not None and out.suffix.lower() not in ("", ".mp4"):
-        raise BadInput(f"--out {out}: the video is an MP4, such as {out.with_suffix('.mp4')}")
     sources = [*files, *files_of(asked)]
     target = out or (OUT_DIR / f"{files[0].stem}.mp4")
     if out is None and not overwrite:
         target = next(path for path in numbered(target) if not _there(path))
     for path in (target, bundle_path(target)):
         check_target(path, sources)
+    if out is not None and out.suffix.lower() not in ("", ".mp4"):
+        raise BadInput(f"--out {out}: the video is an MP4, such as {out.with_suffix('.mp4')}")
     if out is not None and not overwrite and (there := _there(target)):
         _ask_to_overwrite(there)
         overwrite = True
