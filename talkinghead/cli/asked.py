@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ FLAGS = (
     "seed", "steps", "cfg_scale", "audio_scale", "mode", "audio_mode", "fps", "max_audio_duration",
     "video_method", "keep_outside", "bundle", "embed_workflow",
 )  # fmt: skip
+EDGES = ("x0", "y0", "x1", "y1")
 USAGE = "talkinghead run picture.jpg voice.mp3"
 
 Files = Annotated[
@@ -92,6 +95,8 @@ def request_of(
     for path in files:
         if not path.is_file():
             raise BadInput(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}")
+        if not path.stat().st_size:
+            raise BadInput(f"{path} is empty")
     kinds = [what_came(path) for path in files]
     if _is_json(files[0], kinds[0]):
         if len(files) > 1 or boxes:
@@ -128,10 +133,11 @@ def _told_apart(files: Sequence[Path], kinds: Sequence[str]) -> tuple[Path, list
 
 
 def _box(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise BadInput(f"--box {text}: x0,y0,x1,y1, such as 0,0,0.5,1") from None
+    with contextlib.suppress(ValueError):
+        box = [float(part) for part in text.split(",")]
+        if len(box) == len(EDGES) and all(map(math.isfinite, box)):
+            return box
+    raise BadInput(f"--box {text}: {','.join(EDGES)}, such as 0,0,0.5,1")
 
 
 def _url(path: Path) -> str:

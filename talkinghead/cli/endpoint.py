@@ -9,8 +9,9 @@ from typing import Any
 
 import typer
 
-from talkinghead.client import Client, JobState, S3Bucket, Unauthorized
-from talkinghead.client.wire import endpoint_url, is_runpods
+from talkinghead.client import Client, EndpointUnavailable, JobState, S3Bucket, Unauthorized
+from talkinghead.client.wire import Unanswered, Unheard, Wire, endpoint_url, is_runpods
+from talkinghead.delivery.file import new_path
 from talkinghead.plan.fields import url_fields
 from talkinghead.redact import redact_url
 from talkinghead.replay.endpoint_api import key_name
@@ -19,7 +20,9 @@ from talkinghead.replay.sources import path_of
 Told = Callable[[float, str, float | None], None]  # percent, what is done, seconds left
 
 
-def render_there(fields: dict[str, Any], endpoint: str, out: Path, told: Told) -> dict[str, Any]:
+def render_there(
+    fields: dict[str, Any], endpoint: str, out: Path, told: Told, *, overwrite: bool
+) -> dict[str, Any]:
     """Render the request on the endpoint and bring the video to `out`; returns its result.
 
     Its local files go along: in the request, or through the bucket that S3_BUCKET, S3_KEY and
@@ -28,6 +31,7 @@ def render_there(fields: dict[str, Any], endpoint: str, out: Path, told: Told) -
     Args:
         fields: the request's, with local files as file:// URLs.
         endpoint: its id, or a URL.
+        overwrite: `out` may be written over; else it gets a number where something has come.
 
     Raises:
         typer.BadParameter: that is no endpoint, or RunPod's key is missing.
@@ -50,14 +54,32 @@ def render_there(fields: dict[str, Any], endpoint: str, out: Path, told: Told) -
             told(progress["percent"], progress["message"], progress["eta_seconds"])
 
     files = dict(_local_files("", "", fields))
+    if not is_runpods(url):
+        _check_there(url)
     try:
         result = client.render(fields, files, seen)
     except Unauthorized:
         raise Unauthorized(
             f"{key_name(url)} is not set, or not taken by {redact_url(url)}"
         ) from None
-    client.save(result, out)
-    return dict(result.output)
+    path = out if overwrite else new_path(out)
+    try:
+        client.save(result, path)
+    except BaseException:
+        if not overwrite:
+            path.unlink(missing_ok=True)
+        raise
+    return {**result.output, "path": str(path)}
+
+
+def _check_there(url: str) -> None:
+    """Somebody who mistypes an address hears it at once; what answers anything is waited for."""
+    try:
+        Wire(url, "").ask("GET", "health")
+    except Unheard as error:
+        raise EndpointUnavailable(f"nobody answers at {redact_url(url)}: {error}") from None
+    except Unanswered:
+        return
 
 
 def _local_files(name: str, field: str, value: object) -> Iterator[tuple[str, Path]]:

@@ -68,14 +68,15 @@ def run(
         asked = request_of(files, box or [], fields)
         if asked.get("dry_run"):
             raise BadInput("dry_run is for jobs; see `talkinghead estimate`")
-        target = _target(out, files, asked, overwrite=overwrite)
+        target, replaces = _target(out, files, asked, overwrite=overwrite)
         if endpoint is not None:
-            result = _render_there(asked, endpoint, target)
+            result = _render_there(asked, endpoint, target, overwrite=replaces)
         else:
             settings = _settings(server)
             if not asked.get("draft") and settings.drafts_only:
                 asked["draft"] = _wants_draft()
-            result = _render(asked, settings, target)
+            result = _render(asked, settings, FilePlace(target, overwrite=replaces))
+        target = Path(result.get("path", target))  # another run may have taken the name meanwhile
     except (BadInput, JobError, TalkingheadError, OSError) as error:
         result = {"error": str(error)}
     if "error" in result:
@@ -95,6 +96,12 @@ def _settings(server: str | None) -> Settings:
         return Settings()
     if not server.startswith(("http://", "https://")):
         raise BadInput(f"--server {server}: a URL such as http://127.0.0.1:8188")
+    from comfy_client import ComfyClient, ComfyError  # noqa: PLC0415 - a slow import
+
+    try:
+        ComfyClient(server, unreachable_seconds=0).system_stats()
+    except ComfyError as error:
+        raise BadInput(f"--server: {error}") from None
     return Settings().model_copy(update={"comfyui_url": server})
 
 
@@ -117,11 +124,11 @@ def _wants_draft() -> bool:
 
 def _target(
     out: Path | None, files: list[Path], asked: Mapping[str, Any], *, overwrite: bool
-) -> Path:
-    """Where the video goes: nothing is written over what is there, unless somebody says so.
+) -> tuple[Path, bool]:
+    """Where the video goes, and whether over what is there: only if somebody says so.
 
     Raises:
-        BadInput: something is there, or no file can be.
+        BadInput: something is there, no file can be, or it is named as what it is not.
     """
     sources = [*files, *files_of(asked)]
     target = out or (OUT_DIR / f"{files[0].stem}.mp4")
@@ -129,9 +136,12 @@ def _target(
         target = next(path for path in numbered(target) if not _there(path))
     for path in (target, bundle_path(target)):
         check_target(path, sources)
+    if out is not None and out.suffix.lower() not in ("", ".mp4"):
+        raise BadInput(f"--out {out}: the video is an MP4, such as {out.with_suffix('.mp4')}")
     if out is not None and not overwrite and (there := _there(target)):
         _ask_to_overwrite(there)
-    return target
+        overwrite = True
+    return target, overwrite
 
 
 def _there(target: Path) -> Path | None:
@@ -149,7 +159,7 @@ def _ask_to_overwrite(there: Path) -> None:
 # ---- The render
 
 
-def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, Any]:
+def _render(fields: dict[str, Any], settings: Settings, place: FilePlace) -> dict[str, Any]:
     # These take seconds: decoders, stores, the SDK.
     from talkinghead.cli.watching import Bar  # noqa: PLC0415
     from talkinghead.comfy import warm  # noqa: PLC0415
@@ -163,7 +173,7 @@ def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, 
         console.print(f"with the ComfyUI that runs at {settings.comfyui_url}", highlight=False)
     job = Job(id="local", input=fields, cancelled=threading.Event())
     with stopping(job.cancelled) as caught:
-        studio = Studio(settings, store=FilePlace(out), local_files=True, folders=folders)
+        studio = Studio(settings, store=place, local_files=True, folders=folders)
         log = studio.server.folders.log if studio.server else None
         with studio, Bar(console, log, _last_start(settings)) as bar:
             job.report = bar.report
@@ -176,7 +186,9 @@ def _render(fields: dict[str, Any], settings: Settings, out: Path) -> dict[str, 
     return result
 
 
-def _render_there(fields: dict[str, Any], endpoint: str, out: Path) -> dict[str, Any]:
+def _render_there(
+    fields: dict[str, Any], endpoint: str, out: Path, *, overwrite: bool
+) -> dict[str, Any]:
     from talkinghead.cli.endpoint import render_there  # noqa: PLC0415 - a slow import
     from talkinghead.cli.watching import Bar  # noqa: PLC0415
     from talkinghead.render.progress import Progress  # noqa: PLC0415
@@ -188,7 +200,7 @@ def _render_there(fields: dict[str, Any], endpoint: str, out: Path) -> dict[str,
             bar.report(Progress("render", message, eta_seconds=eta_seconds, least_percent=percent))
 
         try:
-            return render_there(fields, endpoint, out, told)
+            return render_there(fields, endpoint, out, told, overwrite=overwrite)
         except KeyboardInterrupt as stop:
             if isinstance(stop.__cause__, TalkingheadError):  # of a job that may still be running
                 tell_failed(stop.__cause__)

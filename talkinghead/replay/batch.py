@@ -148,6 +148,8 @@ class Batch:
         for place in places:
             if isinstance(place, ComfyPlace) and place.joined:
                 say(f"with the ComfyUI that runs at {place.joined}")
+            elif isinstance(place, ComfyPlace) and place.is_own:
+                say("starting ComfyUI; 30 s is usual")
         return places
 
     def _schemas(self, places: Sequence[Place]) -> Schemas:
@@ -211,7 +213,7 @@ class Batch:
 
     def _tell_end(self, planned: Planned, tally: Tally) -> None:
         """Counts, failures by cause, and the next command."""
-        first, *causes = tally.lines()
+        first, *causes = tally.lines(len(planned.problems))
         say(first)
         bad = [report.not_run(problem) for problem in planned.problems]
         for line in [*causes, *failures_by_cause(bad)]:

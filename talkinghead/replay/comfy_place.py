@@ -72,6 +72,11 @@ class ComfyPlace:
         """Where the ComfyUI answers that ran on this machine already, if it is one."""
         return self._studio.settings.comfyui_url if self._is_joined else None
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a child of ours."""
+        return self._studio.server is not None
+
     def connect(self) -> None:
         """Read the node schemas: after a restart they may be others."""
         with _errors():

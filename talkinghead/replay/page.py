@@ -74,6 +74,8 @@ def _shown(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     defect = look.get("defect") or look.get("error")
     return {
         **{name: entry.get(name) for name in COPIED},
+        # What does the same has the name of what was run: a person looks for its own.
+        **({"name": Path(str(entry["file"])).stem} if entry.get("same_as") else {}),
         "error": entry.get("error"),
         "same_as": entry.get("same_as"),
         "warnings": list(dict.fromkeys([*([f"defective: {defect}"] if defect else []), *warnings])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,12 +147,15 @@ def check_target(target: Path, sources: Iterable[Path]) -> None:
     """Nothing is written over what it is made of, by whatever name, nor where no file can be.
 
     Raises:
-        BadInput: the target is one of the sources, or a folder, or lies in what is none.
+        BadInput: the target is one of the sources, or a folder, or lies in what is none or takes
+            no file.
     """
     if target.is_dir():
         raise BadInput(f"{target} is a folder: name the file in it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
     except OSError as error:
         raise BadInput(f"{target} cannot be written: {error.strerror}") from None
     for source in sources:

@@ -62,10 +62,14 @@ class Tally:
             parts.append(f"{self.cost:.2f} so far")
         return ", ".join(parts)
 
-    def lines(self) -> list[str]:
-        """How it ended: counts, time, cost, and the failures by their causes."""
+    def lines(self, unfit: int = 0) -> list[str]:
+        """How it ended: counts, time, cost, and the failures by their causes.
+
+        Args:
+            unfit: what could not be begun, and failed as well.
+        """
         counts, seconds = self.counts, self._clock() - self._began
-        told = [f"{counts['done']} done", f"{counts['failed']} failed"]
+        told = [f"{counts['done']} done", f"{counts['failed'] + unfit} failed"]
         told += [f"{counts['cancelled']} cancelled"] if counts["cancelled"] else []
         rest = self._total - len(self._entries)
         told += [f"{rest} not begun"] if rest > 0 else []

@@ -23,6 +23,11 @@ from talkinghead.cli.app import COMMANDS, app
 from talkinghead.cli.asked import FLAGS, request_of
 from talkinghead.comfy import warm
 from talkinghead.comfy.warm import Warm
+from talkinghead.delivery.asked import Asked
+from talkinghead.delivery.file import FilePlace
+from talkinghead.delivery.place import FinishedVideo
+from talkinghead.delivery.retry import Patience
+from talkinghead.errors import DeliveryFailed
 from talkinghead.plan.fields import RequestFields
 from talkinghead.plan.request import parse_request
 from talkinghead.replay.comfy_place import ComfyPlace
@@ -242,6 +247,46 @@ def test_the_video_of_a_test_input_is_a_file_and_not_a_screen_of_text(tmp_path: 
         assert told == {"seed": 1, "path": str(tmp_path / name)}
         assert (tmp_path / name).read_bytes() == b"mp4"
     assert to_file({"video_url": "https://a"}) == {"video_url": "https://a"}
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_rendered(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    for words, said in (
+        ((tmp_path / "empty.jpg", VOICE), "empty.jpg is empty"),
+        ((PORTRAIT, VOICE, "--out", tmp_path / "me.jpg"), "the video is an MP4, such as"),
+        ((PORTRAIT, VOICE, "--out", "/proc/me.mp4"), "/proc/me.mp4 cannot be written"),
+        ((PORTRAIT, VOICE, "--box", "0,0,1"), "--box 0,0,1: x0,y0,x1,y1"),
+        ((PORTRAIT, VOICE, "--box", "0,0,1,nan"), "--box 0,0,1,nan: x0,y0,x1,y1"),
+        ((PORTRAIT, VOICE, "--server", "http://127.0.0.1:9"), "http://127.0.0.1:9 does not answer"),
+        ((PORTRAIT, VOICE, "--endpoint", "http://127.0.0.1:9"), "nobody answers at http://127."),
+    ):
+        code, output = called("run", *words, "--draft")
+        assert code == 1 and said in output and "Traceback" not in output, output
+
+
+def a_video(path: Path, bundle: dict[str, Any] | None = None) -> FinishedVideo:
+    path.write_bytes(path.name.encode())
+    return FinishedVideo("job", Asked("job", ""), path, {}, bundle)
+
+
+def test_two_runs_at_once_do_not_write_over_each_others_video(tmp_path: Path) -> None:
+    out = tmp_path / "out" / "me.mp4"
+    places = [FilePlace(out, overwrite=False) for _ in range(2)]
+    made = [a_video(tmp_path / "first", {"made": 1}), a_video(tmp_path / "second", {"made": 2})]
+    paths = [place.deliver(each, Patience(0)) for place, each in zip(places, made, strict=True)]
+    assert [Path(each["path"]).name for each in paths] == ["me.mp4", "me-2.mp4"]
+    assert [Path(each["path"]).read_text() for each in paths] == ["first", "second"]
+    assert json.loads((out.parent / "me-2.bundle.json").read_text()) == {"made": 2}
+    assert len(list(out.parent.iterdir())) == 4, "nothing half is left"
+    FilePlace(out).deliver(made[1], Patience(0))
+    assert out.read_text() == "second", "somebody said so"
+
+
+def test_a_video_that_cannot_be_written_is_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    place = FilePlace(tmp_path / "a file" / "me.mp4")
+    with pytest.raises(DeliveryFailed, match=r"me\.mp4 cannot be written: File exists"):
+        place.deliver(a_video(tmp_path / "made"), Patience(0))
 
 
 # ---- A ComfyUI that runs already

@@ -84,3 +84,9 @@ def test_the_page_is_written_while_runs_go_on(tmp_path: Path) -> None:
         wait_until(page.exists, "the page")
     assert "2 to come" in page.read_text("utf-8")
     assert [path.name for path in tmp_path.glob(".index*")] == []
+
+
+def test_a_file_that_does_the_same_as_another_has_its_own_name(tmp_path: Path) -> None:
+    same = line("a", "duplicate", kind=None, file="jobs/again.json", same_as="a")
+    done, left = written(tmp_path, line("a"), same)
+    assert (done["name"], left["name"], left["same_as"]) == ("a", "again", "a")

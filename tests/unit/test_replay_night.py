@@ -163,7 +163,7 @@ def test_the_bar_tells_counts_time_left_and_cost() -> None:
 
 
 def test_the_end_tells_failures_by_cause_the_commonest_first() -> None:
-    times = iter([0.0, 120.0])
+    times = iter([0.0, 120.0, 120.0])
     tally = Tally(6, None, lambda: next(times))
     tally.add(entry("done", "a.json", seconds=20.0))
     for number in range(3):
@@ -172,6 +172,7 @@ def test_the_end_tells_failures_by_cause_the_commonest_first() -> None:
     tally.add(entry("failed", "z.json", "out of memory"))
     first, commonest, other = tally.lines()
     assert first == "1 done, 4 failed, 1 not begun, in 2 min, 20.0 s each"
+    assert tally.lines(2)[0].startswith("1 done, 6 failed, "), "with those that could not be begun"
     assert commonest.startswith("  3 failed: node 50") and "f0.json, f1.json, f2.json" in commonest
     assert "out of memory" in other and "z.json" in other
 

@@ -106,7 +106,7 @@ def test_a_night_of_sixty_files_ends_with_all_that_could_be_done_and_says_what_c
     good = FILES - BAD - SAME
     assert code == 1, said
     assert counted(tmp_path / "results") == {"done": good, "failed": BAD, "duplicate": SAME}
-    assert f"{good} done, 1 failed, in " in said and ", for about " in said
+    assert f"{good} done, {BAD} failed, in " in said and ", for about " in said
     assert f"needs node packs that are not there: {KJ} (ImageResizeKJv2)" in said
     assert "talkinghead replay flows --server" in said, "the next command to type"
     used = {line.get("server") for line in lines_of(tmp_path / "results" / "replay.jsonl")}
