@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import inspect
 import os
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from queue import SimpleQueue
+from typing import Any, NoReturn, TypeVar, cast
 
 from .errors import TalkingheadError
 from .files import Files, Storage
@@ -246,31 +245,54 @@ class _Came:
     value: Any = None
     error: BaseException | None = None
     late: BaseException | None = None
+    is_whole: bool = False
+    is_handed: bool = False
 
     def hand(self, flow: Flow[T]) -> Step:
         """The flow's next step."""
+        self.is_handed = True
         return flow.send(self.value) if self.error is None else flow.throw(self.error)
 
     def next(self) -> _Came:
         """What the flow gets instead of its next step: who interrupted this one is heard now."""
         return _Came(error=self.late)
 
+    def last(self, value: T) -> T:
+        """What the call gives, its flow at its end."""
+        if self.late is not None:
+            raise self.late from left_behind(value)
+        return value
+
+    def after(self, error: BaseException, flow: Flow[T]) -> _Came:
+        """What the flow gets after an error that is not a step's: a signal, or else its own end."""
+        if inspect.getgeneratorstate(flow) == inspect.GEN_CLOSED:
+            self._fail(error)
+        if self.is_handed:
+            return _Came(error=error)
+        self.late = error
+        return self
+
+    def _fail(self, error: BaseException) -> NoReturn:
+        if isinstance(error, TalkingheadError):
+            if self.late is not None:
+                raise self.late from error
+            raise error.with_traceback(None) from error.__cause__  # what is within tells nothing
+        if error.__cause__ is None and self.is_whole:  # a signal right after a job was taken
+            raise error from left_behind(self.value)
+        raise error
+
 
 def _done(flow: Flow[T]) -> T:
     """Do each step, one after the other."""
     came = _Came()
-    try:
-        while True:
+    while True:
+        try:
             step = came.hand(flow)
             came = came.next() if came.late is not None else _do(step)
-    except StopIteration as end:
-        if came.late is not None:
-            raise came.late from left_behind(end.value)
-        return cast("T", end.value)
-    except TalkingheadError as error:
-        if came.late is not None:
-            raise came.late from error
-        raise error.with_traceback(None) from error.__cause__  # what is within tells nothing
+        except StopIteration as end:
+            return came.last(cast("T", end.value))
+        except BaseException as error:  # noqa: BLE001 - it is raised again, or handed on
+            came = came.after(error, flow)
 
 
 def _do(step: Step) -> _Came:
@@ -286,51 +308,52 @@ def _do(step: Step) -> _Came:
 
 
 def _do_whole(what: Callable[[], Any]) -> _Came:
-    """Do it in a thread, so that Ctrl-C, or whatever a signal raises, does not cut it short."""
-    go, doing = threading.Event(), Future[Any]()
+    """Do it in a thread, so that Ctrl-C, or whatever a signal raises, does not cut it short.
+
+    A signal may come between any two steps here: nothing is held that others wait for (a Future and
+    an Event have locks of their own), and to do a step twice does no harm.
+    """
+    go: SimpleQueue[None] = SimpleQueue()
+    done: SimpleQueue[None] = SimpleQueue()
+    came: list[_Came] = []
 
     def work() -> None:
-        go.wait()
+        go.get()
         try:
-            doing.set_result(what())
+            came.append(_Came(what()))
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            doing.set_exception(error)
+            came.append(_Came(error=error))
+        done.put(None)
 
-    threading.Thread(target=work, daemon=True).start()  # nothing is sent yet: it may be interrupted
+    _thread.start_new_thread(work, ())  # threading's own start may be interrupted while it is begun
     late: BaseException | None = None
     while True:
         try:
-            go.set()
-            wait_for([doing])
-            return _what_came(doing, late)
+            go.put(None)
+            while not came:
+                done.get()
+            return _with(late, came[0])
         except BaseException as error:  # noqa: BLE001 - see above
             late = error
 
 
-def _what_came(doing: Future[Any] | asyncio.Future[Any], late: BaseException | None) -> _Came:
-    error = doing.exception()
-    if error is None:
-        return _Came(doing.result(), late=late)
-    if late is not None and isinstance(error, Unheard):
+def _with(late: BaseException | None, came: _Came) -> _Came:
+    if late is not None and isinstance(came.error, Unheard):
         return _Came(error=late)  # else it would be sent again, and who gave up not be heard
-    return _Came(error=error, late=late)
+    return _Came(came.value, came.error, late, is_whole=True)
 
 
 async def _awaited(flow: Flow[T]) -> T:
     """Await each step, one after the other."""
     came = _Came()
-    try:
-        while True:
+    while True:
+        try:
             step = came.hand(flow)
             came = came.next() if came.late is not None else await _await_step(step)
-    except StopIteration as end:
-        if came.late is not None:
-            raise came.late from left_behind(end.value)
-        return cast("T", end.value)
-    except TalkingheadError as error:
-        if came.late is not None:
-            raise came.late from error
-        raise error.with_traceback(None) from error.__cause__  # what is within tells nothing
+        except StopIteration as end:
+            return came.last(cast("T", end.value))
+        except BaseException as error:  # noqa: BLE001 - it is raised again, or handed on
+            came = came.after(error, flow)
 
 
 async def _await_step(step: Step) -> _Came:
@@ -352,6 +375,7 @@ async def _await_step(step: Step) -> _Came:
                 if not step.whole:
                     raise
                 late = error
-        return _what_came(doing, late)
+        failed = doing.exception()
+        return _with(late, _Came(error=failed) if failed else _Came(doing.result()))
     except BaseException as error:  # noqa: BLE001 - that the task is cancelled, too
         return _Came(error=error)
