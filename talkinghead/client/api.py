@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import os
-import threading
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from .doing import awaited, done
 from .errors import TalkingheadError
 from .files import Files, Storage
-from .flow import OnProgress, Story, left_behind, prepared
+from .flow import OnProgress, Story, prepared
 from .jobs import JobState, Result, Submitted
-from .steps import Do, Flow, Pace, Pause, Step, Tell
+from .steps import Do, Flow, Pace
 from .types import Estimate, Request
-from .wire import Unheard, Wire, endpoint_url, is_runpods
+from .wire import Wire, endpoint_url, is_runpods
 
 T = TypeVar("T")
 
@@ -135,7 +130,7 @@ class Client(_Calls):
         Raises:
             TalkingheadError: one of the tree in `errors`; `JobFailed` by the worker's code.
         """
-        return _done(self._render(request, files, on_progress, policy, retries))
+        return done(self._render(request, files, on_progress, policy, retries))
 
     def submit(
         self,
@@ -151,19 +146,19 @@ class Client(_Calls):
             KeyboardInterrupt: Ctrl-C. If the job was sent by then it runs, and `__cause__` is a
                 `JobLeft`, which has its id.
         """
-        return _done(self._submit(request, files, webhook, policy))
+        return done(self._submit(request, files, webhook, policy))
 
     def wait(self, job_id: str, on_progress: Callable[[JobState], object] | None = None) -> Result:
         """The result of a job that was sent before, by whomever; Ctrl-C leaves it running."""
-        return _done(self._story.wait(job_id, None, on_progress))
+        return done(self._story.wait(job_id, None, on_progress))
 
     def state(self, job_id: str) -> JobState:
         """How a job is now."""
-        return _done(self._story.state(job_id))
+        return done(self._story.state(job_id))
 
     def cancel(self, job_id: str) -> JobState | None:
         """Have a job end; None if nobody heard it."""
-        return _done(self._story.cancel(job_id))
+        return done(self._story.cancel(job_id))
 
     def estimate(
         self, request: Request | Mapping[str, Any], files: Files | None = None
@@ -173,15 +168,15 @@ class Client(_Calls):
         Raises:
             TalkingheadError: as `render`; and if there is no estimate in the answer.
         """
-        return _done(self._estimate(request, files))
+        return done(self._estimate(request, files))
 
     def health(self) -> Mapping[str, Any]:
         """How many jobs and workers the endpoint has."""
-        return _done(self._story.health())
+        return done(self._story.health())
 
     def save(self, result: Result, target: str | os.PathLike[str]) -> Path:
         """Bring a result's video to a file."""
-        return _done(self._story.save(result, Path(target)))
+        return done(self._story.save(result, Path(target)))
 
 
 class AsyncClient(_Calls):
@@ -197,7 +192,7 @@ class AsyncClient(_Calls):
         retries: int = 0,
     ) -> Result:
         """As `Client.render`; `on_progress` may be a coroutine function."""
-        return await _awaited(self._render(request, files, on_progress, policy, retries))
+        return await awaited(self._render(request, files, on_progress, policy, retries))
 
     async def submit(
         self,
@@ -208,150 +203,32 @@ class AsyncClient(_Calls):
         policy: Mapping[str, Any] | None = None,
     ) -> Submitted:
         """As `Client.submit`."""
-        return await _awaited(self._submit(request, files, webhook, policy))
+        return await awaited(self._submit(request, files, webhook, policy))
 
     async def wait(
         self, job_id: str, on_progress: Callable[[JobState], object] | None = None
     ) -> Result:
         """As `Client.wait`."""
-        return await _awaited(self._story.wait(job_id, None, on_progress))
+        return await awaited(self._story.wait(job_id, None, on_progress))
 
     async def state(self, job_id: str) -> JobState:
         """As `Client.state`."""
-        return await _awaited(self._story.state(job_id))
+        return await awaited(self._story.state(job_id))
 
     async def cancel(self, job_id: str) -> JobState | None:
         """As `Client.cancel`."""
-        return await _awaited(self._story.cancel(job_id))
+        return await awaited(self._story.cancel(job_id))
 
     async def estimate(
         self, request: Request | Mapping[str, Any], files: Files | None = None
     ) -> Estimate:
         """As `Client.estimate`."""
-        return await _awaited(self._estimate(request, files))
+        return await awaited(self._estimate(request, files))
 
     async def health(self) -> Mapping[str, Any]:
         """As `Client.health`."""
-        return await _awaited(self._story.health())
+        return await awaited(self._story.health())
 
     async def save(self, result: Result, target: str | os.PathLike[str]) -> Path:
         """As `Client.save`."""
-        return await _awaited(self._story.save(result, Path(target)))
-
-
-@dataclass
-class _Came:
-    """What came of a step: a value, or an error; and what interrupted one that is not cut short."""
-
-    value: Any = None
-    error: BaseException | None = None
-    late: BaseException | None = None
-
-    def hand(self, flow: Flow[T]) -> Step:
-        """The flow's next step."""
-        return flow.send(self.value) if self.error is None else flow.throw(self.error)
-
-    def next(self) -> _Came:
-        """What the flow gets instead of its next step: who interrupted this one is heard now."""
-        return _Came(error=self.late)
-
-
-def _done(flow: Flow[T]) -> T:
-    """Do each step, one after the other."""
-    came = _Came()
-    try:
-        while True:
-            step = came.hand(flow)
-            came = came.next() if came.late is not None else _do(step)
-    except StopIteration as end:
-        if came.late is not None:
-            raise came.late from left_behind(end.value)
-        return cast("T", end.value)
-    except TalkingheadError as error:
-        if came.late is not None:
-            raise came.late from error
-        raise error.with_traceback(None) from error.__cause__  # what is within tells nothing
-
-
-def _do(step: Step) -> _Came:
-    try:
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            return _Came()
-        if isinstance(step, Tell):
-            return _Came(step.to(step.state))
-        return _do_whole(step.what) if step.whole else _Came(step.what())
-    except BaseException as error:  # noqa: BLE001 - Ctrl-C, too: it cancels the job
-        return _Came(error=error)
-
-
-def _do_whole(what: Callable[[], Any]) -> _Came:
-    """Do it in a thread, so that Ctrl-C, or whatever a signal raises, does not cut it short."""
-    go, doing = threading.Event(), Future[Any]()
-
-    def work() -> None:
-        go.wait()
-        try:
-            doing.set_result(what())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            doing.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()  # nothing is sent yet: it may be interrupted
-    late: BaseException | None = None
-    while True:
-        try:
-            go.set()
-            wait_for([doing])
-            return _what_came(doing, late)
-        except BaseException as error:  # noqa: BLE001 - see above
-            late = error
-
-
-def _what_came(doing: Future[Any] | asyncio.Future[Any], late: BaseException | None) -> _Came:
-    error = doing.exception()
-    if error is None:
-        return _Came(doing.result(), late=late)
-    if late is not None and isinstance(error, Unheard):
-        return _Came(error=late)  # else it would be sent again, and who gave up not be heard
-    return _Came(error=error, late=late)
-
-
-async def _awaited(flow: Flow[T]) -> T:
-    """Await each step, one after the other."""
-    came = _Came()
-    try:
-        while True:
-            step = came.hand(flow)
-            came = came.next() if came.late is not None else await _await_step(step)
-    except StopIteration as end:
-        if came.late is not None:
-            raise came.late from left_behind(end.value)
-        return cast("T", end.value)
-    except TalkingheadError as error:
-        if came.late is not None:
-            raise came.late from error
-        raise error.with_traceback(None) from error.__cause__  # what is within tells nothing
-
-
-async def _await_step(step: Step) -> _Came:
-    """As `_do`, of a task that may be cancelled."""
-    try:
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            return _Came()
-        if isinstance(step, Tell):
-            told = step.to(step.state)
-            awaited = inspect.isawaitable(told)
-            return _Came(await cast("Awaitable[object]", told) if awaited else told)
-        doing = asyncio.ensure_future(asyncio.to_thread(step.what))
-        late: BaseException | None = None
-        while not doing.done():
-            try:
-                await asyncio.wait([doing])
-            except asyncio.CancelledError as error:
-                if not step.whole:
-                    raise
-                late = error
-        return _what_came(doing, late)
-    except BaseException as error:  # noqa: BLE001 - that the task is cancelled, too
-        return _Came(error=error)
+        return await awaited(self._story.save(result, Path(target)))

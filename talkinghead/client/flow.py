@@ -301,6 +301,8 @@ class Story:
 
 def left_behind(found: object) -> JobLeft | None:
     """What to tell who gave up, if what was found meanwhile is a job that was sent."""
+    if isinstance(found, Answer) and found.is_ok and is_job_id(str(found.content.get("id"))):
+        found = Submitted(str(found.content["id"]))
     if not isinstance(found, Submitted):
         return None
     text = f"the job {found.id} was sent and may still be running: cancel() ends it, by this id"

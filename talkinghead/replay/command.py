@@ -48,7 +48,8 @@ def replay(
         str | None, typer.Option(help="A RunPod endpoint's id; RUNPOD_API_KEY is its key")
     ] = None,
     endpoint_url: Annotated[
-        str | None, typer.Option(help="The URL of a worker with --rp_serve_api")
+        str | None,
+        typer.Option(help="The URL of `talkinghead serve`; TALKINGHEAD_TOKEN is its API_TOKEN"),
     ] = None,
     as_batch: Annotated[
         bool,
