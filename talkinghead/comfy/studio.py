@@ -282,7 +282,7 @@ class Studio:
 
 
 def _benched(found: Found) -> Benched | None:
-    choice = found.choice
+    choice = found.in_use
     return Benched(choice.times_published, choice.date) if choice else None
 
 

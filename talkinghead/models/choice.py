@@ -70,6 +70,13 @@ class Found:
     choice: Choice | None = None
     note: str | None = None
 
+    @property
+    def in_use(self) -> Choice | None:
+        """The choice, if no value of it is another by hand: what it measured holds then."""
+        chosen = self.choice.settings.items() if self.choice else ()
+        is_so = all(getattr(self.settings, name) == value for name, value in chosen)
+        return self.choice if is_so else None
+
 
 CHOICE = TypeAdapter(Choice)
 LOCK_SECONDS, POLL_SECONDS = 10.0, 0.05  # a file is changed in far less

@@ -21,6 +21,7 @@ from talkinghead.files import read_json
 from talkinghead.models import choice as choices
 from talkinghead.models.choice import FILE_NAME, TUNABLE, Choice, Machine, save_choice
 from talkinghead.models.gpu import Gpu, Host
+from talkinghead.plan.pace import Benched
 from talkinghead.settings import Settings
 
 CARD = Host(Gpu("NVIDIA L40S", 45, 8.9), math.inf, sage=True)
@@ -74,6 +75,8 @@ def test_what_is_set_by_hand_wins(settings: Callable[..., Settings]) -> None:
     studio = Studio(settings(attention="sageattn"))
     assert (attention(studio), studio.profile.blocks_to_swap) == ("sageattn", 5)
     assert told(studio)[0].endswith(": attention sageattn by hand, blocks_to_swap 5")
+    assert studio.pace.benched is None, "sdpa's seconds are not those of sageattn"
+    assert Studio(settings()).pace.benched == Benched(0.5, "2026-11-29")
     assert attention(Studio(settings(attention="auto"))) == "sdpa"
     assert Studio(settings(blocks_to_swap=0)).profile.blocks_to_swap == 0
 
