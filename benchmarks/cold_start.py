@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import statistics
@@ -24,6 +25,7 @@ GIVE_UP_SECONDS = 120
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     os.environ |= {
         "COMFYUI_CPU": "1",
         "EXTRA_NODE_DIRS": str(PROJECT_DIR / "tests" / "doubles"),

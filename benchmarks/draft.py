@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import resource
 import sys
 import tempfile
@@ -31,6 +32,7 @@ Draft = Callable[[list[Motion], int], Iterator[Picture]]  # motions, number of f
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     portrait, voice = example_portrait(), example_voice()
     half = portrait[:, 150 : 150 + WIDTH // 2]
     pair = np.hstack((half, half[:, ::-1]))

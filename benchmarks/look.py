@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ SIZES = ((480, 854), (854, 480), (720, 1280))
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for width, height in SIZES:
         for name, deviation in (("a draft", 0.0), ("with grain", 12.0)):
             decoding, all_of_it = measure(width, height, deviation)

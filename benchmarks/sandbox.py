@@ -5,6 +5,7 @@ Of the processor's time, which other work on the machine changes little, and by 
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import time
@@ -22,6 +23,7 @@ VOICE = PROJECT_DIR / "examples" / "voice.wav"
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     here()  # libraries load and make their buffers
     started = cpu_ms()
     with Sandboxes() as sandboxes:

@@ -215,7 +215,7 @@ class Request(TypedDict, total=False):
     # by window](docs/long.md#more-than-one-prompt)
     prompts: list[TimedPrompt] | None
     # Of the video, with `resolution`; "auto": the source's; if unset "9:16", or the source's if
-    # that would leave out a speaker's face, and with contract C
+    # that would leave out a speaker's face or cut one of several heads, and with contract C
     aspect_ratio: Literal["16:9", "9:16", "auto"] | None
     # Of the video, with `aspect_ratio`; if unset "480p"
     resolution: Literal["480p", "720p"] | None

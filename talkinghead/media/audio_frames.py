@@ -27,7 +27,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 
 from talkinghead.errors import MediaInvalid
-from talkinghead.media.containers import all_packets, check_codec, decoding, open_container
+from talkinghead.media.containers import all_packets, check_codec, decoding, is_of, open_container
 from talkinghead.media.heartbeat import beat
 from talkinghead.media.told_length import told_seconds, wav_parts
 
@@ -236,7 +236,7 @@ def _packets(
     """The stream's packets, up to where the file can be read."""
     try:
         for packet in all_packets(container):
-            if packet.stream_index == stream.index:
+            if is_of(packet, stream):
                 yield cast("Packet[AudioStream]", packet)
             elif tally.picture is None and _is_picture(packet.stream) and not packet.is_discard:
                 tally.picture = _seconds(packet.pts, packet)

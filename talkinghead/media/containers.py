@@ -13,6 +13,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from talkinghead.errors import MediaInvalid
@@ -96,8 +97,13 @@ def all_packets(container: InputContainer) -> Iterator[Packet[Any]]:
 def packets(container: InputContainer, stream: Wanted) -> Iterator[Packet[Wanted]]:
     """Those of `all_packets` that are the stream's."""
     for packet in all_packets(container):
-        if packet.stream_index == stream.index:
+        if is_of(packet, stream):
             yield cast("Packet[Wanted]", packet)
+
+
+def is_of(packet: Packet[Any], stream: Stream) -> bool:
+    """Whether the packet is the stream's, the empty one at its end too, whose own index is 0."""
+    return bool(packet.stream.index == stream.index)
 
 
 @contextlib.contextmanager

@@ -93,6 +93,8 @@ class ModelFetcher:
     def _fetch(self, name: str, file: ModelFile, hub: HubFile) -> Path:
         """Fetch one file, or take it from the worker that fetches the same and holds the lock."""
         lock = FileLock(self._store.private / f"{name}.lock", timeout=LOCK_SECONDS)
+        if lock_is_held(lock):
+            self._tell(f"waiting for {name}: another worker fetches it")
         try:
             with lock:
                 if path := self._store.find(name, file):  # another worker fetched it meanwhile
@@ -130,6 +132,13 @@ class ModelFetcher:
 
     def _incoming(self, name: str) -> Path:
         return self._store.private / "incoming" / name
+
+
+def lock_is_held(lock: FileLock) -> bool:
+    """Whether another process has it at this moment."""
+    with contextlib.suppress(Timeout), lock.acquire(timeout=0):
+        return False
+    return True
 
 
 def found_models(settings: Settings, profile: ModelProfile) -> dict[str, Path]:

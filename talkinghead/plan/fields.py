@@ -338,7 +338,8 @@ class RequestFields(Options):
     aspect_ratio: Literal["16:9", "9:16", "auto"] | None = Field(
         None,
         description='Of the video, with `resolution`; "auto": the source\'s; if unset "9:16", or '
-        "the source's if that would leave out a speaker's face, and with contract C",
+        "the source's if that would leave out a speaker's face or cut one of several heads, and "
+        "with contract C",
     )
     resolution: Literal["480p", "720p"] | None = Field(
         None, description='Of the video, with `aspect_ratio`; if unset "480p"'

@@ -24,6 +24,9 @@ LEAST_HELD, WHOLE = 0.6, 0.98  # of a face: a speaker is lost with less; cut wit
 # Of the width or height of a source in which not everybody was found: with several people each has
 # a part of it, unless told a place.
 MOST_CUT, MOST_CUT_OF_SEVERAL = 0.5, 0.25
+# A head is wider and higher than the face that is found of it, by so much of the face: at each
+# side, above. Of several people's heads that much has to be seen, where no size is asked for.
+HEAD, LEAST_OF_HEADS = (0.3, 0.35), 0.9
 # Kept around a face where there is room: to the left, above, to the right, below, in its own size.
 ROOM = (0.6, 0.7, 0.6, 0.9)
 # Of what is cut away, the share at the left and at the top.
@@ -59,14 +62,15 @@ def frame(
     size = _size(request, source)
     framing = _framing(request, people, source, size, cropped=cropped)
     lost = _lost(request, framing, people)
-    if not lost or request.crop != "faces":
+    fault = f"leave out {lost}" if lost else _cut_heads(request, framing, people)
+    if not fault or request.crop != "faces" or (request.size_is_named and not lost):
         return Framed(*size, framing, tuple(_cut_notes(request, framing, people)))
     if request.size_is_named:
         raise UnsupportedCombination(_refusal(request, people, source, framing))
     old, size = size, like_source(source, request.resolution or "480p")
     framing = _framing(request, people, source, size, cropped=cropped)
     shapes = f"{size[0]}x{size[1]}, the source's shape, is rendered instead of {old[0]}x{old[1]}"
-    note = f"{shapes}: that would leave out {lost}; aspect_ratio or width and height say otherwise"
+    note = f"{shapes}: that would {fault}; aspect_ratio or width and height say otherwise"
     return Framed(*size, framing, (note, *_cut_notes(request, framing, people)))
 
 
@@ -232,6 +236,22 @@ def _lost(request: RenderRequest, framing: Framing, people: People) -> str:
     return " and ".join(
         f"{_left_out(each)} of {what}" for what, each in shares if each < LEAST_HELD
     )
+
+
+def _cut_heads(request: RenderRequest, framing: Framing, people: People) -> str:
+    """Of several speakers, whose heads a frame cuts, in words; nothing if nobody's.
+
+    One alone fills the frame as a close-up.
+    """
+    across, above = HEAD
+    cut = []
+    for person in people.speakers if len(request.speakers) > 1 else ():
+        if person.field and (face := person.face):
+            x0, y0, x1, y1 = face
+            head = x0 - across * (x1 - x0), y0 - above * (y1 - y0), x1 + across * (x1 - x0), y1
+            if held(framing, head) < LEAST_OF_HEADS:
+                cut.append(person.field)
+    return f"cut the head of {' and of '.join(cut)}" if cut else ""
 
 
 def _left_out(share: float) -> str:

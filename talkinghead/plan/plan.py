@@ -27,7 +27,7 @@ from talkinghead.plan.notes import warnings_of
 from talkinghead.plan.people import Person, outside_notes, people_of
 from talkinghead.plan.request import RenderRequest
 from talkinghead.plan.sampling import Sampling, sampling_of
-from talkinghead.plan.straying import stray_notes, strays_of
+from talkinghead.plan.straying import absences, stray_notes, strays_of
 from talkinghead.plan.talk_models import MODELS, TalkModel
 
 LOSSLESS_CRF, DELIVERED_CRF = 0, 19
@@ -273,6 +273,7 @@ def make_plan(
                 *people.notes,
                 *outside_notes(request, people),
                 *stray_notes(request, strays),
+                *(absences(people, source) if source else ()),
             ),
             refusal=why_not_outside(request, picture, strays),
         ),

@@ -12,6 +12,9 @@ from talkinghead.plan.framing import LEAST_HELD, held
 from talkinghead.plan.people import People
 from talkinghead.plan.request import RenderRequest
 
+LEAST_MISSED = 2  # looks of the four: at one, somebody has turned away
+MOST_LARGER = 2.5  # times: whose face is that much larger or smaller is somebody else
+
 
 @dataclass(frozen=True)
 class Stray:
@@ -31,18 +34,11 @@ def strays_of(
     """Each speaker's first moment out of the frame, and out of the region if that matters.
 
     Nobody is recognised: a face is that of whom it is nearest to. Where there is none, somebody may
-    only have turned away.
+    only have turned away: `absences`.
     """
     strays: dict[tuple[str, bool], Stray] = {}
     regions = {person.field: person.region for person in people.speakers}
-    places = {
-        person.field or f"another {number}": person.face
-        for number, person in enumerate(people.everybody)
-        if person.face
-    }
-    for second, faces in video.faces_later:
-        now = dict(_followed(places, faces))
-        places |= now
+    for second, now in _walked(people, video):
         for field, face in now.items():
             if field not in regions:
                 continue
@@ -52,6 +48,24 @@ def strays_of(
             if region and _matters(request) and not _holds(region, middle_of(face)):
                 strays.setdefault((field, True), Stray(field, second, True))
     return tuple(strays.values())
+
+
+def absences(people: People, video: SourceVideo) -> Iterator[str]:
+    """Whose face is not found for a good part of the video, in words."""
+    missed: dict[str, list[float]] = {
+        person.field: [] for person in people.speakers if person.field and person.face
+    }
+    for second, now in _walked(people, video):
+        for field in missed.keys() - now.keys():
+            missed[field].append(second)
+    for field, seconds in missed.items():
+        if len(seconds) >= LEAST_MISSED:
+            times = ", ".join(f"{second:.1f}" for second in seconds)
+            yield (
+                f"the face of {field} is not found at {times} s: who only turns away does no harm, "
+                "but who has left, or a cut to another scene, is rendered as it is: use another "
+                "part of the video"
+            )
 
 
 def stray_notes(request: RenderRequest, strays: Sequence[Stray]) -> Iterator[str]:
@@ -65,6 +79,19 @@ def stray_notes(request: RenderRequest, strays: Sequence[Stray]) -> Iterator[str
         yield f"the face of {each.field} is no longer {where} at {each.second:.1f} s: {do}"
 
 
+def _walked(people: People, video: SourceVideo) -> Iterator[tuple[float, dict[str, Box]]]:
+    """Whose faces are found, and where, at each look."""
+    places = {
+        person.field or f"another {number}": person.face
+        for number, person in enumerate(people.everybody)
+        if person.face
+    }
+    for second, faces in video.faces_later:
+        now = dict(_followed(places, faces))
+        places |= now
+        yield second, now
+
+
 def _matters(request: RenderRequest) -> bool:
     """Whether regions have an effect: the only speaker's, on what is outside alone."""
     return request.keep_outside or len(request.speakers) > 1
@@ -76,6 +103,7 @@ def _followed(places: Mapping[str, Box], faces: tuple[Box, ...]) -> Iterator[tup
         (math.dist(middle_of(place), middle_of(face)), who, face)
         for who, place in places.items()
         for face in faces
+        if 1 / MOST_LARGER <= (face[3] - face[1]) / (place[3] - place[1]) <= MOST_LARGER
     ]
     known: set[str | Box] = set()
     for _, who, face in sorted(pairs):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from talkinghead.cli.app import app
@@ -168,6 +169,24 @@ def test_two_workers_that_share_a_volume_fetch_each_file_once(tmp_path: Path) ->
         assert [process.wait(LAST_RESORT_SECONDS) for process in both] == [0, 0]
     assert set(hub.gets.values()) == {1}
     assert hub.sent.total() == 8 * 2 * MB
+
+
+def test_a_worker_that_waits_for_the_download_of_another_says_so(
+    store: ModelStore, files: dict[str, ModelFile]
+) -> None:
+    store.private.mkdir(parents=True)
+    other = FileLock(store.private / "model_1.safetensors.lock", thread_local=False)
+    other.acquire()
+    told: list[str] = []
+
+    def tell(sentence: str) -> None:
+        told.append(sentence)
+        if sentence.startswith("waiting"):
+            other.release()
+
+    ModelFetcher(store, tell).fetch(files)
+    assert "waiting for model_1.safetensors: another worker fetches it" in told
+    assert not any("waiting for model_0" in sentence for sentence in told)
 
 
 def test_a_worker_that_is_ended_while_it_fetches_ends_at_once(tmp_path: Path) -> None:

@@ -398,6 +398,22 @@ def test_who_walks_out_of_the_frame_is_told_with_the_second_and_the_way_out() ->
     assert not any("no longer" in each for each in planned(**fields, **SHAPE).warnings)
 
 
+def test_a_speaker_whose_face_is_not_there_for_half_of_the_video_is_told() -> None:
+    """Whether nobody is there, or somebody whose face is much larger: after a cut, say."""
+    other: Box = (200, 100, 380, 340)
+    fields: Any = {"keep_outside": False, "faces": [Face(FACE, 0.9)], **SHAPE}
+
+    def told(*seen: tuple[Box, ...]) -> list[str]:
+        plan = planned(later=[(1.0 + number, boxes) for number, boxes in enumerate(seen)], **fields)
+        return [each for each in plan.warnings if "is not found" in each]
+
+    assert not told((FACE,), (), (FACE,), (FACE,)), "turned away"
+    (nobody,) = told((FACE,), (), (FACE,), ())
+    assert nobody.startswith("the face of wav_url is not found at 2.0, 4.0 s:")
+    (another,) = told((FACE,), (FACE,), (other,), (other,))
+    assert another.startswith("the face of wav_url is not found at 3.0, 4.0 s:")
+
+
 def test_of_two_speakers_one_who_leaves_the_part_that_is_theirs_is_told() -> None:
     speakers = [{"audio_url": "http://x/a.wav"}, {"audio_url": "http://x/b.wav"}]
     request = parse_request({"video_url": "http://x/v.mp4", "speakers": speakers} | SHAPE)

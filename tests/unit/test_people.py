@@ -75,6 +75,18 @@ def test_two_people_whom_the_contracts_size_leaves_out_get_the_pictures_shape(
     assert all(held(made.framing, box) == 1 for box in (LEFT, RIGHT))
 
 
+def test_two_people_whose_heads_the_contracts_size_cuts_get_the_pictures_shape() -> None:
+    """Their faces are in the frame, side by side from edge to edge; half of their hair is not."""
+    narrow: list[Box] = [(450, 200, 570, 350), (720, 200, 840, 350)]
+    made = plan(TWO, narrow)
+    assert said(made, "that would cut the head of audio_urls.0 and of audio_urls.1; aspect_ratio")
+    assert (made.width, made.height) == (854, 480)
+    asked = plan(TWO | {"aspect_ratio": "9:16"}, narrow)
+    assert asked.width < asked.height
+    apart: list[Box] = [(540, 200, 600, 280), (700, 200, 760, 280)]
+    assert (plan(TWO, apart).width, plan(TWO, apart).height) == (400, 704)
+
+
 def test_two_people_in_a_shape_that_cannot_hold_them_are_refused_with_one_that_can() -> None:
     with pytest.raises(UnsupportedCombination, match='aspect_ratio "16:9", which holds everybody'):
         plan(TWO | {"aspect_ratio": "9:16"}, [LEFT, RIGHT])

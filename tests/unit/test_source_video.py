@@ -101,6 +101,25 @@ def test_a_video_is_what_its_packets_say(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_whose_first_stream_is_its_sound_keeps_its_last_frames(tmp_path: Path) -> None:
+    """As many editors write it; a decoder gives its last frames at the end alone."""
+    picture, both = write_numbered(tmp_path / "v.mp4", 40), tmp_path / "both.mp4"
+    with av.open(str(picture)) as source, av.open(str(both), "w") as target:
+        sound = target.add_stream("aac", rate=16_000)
+        assert isinstance(sound, av.AudioStream)
+        copied = target.add_stream_from_template(source.streams.video[0])
+        silence = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+        for plane in silence.planes:
+            plane.update(bytes(plane.buffer_size))
+        silence.sample_rate = 16_000
+        target.mux([*sound.encode(silence), *sound.encode(None)])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+    assert saved(both, at_25_fps(40)) == [*range(40)]
+
+
 def test_a_header_that_lies_about_the_length_is_not_believed(tmp_path: Path) -> None:
     source = write_numbered(tmp_path / "v.mkv", 40)
     content = bytearray(source.read_bytes())

@@ -190,7 +190,7 @@ export interface Request {
   positive_prompt?: string | null;
   /** More prompts over a long video, each `{at: seconds, text}`, which holds from then on, [window by window](docs/long.md#more-than-one-prompt) */
   prompts?: TimedPrompt[] | null;
-  /** Of the video, with `resolution`; "auto": the source's; if unset "9:16", or the source's if that would leave out a speaker's face, and with contract C */
+  /** Of the video, with `resolution`; "auto": the source's; if unset "9:16", or the source's if that would leave out a speaker's face or cut one of several heads, and with contract C */
   aspect_ratio?: "16:9" | "9:16" | "auto" | null;
   /** Of the video, with `aspect_ratio`; if unset "480p" */
   resolution?: "480p" | "720p" | null;
