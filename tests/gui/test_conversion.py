@@ -181,8 +181,8 @@ NESTED = [
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_subgraphs_made_in_the_gui_convert_as_in_the_gui(bench: Bench, backwards: bool) -> None:
-    # Without a link to split_index: of two widgets that an instance shows, a browser takes values by
-    # place where the link of the first is cut in the file, and we by name (docs/gui.md).
+    # Without a link to split_index: of two widgets that an instance shows, a browser takes values
+    # by place where the link of the first is cut in the file, and we by name (docs/gui.md).
     bench.gui.load(for_jobs(load_template("infinitetalk_i2v")))
     for titles in NESTED:
         bench.gui.make_subgraph(titles)
