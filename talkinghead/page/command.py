@@ -81,9 +81,13 @@ def _serve(host: str, port: int, endpoint: str | None) -> None:
         renders = (
             place.here(settings, folder) if endpoint is None else place.there(settings, endpoint)
         )
+        try:
+            at = stack.enter_context(renders)
+        except ValueError as error:
+            raise typer.BadParameter(f"--endpoint: {error}") from None
         from talkinghead.page.server import People, serve  # noqa: PLC0415
 
-        people = People(stack.enter_context(renders), folder, sandboxes, settings)
+        people = People(at, folder, sandboxes, settings)
 
         def ready() -> None:
             starting.stop()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from talkinghead.client import AsyncClient, Result, S3Bucket
+from talkinghead.client.wire import endpoint_url
 from talkinghead.comfy import warm
 from talkinghead.comfy.folders import Folders
 from talkinghead.comfy.studio import Studio
@@ -29,6 +30,7 @@ from talkinghead.local_api.jobs import JobQueue
 from talkinghead.page.asked import Asked
 from talkinghead.render.job import Job
 from talkinghead.render.run import run_job
+from talkinghead.replay.endpoint_api import key_name
 from talkinghead.settings import Settings
 
 POLL_SECONDS = 0.3  # of a queue in this process
@@ -127,11 +129,14 @@ def here(settings: Settings, folder: Path) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def there(settings: Settings, endpoint: str) -> Iterator[Place]:
-    """An endpoint, by its id, or the URL of a `talkinghead serve`."""
-    is_url = "://" in endpoint
-    renders = AsyncClient(
-        None if is_url else endpoint, endpoint if is_url else None, storage=S3Bucket.from_env()
-    )
+    """An endpoint, by its id, or the URL of a `talkinghead serve`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    url = endpoint if "://" in endpoint else endpoint_url(endpoint)
+    key = os.environ.get(key_name(url), "")
+    renders = AsyncClient(url=url, api_key=key, storage=S3Bucket.from_env())
     # Not entered: its ComfyUI never starts.
     studio = Studio(settings, local_files=True)
     with studio.sandboxes, _called(functools.partial(run_job, studio=studio)) as plans:
