@@ -250,6 +250,42 @@ def tone_pair(tmp_path: Path) -> list[Path]:
     return [write_tone(tmp_path / f"{name}.wav", seconds=0.6) for name in ("one", "two")]
 
 
+def test_who_uses_the_keys_alone_keeps_the_place_while_the_page_changes(
+    here: str, visit: Page, tmp_path: Path, tone_pair: list[Path]
+) -> None:
+    visit.goto(here)
+    drawn_pair().save(tmp_path / "pair.png")
+    take(visit, tmp_path / "pair.png", tone_pair[0])
+    tab_to(visit, "Choose a voice")
+    with visit.expect_file_chooser() as asked:
+        visit.keyboard.press("Enter")
+    visit.get_by_label("Seconds at most").fill("0.6")
+    visit.get_by_text("0.60 s, 15 frames").wait_for()
+    assert asked.value.element.evaluate("input => input.isConnected"), "it is still being chosen"
+    asked.value.set_files(tone_pair[1])
+    visit.get_by_text("Voice 2: two.wav").wait_for()
+    tab_to(visit, "Type a box for voice 2")
+    visit.keyboard.press("Enter")
+    visit.wait_for_function(f"({FOCUSED}).startsWith('Voice 2, x of its box')")
+    tab_to(visit, "Remove voice 2")
+    visit.keyboard.press("Enter")
+    visit.get_by_text("Voice 2: two.wav").wait_for(state="detached")
+    assert visit.evaluate(FOCUSED) == "Choose a voice"
+
+
+def test_a_file_that_does_not_arrive_is_said_and_can_be_chosen_again(
+    here: str, visit: Page, portrait: Path
+) -> None:
+    visit.goto(here)
+    visit.route("**/upload/**", lambda call: call.abort())
+    zone = visit.locator("input[type=file]").nth(0)
+    zone.set_input_files(portrait)
+    visit.get_by_role("alert").get_by_text("The file did not arrive").wait_for()
+    visit.unroute("**/upload/**")
+    zone.set_input_files(portrait)
+    visit.get_by_text("portrait.jpg, 512 x 512 pixels").wait_for()
+
+
 def test_a_bad_file_is_told_where_it_was_given(
     here: str, visit: Page, tmp_path: Path, portrait: Path
 ) -> None:
@@ -315,7 +351,7 @@ def test_an_endpoint_renders_what_the_page_has(
     playlist = f"{render.url}/playlist.m3u8?sig=secret"
     shown = {**PROGRESS, "eta_seconds": 130, "playlist_url": playlist}
     api.script = [IN_QUEUE, {**RUNNING, "output": shown}]
-    environment = {"RUNPOD_API_KEY": KEY, "PRICE_PER_HOUR": "0.69"}
+    environment = {"TALKINGHEAD_TOKEN": KEY, "PRICE_PER_HOUR": "0.69"}
     with page_at(tmp_path / "there", "--endpoint", api.url, **environment) as url:
         visit.goto(url)
         take(visit, portrait, tone_pair[0])
