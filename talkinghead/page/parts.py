@@ -50,8 +50,6 @@ def drop_zone(
 
     async def uploaded(event: events.MultiUploadEventArguments) -> None:
         refused.tell("")
-        busy.set_visibility(False)
-        zone.reset()  # else the same file could not be chosen again
         for file in event.files:  # in the order in which they were chosen
             path = person.new_file(file.name)
             await file.save(path)
@@ -69,13 +67,12 @@ def drop_zone(
         busy = ui.spinner(size="1.4em").props('aria-label="The file is being sent"')
         busy.set_visibility(False)
     refused = Alert()
-
-    def failed() -> None:
-        busy.set_visibility(False)
-        zone.reset()
-        refused.tell("The file did not arrive: choose it once more.")
-
-    zone.on("uploading", lambda: busy.set_visibility(True), args=[])
-    zone.on("failed", failed, args=[])
+    zone.on("start", lambda: busy.set_visibility(True), args=[])
+    zone.on("finish", lambda: busy.set_visibility(False), args=[])
+    # Else the same file could not be chosen again; before it is taken, that would be a failure.
+    zone.on("finish", js_handler=f"() => getElement({zone.id}).$refs.qRef.reset()")
+    zone.on(
+        "failed", lambda: refused.tell("The file did not arrive: choose it once more."), args=[]
+    )
     zone.on_rejected(lambda: refused.tell(f"That file is of another kind: {kinds} are taken."))
     return zone

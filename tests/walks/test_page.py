@@ -105,6 +105,7 @@ def take(page: Page, picture: Path, *voices: Path) -> None:
         zones.nth(1).set_input_files(voice)
         page.get_by_text(f"Voice {number}: {voice.name}").wait_for()
     page.get_by_text("Ready to start.").wait_for()
+    assert page.get_by_role("alert").count() == 0
 
 
 def nameless(page: Page) -> list[str]:
