@@ -49,6 +49,7 @@ _FIELDS = (
 BUCKET_NEEDED = (
     "Larger ones go through a bucket: start the page with S3_BUCKET, S3_KEY and S3_SECRET set."
 )
+UNHEARD = "The endpoint did not hear it: the job may go on. Press Cancel once more."
 KEY_NEEDED = (
     "The endpoint does not take the key: start the page with RUNPOD_API_KEY set to RunPod's, or "
     "TALKINGHEAD_TOKEN to the API_TOKEN of a `talkinghead serve`."

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
-from talkinghead.client import Unauthorized
-from talkinghead.page.place import there
-from talkinghead.page.words import GENERAL, fault_of
+from talkinghead.client import AsyncClient, Unauthorized
+from talkinghead.page.making import Making
+from talkinghead.page.place import Place, there
+from talkinghead.page.words import GENERAL, UNHEARD, fault_of
 from talkinghead.settings import Settings
+from tests.clients.runpod import KEY, RUNNING, RunPod
+from tests.unit.test_page_words import asked
 
 
 @pytest.mark.parametrize(
@@ -26,3 +32,27 @@ def test_an_endpoint_gets_its_own_key_and_no_other(
 def test_who_gave_no_key_is_told_the_variables_that_the_page_takes() -> None:
     told = fault_of(Unauthorized("the endpoint wants a key, and api_key gives none")).at(GENERAL)
     assert "RUNPOD_API_KEY" in told and "TALKINGHEAD_TOKEN" in told and "api_key" not in told
+
+
+def test_a_cancel_that_nobody_heard_can_be_pressed_again(tmp_path: Path) -> None:
+    api = RunPod()
+    api.script, api.faults["cancel"] = [RUNNING], [400]
+    client = AsyncClient(url=api.url, api_key=KEY, poll_seconds=0.01)
+    told: list[bool] = []
+
+    async def story() -> Making:
+        made = Making(Place(client, client), asked(), lambda: told.append(made.is_cancelled))
+        following = asyncio.create_task(made.follow(tmp_path / "video.mp4"))
+        while not made.progress:
+            await asyncio.sleep(0.01)
+        await made.cancel()
+        assert made.fault is not None and made.fault.at(GENERAL) == UNHEARD
+        assert not made.is_cancelled and not made.is_over
+        await made.cancel()
+        await following
+        return made
+
+    made = asyncio.run(story())
+    api.close()
+    assert made.is_cancelled and made.is_over and made.fault is None
+    assert api.cancelled == ["job-1"]
