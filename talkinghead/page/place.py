@@ -105,26 +105,52 @@ def here(settings: Settings, folder: Path) -> Iterator[Place]:
     Raises:
         JobError, OSError
     """
-    why_no_model = NO_GPU if settings.drafts_only else ""
-    folders = None
-    if settings.comfyui_url is None and (found := warm.find(settings)) is not None:
-        settings = settings.model_copy(update={"comfyui_url": found.url})
-        folders = Folders(found.folder)
     store = FilePlace(folder)
     has_bucket = Stores(settings).has_bucket
-    studio = Studio(
-        settings, store=None if has_bucket else store, local_files=True, folders=folders
-    )
+    with _Studios(settings, None if has_bucket else store) as studios:
 
-    def render(job: Job) -> dict[str, Any]:
-        store.path = folder / f"{job.id}.mp4"
-        return run_job(job, studio)
+        def render(job: Job) -> dict[str, Any]:
+            store.path = folder / f"{job.id}.mp4"
+            return run_job(job, studios.now())
 
-    plan = functools.partial(run_job, studio=studio)
-    with studio, _called(render) as renders, _called(plan) as plans:
+        def plan(job: Job) -> dict[str, Any]:
+            return run_job(job, studios.studio)
+
+        with _called(render) as renders, _called(plan) as plans:
+            why_no_model = NO_GPU if settings.drafts_only else ""
+            yield Place(renders, plans, why_no_model=why_no_model, has_bucket=has_bucket)
+
+
+class _Studios(contextlib.ExitStack):
+    """Who renders here: with the ComfyUI of `talkinghead up` for as long as that runs.
+
+    Attributes:
+        studio: the one that rendered last.
+    """
+
+    def __init__(self, settings: Settings, store: FilePlace | None) -> None:
+        super().__init__()
+        self._settings, self._store = settings, store
+        self._warm: warm.Warm | None = None
+        self.studio = self._open()
+
+    def now(self) -> Studio:
+        """Who renders the next job: another, if the ComfyUI of the last was ended meanwhile."""
+        if self._warm is not None and warm.find(self._settings) != self._warm:
+            self.studio = self._open()
+        return self.studio
+
+    def _open(self) -> Studio:
+        settings, folders = self._settings, None
+        self._warm = warm.find(settings) if settings.comfyui_url is None else None
+        if self._warm is not None:
+            settings = settings.model_copy(update={"comfyui_url": self._warm.url})
+            folders = Folders(self._warm.folder)
+        studio = Studio(settings, store=self._store, local_files=True, folders=folders)
+        self.enter_context(studio)
         studio.sandboxes.start()
         threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
-        yield Place(renders, plans, why_no_model=why_no_model, has_bucket=has_bucket)
+        return studio
 
 
 @contextlib.contextmanager

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from talkinghead.client import AsyncClient, Unauthorized
+from talkinghead.comfy import warm
+from talkinghead.comfy.warm import Warm
+from talkinghead.page import place as places
 from talkinghead.page.making import Making
 from talkinghead.page.place import Place, there
 from talkinghead.page.words import GENERAL, UNHEARD, fault_of
@@ -56,3 +59,20 @@ def test_a_cancel_that_nobody_heard_can_be_pressed_again(tmp_path: Path) -> None
     api.close()
     assert made.is_cancelled and made.is_over and made.fault is None
     assert api.cancelled == ["job-1"]
+
+
+def test_the_page_goes_on_after_the_comfyui_of_up_has_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    running: list[Warm | None] = [Warm("http://127.0.0.1:1", tmp_path)]
+    monkeypatch.setattr(warm, "find", lambda settings: running[0])
+    monkeypatch.setattr(places, "stay_ready", lambda studio: None)
+    with places._Studios(Settings(work_dir=tmp_path), None) as studios:
+        first = studios.now()
+        assert first.settings.comfyui_url == "http://127.0.0.1:1"
+        assert studios.now() is first
+        running[0] = None
+        own = studios.now()
+        assert own.settings.comfyui_url is None
+        running[0] = Warm("http://127.0.0.1:2", tmp_path)
+        assert studios.now() is own, "it has started, and stays"
