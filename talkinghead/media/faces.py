@@ -206,13 +206,4 @@ def _weights() -> Pixels:
     return np.frombuffer(content, np.uint8)
 
 
-def make_ready() -> None:
-    """Search once, in vain: the first search lays out the network, which takes half as long again.
-
-    For processes that are forked from this one; what a search holds stays in memory.
-    """
-    side, least = SEARCHES[0]
-    _detected(Image.new("RGB", (side, side)), side, least)
-
-
 detector()  # now, not in a job's first file

@@ -132,6 +132,5 @@ def _plain(value: object) -> object:
 
 if __name__ == "__main__":
     for name in sys.argv[2:]:
-        module = importlib.import_module(name)
-        getattr(module, "make_ready", lambda: None)()  # what else would be done in each child
+        importlib.import_module(name)
     main(socket.socket(fileno=int(sys.argv[1])))

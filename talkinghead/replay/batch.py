@@ -25,7 +25,7 @@ from talkinghead.replay.page import PageWriter, write_page
 from talkinghead.replay.places import Place, Stopped
 from talkinghead.replay.report import Report
 from talkinghead.replay.runs import Planned, Run, Wanted, by_cause, plan_runs, with_own_names
-from talkinghead.replay.sources import BadInput, Problem, Source
+from talkinghead.replay.sources import BadInput, Problem, Source, make_writable
 from talkinghead.replay.summary import Tally, failures_by_cause
 from talkinghead.replay.target import Target, schemas_of
 from talkinghead.replay.work import Work
@@ -86,7 +86,7 @@ class Batch:
                 be run.
         """
         try:
-            self._out.mkdir(parents=True, exist_ok=True)
+            make_writable(self._out)
         except OSError as error:
             raise BadInput(f"--out {self._out}: {error.strerror}") from None
         # The signals before the places: a Ctrl-C while ComfyUI starts ends that, too.

@@ -143,6 +143,17 @@ def with_files(value: object, put: Callable[[Path], object]) -> object:
     return value
 
 
+def make_writable(folder: Path) -> None:
+    """Make the folder, unless it is there, and see that it takes files.
+
+    Raises:
+        OSError
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def check_target(target: Path, sources: Iterable[Path]) -> None:
     """Nothing is written over what it is made of, by whatever name, nor where no file can be.
 
@@ -153,9 +164,7 @@ def check_target(target: Path, sources: Iterable[Path]) -> None:
     if target.is_dir():
         raise BadInput(f"{target} is a folder: name the file in it")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
+        make_writable(target.parent)
     except OSError as error:
         raise BadInput(f"{target} cannot be written: {error.strerror}") from None
     for source in sources:

@@ -366,6 +366,13 @@ def test_two_replays_do_not_work_into_one_folder(tmp_path: Path) -> None:
     assert "another replay is at work there" in result.output
 
 
+def test_a_folder_that_takes_no_files_is_told_as_that() -> None:
+    words = ["replay", str(TEMPLATE), "--server=http://127.0.0.1:9", "--out", "/proc"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert "--out /proc: No such file or directory" in result.output
+
+
 @pytest.mark.parametrize("command", [["run", "me.json"], ["open", "me.json"]])
 @pytest.mark.parametrize("out", ["me.json", "folder/../me.json", "link.json", "hard.json"])
 def test_nothing_is_written_over_the_file_that_it_is_made_of(
