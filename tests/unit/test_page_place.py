@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from talkinghead.page.place import Place, there
 from talkinghead.page.words import GENERAL, UNHEARD, fault_of
 from talkinghead.settings import Settings
 from tests.clients.runpod import KEY, RUNNING, RunPod
+from tests.timing import LAST_RESORT_SECONDS
 from tests.unit.test_page_words import asked
 
 
@@ -59,6 +63,42 @@ def test_a_cancel_that_nobody_heard_can_be_pressed_again(tmp_path: Path) -> None
     api.close()
     assert made.is_cancelled and made.is_over and made.fault is None
     assert api.cancelled == ["job-1"]
+
+
+def cancelled_while_sending(url: str, tmp_path: Path, when: Callable[[], bool]) -> Making:
+    client = AsyncClient(url=url, api_key=KEY, poll_seconds=0.01)
+
+    async def story() -> Making:
+        made = Making(Place(client, client), asked(), lambda: None)
+        following = asyncio.create_task(made.follow(tmp_path / "video.mp4"))
+        while not when():
+            await asyncio.sleep(0.01)
+        await made.cancel()
+        await asyncio.wait_for(following, LAST_RESORT_SECONDS)
+        return made
+
+    return asyncio.run(story())
+
+
+def test_a_cancel_does_not_wait_for_an_endpoint_that_is_not_there(tmp_path: Path) -> None:
+    looks = iter((False, False, True))
+    made = cancelled_while_sending("http://127.0.0.1:9", tmp_path, lambda: next(looks))
+    assert made.is_cancelled and made.is_over and made.fault is None
+
+
+def test_a_cancel_ends_the_job_that_was_just_being_sent(tmp_path: Path) -> None:
+    api = RunPod()
+    api.script = [RUNNING]
+    sending = threading.Event()
+
+    def meanwhile() -> None:
+        sending.set()
+        time.sleep(0.5)  # the cancel comes while /run waits for its answer
+
+    api.meanwhile = meanwhile
+    made = cancelled_while_sending(api.url, tmp_path, sending.is_set)
+    api.close()
+    assert made.is_cancelled and made.is_over and api.cancelled == ["job-1"]
 
 
 def test_the_page_goes_on_after_the_comfyui_of_up_has_ended(
