@@ -45,6 +45,9 @@ def page(
         raise typer.Exit(2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        # The terminal was closed: people's files would be left.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     from talkinghead.errors import JobError  # noqa: PLC0415 - a slow import
 
     try:

@@ -41,8 +41,10 @@ HAS_SIDEWAYS = "document.documentElement.scrollWidth > window.innerWidth"
 
 
 @contextmanager
-def page_at(folder: Path, *words: str, **environment: str) -> Iterator[str]:
-    """The URL of a `talkinghead page`, which ends by Ctrl-C."""
+def page_at(
+    folder: Path, *words: str, ends_by: signal.Signals = signal.SIGINT, **environment: str
+) -> Iterator[str]:
+    """The URL of a `talkinghead page`, which ends by Ctrl-C, or by another signal."""
     folder.mkdir()
     own = {"WORK_DIR": str(folder / "work"), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -56,9 +58,10 @@ def page_at(folder: Path, *words: str, **environment: str) -> Iterator[str]:
     said = process.stderr.readline()
     assert "The page is at http://127.0.0.1:" in said, said + process.stderr.read()
     yield said.split()[4].rstrip(".")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ends_by)
     _, rest = process.communicate(timeout=LAST_RESORT_SECONDS)
-    assert process.returncode == 130 and "Traceback" not in rest, rest
+    status = 130 if ends_by is signal.SIGINT else 143
+    assert process.returncode == status and "Traceback" not in rest, rest
     assert not list(folder.glob("talkinghead-page-*")), "people's files go with the page"
 
 
@@ -352,8 +355,8 @@ def test_an_endpoint_renders_what_the_page_has(
     playlist = f"{render.url}/playlist.m3u8?sig=secret"
     shown = {**PROGRESS, "eta_seconds": 130, "playlist_url": playlist}
     api.script = [IN_QUEUE, {**RUNNING, "output": shown}]
-    environment = {"TALKINGHEAD_TOKEN": KEY, "PRICE_PER_HOUR": "0.69"}
-    with page_at(tmp_path / "there", "--endpoint", api.url, **environment) as url:
+    words = ("--endpoint", api.url)
+    with page_at(tmp_path / "there", *words, TALKINGHEAD_TOKEN=KEY, PRICE_PER_HOUR="0.69") as url:
         visit.goto(url)
         take(visit, portrait, tone_pair[0])
         visit.get_by_text("by the card, at 0.69 an hour").wait_for()
@@ -377,6 +380,12 @@ def test_an_endpoint_renders_what_the_page_has(
         visit.get_by_text("It failed.").wait_for()
         assert visit.get_by_role("alert").get_by_text("Prompt: too many words.").count() == 1
     api.close()
+
+
+def test_a_terminal_that_is_closed_leaves_no_files_of_people(tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    with page_at(folder, "--endpoint", "http://127.0.0.1:9", ends_by=signal.SIGHUP):
+        assert list(folder.glob("talkinghead-page-*"))
 
 
 def test_without_its_extra_the_page_says_what_to_install(tmp_path: Path) -> None:
