@@ -154,7 +154,11 @@ class Asked:
 
     def shown_request(self) -> dict[str, Any]:
         """The request as others can send it: their own URLs take the place of the files."""
-        urls = {name: f"{EXAMPLE_URL}{quote(own)}" for name, _, own in self.files()}
+        urls: dict[str, str] = {}
+        for number, (name, _, own) in enumerate(self.files()):
+            url = f"{EXAMPLE_URL}{quote(own)}"
+            # Of two files of one name, as two recordings are, each has a place of its own.
+            urls[name] = url if url not in urls.values() else f"{EXAMPLE_URL}{number}/{quote(own)}"
         shown = without_secrets(self.with_urls(urls))
         assert isinstance(shown, dict)
         return shown

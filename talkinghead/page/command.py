@@ -45,6 +45,9 @@ def page(
         raise typer.Exit(2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        # The terminal was closed: people's files would be left.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     from talkinghead.errors import JobError  # noqa: PLC0415 - a slow import
 
     try:
@@ -81,9 +84,13 @@ def _serve(host: str, port: int, endpoint: str | None) -> None:
         renders = (
             place.here(settings, folder) if endpoint is None else place.there(settings, endpoint)
         )
+        try:
+            at = stack.enter_context(renders)
+        except ValueError as error:
+            raise typer.BadParameter(f"--endpoint: {error}") from None
         from talkinghead.page.server import People, serve  # noqa: PLC0415
 
-        people = People(stack.enter_context(renders), folder, sandboxes, settings)
+        people = People(at, folder, sandboxes, settings)
 
         def ready() -> None:
             starting.stop()

@@ -50,11 +50,14 @@ class Gate:
             await PlainTextResponse(refusal, status_code=403)(scope, receive, send)
 
     def _refusal(self, headers: Mapping[str, str]) -> str | None:
-        host = headers.get("host", "")
-        if self._token is None and urlsplit(f"//{host}").hostname not in LOOPBACK:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        try:
+            name, caller = urlsplit(f"//{host}").hostname, urlsplit(origin or "").netloc
+        except ValueError:  # a bracket that nothing closes
             return NO_HOST
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if self._token is None and name not in LOOPBACK:
+            return NO_HOST
+        if origin is not None and caller != host:
             return NO_ORIGIN
         if self._token is not None and not self._is_token(_cookie(headers)):
             return NO_TOKEN

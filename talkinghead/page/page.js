@@ -52,3 +52,13 @@ function bringIntoView(withinId, block) {
   const isSeen = top < innerHeight && bottom > 0
   if (block === "nearest" || isSeen) setTimeout(() => card.scrollIntoView({ block }), 200)
 }
+
+// The list has been built anew, and with it went the button that was pressed: the next key is for
+// what took its place.
+function focusWithin(listId, index) {
+  setTimeout(() => {
+    const voice = getHtmlElement(listId).children[index]
+    const next = voice?.querySelector("input") ?? voice?.querySelector("button.small")
+    next?.focus({ preventScroll: true })
+  })
+}

@@ -12,17 +12,6 @@ from talkinghead.page.person import Person
 
 Took = Callable[[Path, str], Awaitable[None]]
 
-# Quasar's own head of an uploader has a button without a name.
-_HEAD = """
-<div class="drop-head">
-  <q-btn no-caps unelevated color="primary" label="{label}" @click="props.pickFiles">
-    <q-uploader-add-trigger />
-  </q-btn>
-  <span class="hint">or drop it here</span>
-  <q-spinner v-if="props.isUploading" size="1.4em" aria-label="The file is being sent" />
-</div>
-"""
-
 
 @contextlib.contextmanager
 def card(title: str) -> Iterator[None]:
@@ -61,7 +50,6 @@ def drop_zone(
 
     async def uploaded(event: events.MultiUploadEventArguments) -> None:
         refused.tell("")
-        zone.reset()  # else the same file could not be chosen again
         for file in event.files:  # in the order in which they were chosen
             path = person.new_file(file.name)
             await file.save(path)
@@ -69,7 +57,22 @@ def drop_zone(
 
     zone = ui.upload(auto_upload=True, multiple=multiple, on_multi_upload=uploaded)
     zone.classes("drop").props(f'flat bordered accept="{accept}"')
-    zone.add_slot("header", _HEAD.replace("{label}", label))
+    # Quasar's own head has a button without a name. A template of Vue's in its place is built anew
+    # with whatever changes on the page: it would lose the focus, and its input while one chooses.
+    with zone.add_slot("header"), ui.element("div").classes("drop-head"):
+        pick = f"() => getElement({zone.id}).$refs.qRef.pickFiles()"
+        ui.button(label).props("no-caps unelevated").on("click", js_handler=pick)
+        ui.element("q-uploader-add-trigger")
+        ui.label("or drop it here").classes("hint")
+        busy = ui.spinner(size="1.4em").props('aria-label="The file is being sent"')
+        busy.set_visibility(False)
     refused = Alert()
+    zone.on("start", lambda: busy.set_visibility(True), args=[])
+    zone.on("finish", lambda: busy.set_visibility(False), args=[])
+    # Else the same file could not be chosen again; before it is taken, that would be a failure.
+    zone.on("finish", js_handler=f"() => getElement({zone.id}).$refs.qRef.reset()")
+    zone.on(
+        "failed", lambda: refused.tell("The file did not arrive: choose it once more."), args=[]
+    )
     zone.on_rejected(lambda: refused.tell(f"That file is of another kind: {kinds} are taken."))
     return zone

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from talkinghead.client import AsyncClient, Result, S3Bucket
+from talkinghead.client.wire import endpoint_url
 from talkinghead.comfy import warm
 from talkinghead.comfy.folders import Folders
 from talkinghead.comfy.studio import Studio
@@ -29,6 +30,7 @@ from talkinghead.local_api.jobs import JobQueue
 from talkinghead.page.asked import Asked
 from talkinghead.render.job import Job
 from talkinghead.render.run import run_job
+from talkinghead.replay.endpoint_api import key_name
 from talkinghead.settings import Settings
 
 POLL_SECONDS = 0.3  # of a queue in this process
@@ -103,35 +105,64 @@ def here(settings: Settings, folder: Path) -> Iterator[Place]:
     Raises:
         JobError, OSError
     """
-    why_no_model = NO_GPU if settings.drafts_only else ""
-    folders = None
-    if settings.comfyui_url is None and (found := warm.find(settings)) is not None:
-        settings = settings.model_copy(update={"comfyui_url": found.url})
-        folders = Folders(found.folder)
     store = FilePlace(folder)
     has_bucket = Stores(settings).has_bucket
-    studio = Studio(
-        settings, store=None if has_bucket else store, local_files=True, folders=folders
-    )
+    with _Studios(settings, None if has_bucket else store) as studios:
 
-    def render(job: Job) -> dict[str, Any]:
-        store.path = folder / f"{job.id}.mp4"
-        return run_job(job, studio)
+        def render(job: Job) -> dict[str, Any]:
+            store.path = folder / f"{job.id}.mp4"
+            return run_job(job, studios.now())
 
-    plan = functools.partial(run_job, studio=studio)
-    with studio, _called(render) as renders, _called(plan) as plans:
+        def plan(job: Job) -> dict[str, Any]:
+            return run_job(job, studios.studio)
+
+        with _called(render) as renders, _called(plan) as plans:
+            why_no_model = NO_GPU if settings.drafts_only else ""
+            yield Place(renders, plans, why_no_model=why_no_model, has_bucket=has_bucket)
+
+
+class _Studios(contextlib.ExitStack):
+    """Who renders here: with the ComfyUI of `talkinghead up` for as long as that runs.
+
+    Attributes:
+        studio: the one that rendered last.
+    """
+
+    def __init__(self, settings: Settings, store: FilePlace | None) -> None:
+        super().__init__()
+        self._settings, self._store = settings, store
+        self._warm: warm.Warm | None = None
+        self.studio = self._open()
+
+    def now(self) -> Studio:
+        """Who renders the next job: another, if the ComfyUI of the last was ended meanwhile."""
+        if self._warm is not None and warm.find(self._settings) != self._warm:
+            self.studio = self._open()
+        return self.studio
+
+    def _open(self) -> Studio:
+        settings, folders = self._settings, None
+        self._warm = warm.find(settings) if settings.comfyui_url is None else None
+        if self._warm is not None:
+            settings = settings.model_copy(update={"comfyui_url": self._warm.url})
+            folders = Folders(self._warm.folder)
+        studio = Studio(settings, store=self._store, local_files=True, folders=folders)
+        self.enter_context(studio)
         studio.sandboxes.start()
         threading.Thread(target=stay_ready, args=(studio,), daemon=True).start()
-        yield Place(renders, plans, why_no_model=why_no_model, has_bucket=has_bucket)
+        return studio
 
 
 @contextlib.contextmanager
 def there(settings: Settings, endpoint: str) -> Iterator[Place]:
-    """An endpoint, by its id, or the URL of a `talkinghead serve`."""
-    is_url = "://" in endpoint
-    renders = AsyncClient(
-        None if is_url else endpoint, endpoint if is_url else None, storage=S3Bucket.from_env()
-    )
+    """An endpoint, by its id, or the URL of a `talkinghead serve`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    url = endpoint if "://" in endpoint else endpoint_url(endpoint)
+    key = os.environ.get(key_name(url), "")
+    renders = AsyncClient(url=url, api_key=key, storage=S3Bucket.from_env())
     # Not entered: its ComfyUI never starts.
     studio = Studio(settings, local_files=True)
     with studio.sandboxes, _called(functools.partial(run_job, studio=studio)) as plans:

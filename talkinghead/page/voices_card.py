@@ -95,20 +95,20 @@ class VoicesCard:
         if self._source.drawing is voice:
             with ui.row().classes("line"):
                 ui.label("Draw a box on the picture around this person.").props("role=status")
-                _small("Stop drawing", lambda: self._draw(None))
+                _small("Stop drawing", lambda: self._do(voice, lambda: self._draw(None)))
             return
         with ui.row().classes("line"):
             if voice.box is None:
                 ui.label("Who speaks it is found by the faces.").classes("hint")
-            _small("Draw a box", lambda: self._draw(voice)).props(
+            _small("Draw a box", lambda: self._do(voice, lambda: self._draw(voice))).props(
                 f'aria-label="Draw a box for {name.lower()}"'
             )
             if voice.box is None:
-                _small("Type a box", self._person.give_boxes).props(
+                _small("Type a box", lambda: self._do(voice, self._person.give_boxes)).props(
                     f'aria-label="Type a box for {name.lower()}"'
                 )
             else:
-                _small("Find the faces again", self._person.drop_boxes)
+                _small("Find the faces again", lambda: self._do(voice, self._person.drop_boxes))
         if voice.box is not None:
             self._typed(name, voice.box)
 
@@ -123,9 +123,17 @@ class VoicesCard:
         self._person.changes["plan"] += 1  # it is drawn at once
         self._person.touch()
 
+    def _do(self, voice: Voice, act: Callable[[], object]) -> None:
+        """Do what a button of this voice says. The button goes; the focus stays at the voice."""
+        act()
+        self.refresh()
+        voices = self._person.asked.voices
+        if voice in voices:  # another tab may have removed it
+            words = f"focusWithin({self._list.id}, {voices.index(voice)})"
+            self._list.client.run_javascript(words)
+
     def _draw(self, voice: Voice | None) -> None:
         self._source.draw_for(voice)
-        self.refresh()
 
     # ---- Recording
 

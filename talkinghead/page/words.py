@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from talkinghead.client import FileTooLarge
+from talkinghead.client import FileTooLarge, Unauthorized
 from talkinghead.plan.pace import duration_text
 
 # The parts of the page at which a fault is told, by the beginning of the request's field.
@@ -49,6 +49,11 @@ _FIELDS = (
 BUCKET_NEEDED = (
     "Larger ones go through a bucket: start the page with S3_BUCKET, S3_KEY and S3_SECRET set."
 )
+UNHEARD = "The endpoint did not hear it: the job may go on. Press Cancel once more."
+KEY_NEEDED = (
+    "The endpoint does not take the key: start the page with RUNPOD_API_KEY set to RunPod's, or "
+    "TALKINGHEAD_TOKEN to the API_TOKEN of a `talkinghead serve`."
+)
 _NAMED = re.compile(r"([a-z_]+(?:\.\d+)?(?:\.[a-z_]+)*): ")
 
 
@@ -68,6 +73,8 @@ def fault_of(error: Exception) -> Fault:
     details: Mapping[str, Any] = getattr(error, "details", None) or {}
     if isinstance(error, FileTooLarge):  # whose own words are for programs
         return Fault({GENERAL: f"{str(error).partition('. Give')[0]}. {BUCKET_NEEDED}"})
+    if isinstance(error, Unauthorized):
+        return Fault({GENERAL: KEY_NEEDED})
     named = _NAMED.match(str(error))  # many a sentence begins with its field
     field_name = details.get("field") or (named[1] if named else None)
     problems = details.get("problems") or [{"field": field_name, "message": str(error)}]

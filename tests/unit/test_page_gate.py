@@ -35,6 +35,12 @@ def test_a_name_of_somebody_elses_that_leads_here_does_not() -> None:
     assert behind(None, "evil.test:8080").get("/").status_code == 403
 
 
+@pytest.mark.parametrize("name", ["Host", "Origin"])
+def test_an_address_that_is_none_is_refused_and_no_fault(name: str) -> None:
+    assert behind(None).get("/", headers={name: "http://["}).status_code == 403
+    assert behind(None).get("/", headers={name: "["}).status_code == 403
+
+
 def test_another_page_may_not_call_this_one() -> None:
     client = behind(None)
     assert client.post("/", headers={"Origin": "http://127.0.0.1:8080"}).text == "in"

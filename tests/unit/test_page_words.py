@@ -44,6 +44,15 @@ def test_the_request_that_is_shown_has_urls_and_no_path_of_this_machine() -> Non
     assert "/mine" not in str(shown)
 
 
+def test_two_recordings_have_two_urls_in_the_request_that_is_shown() -> None:
+    made = asked(2)
+    for voice in made.voices:
+        voice.name = "recording.webm"
+    first, second = (each["audio_url"] for each in made.shown_request()["speakers"])
+    assert first == "https://example.com/recording.webm"
+    assert second == "https://example.com/2/recording.webm"
+
+
 def test_what_is_missing_is_told_in_turn() -> None:
     assert Asked(DRAFT).missing == "Add a picture or a video, and a voice."
     assert Asked(DRAFT, SHOWN).missing == "Add a voice."

@@ -41,8 +41,10 @@ HAS_SIDEWAYS = "document.documentElement.scrollWidth > window.innerWidth"
 
 
 @contextmanager
-def page_at(folder: Path, *words: str, **environment: str) -> Iterator[str]:
-    """The URL of a `talkinghead page`, which ends by Ctrl-C."""
+def page_at(
+    folder: Path, *words: str, ends_by: signal.Signals = signal.SIGINT, **environment: str
+) -> Iterator[str]:
+    """The URL of a `talkinghead page`, which ends by Ctrl-C, or by another signal."""
     folder.mkdir()
     own = {"WORK_DIR": str(folder / "work"), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -56,9 +58,10 @@ def page_at(folder: Path, *words: str, **environment: str) -> Iterator[str]:
     said = process.stderr.readline()
     assert "The page is at http://127.0.0.1:" in said, said + process.stderr.read()
     yield said.split()[4].rstrip(".")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ends_by)
     _, rest = process.communicate(timeout=LAST_RESORT_SECONDS)
-    assert process.returncode == 130 and "Traceback" not in rest, rest
+    status = 130 if ends_by is signal.SIGINT else 143
+    assert process.returncode == status and "Traceback" not in rest, rest
     assert not list(folder.glob("talkinghead-page-*")), "people's files go with the page"
 
 
@@ -105,6 +108,7 @@ def take(page: Page, picture: Path, *voices: Path) -> None:
         zones.nth(1).set_input_files(voice)
         page.get_by_text(f"Voice {number}: {voice.name}").wait_for()
     page.get_by_text("Ready to start.").wait_for()
+    assert page.get_by_role("alert").count() == 0
 
 
 def nameless(page: Page) -> list[str]:
@@ -250,6 +254,42 @@ def tone_pair(tmp_path: Path) -> list[Path]:
     return [write_tone(tmp_path / f"{name}.wav", seconds=0.6) for name in ("one", "two")]
 
 
+def test_who_uses_the_keys_alone_keeps_the_place_while_the_page_changes(
+    here: str, visit: Page, tmp_path: Path, tone_pair: list[Path]
+) -> None:
+    visit.goto(here)
+    drawn_pair().save(tmp_path / "pair.png")
+    take(visit, tmp_path / "pair.png", tone_pair[0])
+    tab_to(visit, "Choose a voice")
+    with visit.expect_file_chooser() as asked:
+        visit.keyboard.press("Enter")
+    visit.get_by_label("Seconds at most").fill("0.6")
+    visit.get_by_text("0.60 s, 15 frames").wait_for()
+    assert asked.value.element.evaluate("input => input.isConnected"), "it is still being chosen"
+    asked.value.set_files(tone_pair[1])
+    visit.get_by_text("Voice 2: two.wav").wait_for()
+    tab_to(visit, "Type a box for voice 2")
+    visit.keyboard.press("Enter")
+    visit.wait_for_function(f"({FOCUSED}).startsWith('Voice 2, x of its box')")
+    tab_to(visit, "Remove voice 2")
+    visit.keyboard.press("Enter")
+    visit.get_by_text("Voice 2: two.wav").wait_for(state="detached")
+    assert visit.evaluate(FOCUSED) == "Choose a voice"
+
+
+def test_a_file_that_does_not_arrive_is_said_and_can_be_chosen_again(
+    here: str, visit: Page, portrait: Path
+) -> None:
+    visit.goto(here)
+    visit.route("**/upload/**", lambda call: call.abort())
+    zone = visit.locator("input[type=file]").nth(0)
+    zone.set_input_files(portrait)
+    visit.get_by_role("alert").get_by_text("The file did not arrive").wait_for()
+    visit.unroute("**/upload/**")
+    zone.set_input_files(portrait)
+    visit.get_by_text("portrait.jpg, 512 x 512 pixels").wait_for()
+
+
 def test_a_bad_file_is_told_where_it_was_given(
     here: str, visit: Page, tmp_path: Path, portrait: Path
 ) -> None:
@@ -315,8 +355,8 @@ def test_an_endpoint_renders_what_the_page_has(
     playlist = f"{render.url}/playlist.m3u8?sig=secret"
     shown = {**PROGRESS, "eta_seconds": 130, "playlist_url": playlist}
     api.script = [IN_QUEUE, {**RUNNING, "output": shown}]
-    environment = {"RUNPOD_API_KEY": KEY, "PRICE_PER_HOUR": "0.69"}
-    with page_at(tmp_path / "there", "--endpoint", api.url, **environment) as url:
+    words = ("--endpoint", api.url)
+    with page_at(tmp_path / "there", *words, TALKINGHEAD_TOKEN=KEY, PRICE_PER_HOUR="0.69") as url:
         visit.goto(url)
         take(visit, portrait, tone_pair[0])
         visit.get_by_text("by the card, at 0.69 an hour").wait_for()
@@ -340,6 +380,12 @@ def test_an_endpoint_renders_what_the_page_has(
         visit.get_by_text("It failed.").wait_for()
         assert visit.get_by_role("alert").get_by_text("Prompt: too many words.").count() == 1
     api.close()
+
+
+def test_a_terminal_that_is_closed_leaves_no_files_of_people(tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    with page_at(folder, "--endpoint", "http://127.0.0.1:9", ends_by=signal.SIGHUP):
+        assert list(folder.glob("talkinghead-page-*"))
 
 
 def test_without_its_extra_the_page_says_what_to_install(tmp_path: Path) -> None:
