@@ -76,7 +76,9 @@ def read_source(path: Path) -> Source:
     """
     try:
         content = read_json(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
         raise BadInput(f"not readable as JSON: {error}") from None
     if (workflow := workflow_in(content)) is not None:
         return Source(path, "workflow", workflow)

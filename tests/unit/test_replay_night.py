@@ -40,6 +40,16 @@ def bad_folder(folder: Path) -> Path:
     return folder
 
 
+def test_what_cannot_be_opened_is_told_as_that_and_not_as_bad_json(tmp_path: Path) -> None:
+    (tmp_path / "gone.json").symlink_to("nowhere")
+    (tmp_path / "folder.json").mkdir()
+    _, problems = read_sources([str(tmp_path)])
+    assert [each.why for each in problems] == [
+        "cannot be read: Is a directory",
+        "cannot be read: No such file or directory",
+    ]
+
+
 def test_the_mistakes_of_all_files_are_told_in_one_pass_and_the_rest_is_planned(
     tmp_path: Path,
 ) -> None:
