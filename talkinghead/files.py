@@ -41,6 +41,8 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - JSON
     Raises:
         ValueError: it is no JSON.
     """
+    if not text.strip():
+        raise ValueError("it is empty")
     try:
         return json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
     except RecursionError:

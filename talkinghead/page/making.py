@@ -32,6 +32,7 @@ class Making:
         self.shown_request = asked.shown_request()
         self.name = f"{Path(asked.source.name).stem or 'video'}.mp4"
         self.started, self.told = time.monotonic(), 0.0
+        self._heard = self.started
         self.progress: Mapping[str, Any] = {}
         self.in_queue: int | None = None
         self.is_cancelled = self.is_over = False
@@ -101,13 +102,18 @@ class Making:
         return time.monotonic() - self.started
 
     @property
+    def seconds_silent(self) -> float:
+        """Since it was heard how the job is."""
+        return time.monotonic() - self._heard
+
+    @property
     def seconds_left(self) -> float | None:
         """Until the last window is sampled, as far as the job knows."""
         eta = self.progress.get("eta_seconds")
         return None if eta is None else max(0.0, eta - (time.monotonic() - self.told))
 
     async def _see(self, state: JobState) -> None:
-        self.in_queue = None
+        self.in_queue, self._heard = None, time.monotonic()
         if state.status == "IN_QUEUE":
             with contextlib.suppress(TalkingheadError):
                 jobs = (await self._place.renders.health()).get("jobs") or {}

@@ -10,7 +10,7 @@ from nicegui import ui
 from talkinghead.page.making import Making
 from talkinghead.page.parts import Alert, card, player
 from talkinghead.page.person import Person
-from talkinghead.page.words import eta_text, in_words, progress_line
+from talkinghead.page.words import eta_text, in_words, progress_line, silence_text
 from talkinghead.plan.pace import duration_text
 
 TOPICS = ("making",)
@@ -85,7 +85,7 @@ def _words(making: Making | None) -> str:
 def _figures(making: Making) -> str:
     percent = f"{making.progress.get('percent') or 0:.0f} %"
     since = f"{int(making.seconds) // 60}:{int(making.seconds) % 60:02} so far"
-    left = eta_text(making.seconds_left)
+    left = silence_text(making.seconds_silent) or eta_text(making.seconds_left)
     return ", ".join(
         filter(None, (percent, str(making.progress.get("message") or ""), since, left))
     )

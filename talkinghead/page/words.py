@@ -149,6 +149,7 @@ def _rows_by_card(
     yield "Price", f"{min(costs):.2f} to {max(costs):.2f} by the card, at {per_hour:g} an hour"
 
 
+SILENT_SECONDS = 20.0  # an endpoint is asked every two
 _NO_PRICE = "Not known: PRICE_PER_HOUR is not set"
 
 
@@ -190,6 +191,11 @@ def progress_line(progress: Mapping[str, Any]) -> str:
     if stage == "render" and progress.get("windows"):
         return f"Rendering window {progress['window']} of {progress['windows']}"
     return STAGES.get(stage, str(progress.get("message")))
+
+
+def silence_text(seconds: float) -> str:
+    """That nobody has said how the job is for so long, once it is longer than a busy moment."""
+    return f"no answer for {duration_text(seconds)}" if seconds > SILENT_SECONDS else ""
 
 
 def eta_text(seconds: float | None) -> str:

@@ -15,7 +15,15 @@ from talkinghead.media.preview import Preview, picture_preview, video_preview
 from talkinghead.media.sandbox import Sandbox
 from talkinghead.page.asked import DRAFT, MODEL, Asked, Box, Source, Voice, source_field
 from talkinghead.page.overlay import overlay
-from talkinghead.page.words import GENERAL, SOURCE, eta_text, fault_of, plan_rows, progress_line
+from talkinghead.page.words import (
+    GENERAL,
+    SOURCE,
+    eta_text,
+    fault_of,
+    plan_rows,
+    progress_line,
+    silence_text,
+)
 from talkinghead.plan.request import parse_request
 from tests.conftest import write_pan
 
@@ -118,6 +126,7 @@ def test_progress_is_told_by_stage_and_window() -> None:
     assert progress_line(window) == "Rendering window 2 of 5"
     assert progress_line({"stage": "fetch", "message": "fetching"}) == "Fetching the files"
     assert (eta_text(None), eta_text(130)) == ("", "about 2 min left")
+    assert (silence_text(8), silence_text(45)) == ("", "no answer for 45 s")
 
 
 @pytest.mark.parametrize("name", ["portrait.jpg", "voice.wav"])

@@ -43,10 +43,12 @@ def bad_folder(folder: Path) -> Path:
 def test_what_cannot_be_opened_is_told_as_that_and_not_as_bad_json(tmp_path: Path) -> None:
     (tmp_path / "gone.json").symlink_to("nowhere")
     (tmp_path / "folder.json").mkdir()
+    (tmp_path / "hollow.json").touch()
     _, problems = read_sources([str(tmp_path)])
     assert [each.why for each in problems] == [
         "cannot be read: Is a directory",
         "cannot be read: No such file or directory",
+        "not readable as JSON: it is empty",
     ]
 
 
