@@ -80,7 +80,7 @@ def sweep(parent: Path) -> None:
     """Delete what workers of this machine that were killed have left in `parent`."""
     with contextlib.suppress(OSError):
         for folder in parent.glob(f"{_prefix()}*"):
-            _delete_unless_held(folder)
+            delete_unless_held(folder)
 
 
 def sweep_dead(own: Path) -> None:
@@ -89,10 +89,10 @@ def sweep_dead(own: Path) -> None:
         now = (own / HEARTBEAT).stat().st_mtime
         for beat in own.parent.glob(f"comfyui-*/{HEARTBEAT}"):
             if now - beat.stat().st_mtime > DEAD_SECONDS:
-                _delete_unless_held(beat.parent, needs_lock=False)
+                delete_unless_held(beat.parent, needs_lock=False)
 
 
-def _delete_unless_held(folder: Path, *, needs_lock: bool = True) -> None:
+def delete_unless_held(folder: Path, *, needs_lock: bool = True) -> None:
     """Delete it if nobody holds it; where there are no locks, only if it does not need one."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

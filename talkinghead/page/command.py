@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import logging
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 
 console = Console(stderr=True)
+FOLDER = "talkinghead-page-"
 EXTRA = "talkinghead page needs NiceGUI: `make page`, or pip install --editable '.[page]'"
 
 
@@ -78,7 +81,7 @@ def _serve(host: str, port: int, endpoint: str | None) -> None:
     with contextlib.ExitStack() as stack:
         starting = stack.enter_context(console.status("starting"))
         listener = stack.enter_context(_listen(host, port))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkinghead-page-")))
+        folder = stack.enter_context(_folder())
         sandboxes = stack.enter_context(Sandboxes())
         sandboxes.start()
         renders = (
@@ -97,6 +100,23 @@ def _serve(host: str, port: int, endpoint: str | None) -> None:
             _tell(host, listener, token)
 
         serve(people, listener, token, ready)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Where people's files are while the page is; what one that was killed has left goes."""
+    from talkinghead.comfy.claim import delete_unless_held  # noqa: PLC0415
+
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        delete_unless_held(left)
+    with tempfile.TemporaryDirectory(prefix=FOLDER) as name:
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
 
 
 def _listen(host: str, port: int) -> socket.socket:
