@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import logging
+import signal
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,11 +38,17 @@ hypothesis_settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
-def _own_logger() -> Iterator[None]:
-    """A command that is run in this process starts the log: afterwards it is as before."""
+def _own_logger_and_signals() -> Iterator[None]:
+    """A command that is run in this process starts the log, and says what Ctrl-C does.
+
+    Afterwards it is as before.
+    """
     log = logging.getLogger("talkinghead")
     before = list(log.handlers), log.level, log.propagate
+    signals = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     yield
+    for each, handler in signals.items():
+        signal.signal(each, handler)
     log.handlers[:], log.level, log.propagate = before
 
 

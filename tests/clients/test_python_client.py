@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -154,11 +155,20 @@ def test_ctrl_c_cancels_the_job(api: RunPod) -> None:
     assert api.cancelled == ["job-1"]
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C as a program from a terminal hears it, however these tests were started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press_ctrl_c() -> None:
     """As a person would: it is this process's main thread that hears it."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_while_a_job_is_sent_ends_the_call_and_tells_the_jobs_id(api: RunPod) -> None:
     api.meanwhile = press_ctrl_c
     with pytest.raises(KeyboardInterrupt) as stopped:
@@ -169,6 +179,7 @@ def test_ctrl_c_while_a_job_is_sent_ends_the_call_and_tells_the_jobs_id(api: Run
     assert "job-1" in str(left)
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_while_an_answer_gets_lost_is_ctrl_c_all_the_same(api: RunPod) -> None:
     api.meanwhile = press_ctrl_c
     api.faults["run"] = [LOST]
@@ -215,6 +226,7 @@ def test_a_task_that_is_cancelled_while_its_job_is_sent_tells_the_jobs_id(api: R
     assert left.job_id == "job-1"
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_twice_tells_of_the_job_that_may_be_left(
     api: RunPod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
