@@ -85,7 +85,11 @@ def joined(settings: Settings) -> tuple[Settings, Folders | None]:
 
     One that the settings name goes before it.
     """
-    found = None if settings.comfyui_url else find(settings)
+    return join(settings, None if settings.comfyui_url else find(settings))
+
+
+def join(settings: Settings, found: Warm | None) -> tuple[Settings, Folders | None]:
+    """As `joined`, with the one that was found."""
     if found is None:
         return settings, None
     return settings.model_copy(update={"comfyui_url": found.url}), Folders(found.folder)

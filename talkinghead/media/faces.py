@@ -21,10 +21,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from talkinghead.media.heartbeat import beat
-from talkinghead.media.masks import Box, Framing, middle_of
+from talkinghead.media.masks import Box, middle_of
 from talkinghead.media.picture import open_small
-from talkinghead.media.player import read_index
-from talkinghead.media.source_video import SourceVideo, pictures_at
+from talkinghead.media.source_video import SourceVideo, small_pictures
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -119,12 +118,7 @@ def faces_at(
         MediaInvalid: not a video, or no frame of it can be decoded.
     """
     size = video.width, video.height
-    scale = min(1.0, FINEST / max(size))
-    shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    index = read_index(name, source)
-    ticks = (index.tick(time, loop=False) for time in times)
-    pictures = pictures_at(name, source, index, ticks, framing=Framing(*size, *shown))
-    with contextlib.closing(pictures):
+    with contextlib.closing(small_pictures(name, source, size, times, side=FINEST)) as pictures:
         for picture in pictures:
             beat()
             yield find_faces(picture, wanted, size=size)

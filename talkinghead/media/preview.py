@@ -8,10 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from talkinghead.media.masks import Framing
 from talkinghead.media.picture import open_small
-from talkinghead.media.player import read_index
-from talkinghead.media.source_video import pictures_at, probe_source
+from talkinghead.media.source_video import probe_source, small_pictures
 
 JPEG_QUALITY = 88
 
@@ -51,11 +49,7 @@ def video_preview(
     """
     video = probe_source(name, source, max_megapixels=max_megapixels)
     size = video.width, video.height
-    scale = min(1.0, side / max(size))
-    framing = Framing(*size, max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    index = read_index(name, source)
-    pictures = pictures_at(name, source, index, iter([index.tick(0, loop=False)]), framing=framing)
-    with contextlib.closing(pictures):
+    with contextlib.closing(small_pictures(name, source, size, [0.0], side=side)) as pictures:
         return _saved(next(pictures), target, size, side, video.duration)
 
 

@@ -172,6 +172,23 @@ def pictures_at(
             yield picture
 
 
+def small_pictures(
+    name: str, source: Path, size: tuple[int, int], times: Iterable[float], *, side: int
+) -> Generator[Image.Image]:
+    """The picture of each time, in seconds, with a longer side of at most `side` pixels.
+
+    `size` is the video's.
+
+    Raises:
+        MediaInvalid: not a video, or no frame of it can be decoded.
+    """
+    scale = min(1.0, side / max(size))
+    shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    index = read_index(name, source)
+    ticks = (index.tick(time, loop=False) for time in times)
+    yield from pictures_at(name, source, index, ticks, framing=Framing(*size, *shown))
+
+
 def _write_mp4(target: Path, pictures: Iterator[Image.Image], rate: Fraction) -> None:
     with av.open(str(target), "w", format="mp4") as container:
         stream: VideoStream | None = None

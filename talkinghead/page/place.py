@@ -20,7 +20,6 @@ from typing import Any
 from talkinghead.client import AsyncClient, Result, S3Bucket
 from talkinghead.client.wire import endpoint_url
 from talkinghead.comfy import warm
-from talkinghead.comfy.folders import Folders
 from talkinghead.comfy.studio import Studio
 from talkinghead.comfy.warm_up import stay_ready
 from talkinghead.delivery.file import FilePlace
@@ -141,11 +140,8 @@ class _Studios(contextlib.ExitStack):
         return self.studio
 
     def _open(self) -> Studio:
-        settings, folders = self._settings, None
-        self._warm = warm.find(settings) if settings.comfyui_url is None else None
-        if self._warm is not None:
-            settings = settings.model_copy(update={"comfyui_url": self._warm.url})
-            folders = Folders(self._warm.folder)
+        self._warm = None if self._settings.comfyui_url else warm.find(self._settings)
+        settings, folders = warm.join(self._settings, self._warm)
         studio = Studio(settings, store=self._store, local_files=True, folders=folders)
         self.enter_context(studio)
         studio.sandboxes.start()
